@@ -1,0 +1,1 @@
+"""Load tests that know only the wire: Locust drives, we record."""

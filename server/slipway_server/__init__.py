@@ -1,0 +1,1 @@
+"""The model server: a batching, drop-in replacement for tensorflow_model_server."""

@@ -1,0 +1,1 @@
+"""The workflow: one module per stage, from checkpoint to published report."""

@@ -1,0 +1,83 @@
+"""The `slipway` command: one subcommand per stage, imported only when it is called; the one error boundary."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from slipway import procs
+from slipway.errors import SlipwayError
+from slipway_wire import __version__
+
+# Subcommand -> what `slipway --help` says of it. The module of the same name has `add_arguments` and `run`;
+# its docstring is the help of the command.
+STAGES = {
+    "checkpoint": "make or read a checkpoint; keep golden answers",
+    "export": "checkpoint -> SavedModel",
+    "validate": "check a SavedModel against its contract",
+    "warmup": "write warm-up records and replay them",
+    "servable": "assemble SavedModel and warm-up records",
+    "image": "assemble the OCI image",
+    "launch": "run the image and compare its answers with the checkpoint's",
+    "benchmark": "measure REST and gRPC under load",
+    "report": "draw the report from what was measured",
+    "publish": "keep the report and its data under a run id",
+}
+TOOLS = {
+    "doctor": "say what this machine can and cannot do",
+    "schema": "write the JSON Schemas of config and result",
+}
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """
+    Build the parser.
+
+    Args:
+        only: The subcommand to import and fill in; the others get their one-line help alone, so that
+            `slipway report` never loads TensorFlow. None fills in all (for shell completion).
+    """
+    parser = argparse.ArgumentParser(
+        prog="slipway",
+        description="From a TensorFlow checkpoint to a published performance report.",
+        epilog="`snakemake --cores all` runs the whole line; each stage is one of these commands.",
+    )
+    parser.add_argument("--version", action="version", version=f"slipway {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, summary in (STAGES | TOOLS).items():
+        if only not in (None, name):
+            commands.add_parser(name, help=summary)
+            continue
+        module = importlib.import_module(f"slipway.{name}")
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    completion = commands.add_parser("completion", help="print a shell completion script")
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(run=_print_completion)
+    return parser
+
+
+def _print_completion(arguments: argparse.Namespace) -> None:
+    import shtab  # noqa: PLC0415 - only this command needs it
+
+    sys.stdout.write(shtab.complete(build_parser(), shell=arguments.shell) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a SlipwayError becomes one readable message and its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    chosen = next((word for word in argv if not word.startswith("-")), "")
+    arguments = build_parser(only=chosen).parse_args(argv)
+    try:
+        if arguments.command in STAGES:
+            procs.exit_on_signals()
+            procs.die_with_ancestors()
+        arguments.run(arguments)
+    except SlipwayError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"slipway {arguments.command}: error: {line}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        return 1
+    return 0

@@ -1,0 +1,168 @@
+"""Files that appear whole or not at all, and the digests that name their content."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import StorageError
+
+# Snakemake puts this file into every directory() output; it is not part of anybody's content.
+SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
+
+
+def partial_path(path: Path) -> Path:
+    """Name a place beside *path* that no other process uses, on the same file system."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+
+
+@contextlib.contextmanager
+def readable_disk_faults(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk under *path* into one line that names the place and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing_parent(path)).free
+            msg = f"{path}: no space left on its disk ({free / 1e6:.0f} MB free). Free some space and run again."
+            raise StorageError(msg) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            msg = f"{path}: cannot be written ({error.strerror}). Choose a directory you may write to."
+            raise StorageError(msg) from error
+        raise
+
+
+def _existing_parent(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """
+    Write *data* to *path*, whole or not at all.
+
+    The bytes go to a file beside it, are flushed to the disk, then renamed into place: a reader, or a
+    later run after a power cut, sees the old file or the new one.
+
+    Raises:
+        StorageError: If the disk is full or the place cannot be written; nothing is left behind.
+    """
+    partial = partial_path(path)
+    with readable_disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _sync_directory(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write *text* as UTF-8 to *path*, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serialise *value* so that equal values give equal bytes: sorted keys, two-space indent, a final newline."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write *value* as canonical JSON to *path*, whole or not at all."""
+    write_bytes(path, canonical_json(value))
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """
+    Fill a directory that replaces *path* only if the block ends well.
+
+    Yields:
+        An empty directory beside *path*. Everything in it is flushed to the disk before the rename; if
+        the block raises, it is removed and *path* is as it was.
+    """
+    partial = partial_path(path)
+    with readable_disk_faults(path):
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            sync_tree(partial)
+            replace_directory(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_directory(new: Path, path: Path) -> None:
+    """Put directory *new* in the place of *path*. A directory cannot be replaced in one step, so the old one steps aside."""
+    old = partial_path(path)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(old)
+    new.rename(path)
+    _sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_partials(directory: Path) -> None:
+    """Remove what processes that were killed (`kill -9`) left half-written directly under *directory*."""
+    for left in directory.glob(".*.partial"):
+        pid = left.name.rsplit(".", 2)[-2].split("-")[0]
+        if not (pid.isdigit() and Path("/proc", pid).exists()):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def sync_tree(directory: Path) -> None:
+    """Flush every file and directory below *directory* to the disk."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            file = os.open(Path(root, name), os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        _sync_directory(Path(root))
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Digest *data* as `sha256:<64 hex digits>`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def sha256_file(path: Path) -> str:
+    """Digest the content of the file at *path* as `sha256:<64 hex digits>`."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def tree_files(directory: Path) -> dict[str, Path]:
+    """List the regular files below *directory* as relative POSIX path -> path, sorted by path, without Snakemake's own."""
+    found = {
+        path.relative_to(directory).as_posix(): path
+        for path in directory.rglob("*")
+        if path.is_file() and path.name != SNAKEMAKE_TIMESTAMP
+    }
+    return dict(sorted(found.items()))
+
+
+def digest_of_digests(digests: dict[str, str]) -> str:
+    """Digest a tree from relative path -> file digest; names and contents count, times and modes do not."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return sha256_bytes(lines.encode())

@@ -1,0 +1,465 @@
+"""
+What each stage writes down for the next one and for the report: one frozen model per file.
+
+These are the only shapes in which stages meet. Units stand in the names (`_s`, `_ms`, `_us`, `_bytes`);
+digests are `sha256:<64 hex digits>`; a value that was not measured is None, never 0.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from slipway import files
+from slipway.errors import SourceError
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Protocol = Literal["rest", "grpc"]
+
+
+class Record(BaseModel):
+    """A file of the workflow, read and written whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the record at *path*, or raise SourceError that names the file and the first fault."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            msg = f"{path}: not there. Run the stage that writes it, or `snakemake --cores all`."
+            raise SourceError(msg) from error
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"])) or "the file"
+            msg = f"{path}: {where}: {fault['msg']}. It is damaged or from another version: delete it and run again."
+            raise SourceError(msg) from error
+
+    def write(self, path: Path) -> None:
+        """Write this record to *path* as canonical JSON, whole or not at all."""
+        files.write_json(path, self.model_dump(mode="json"))
+
+
+# --- trees -----------------------------------------------------------------------------------------
+
+
+class FileEntry(Record):
+    """One file of a tree."""
+
+    digest: Digest
+    bytes: int
+
+
+class TreeManifest(Record):
+    """The content of a directory: what every consumer of that directory verifies first."""
+
+    digest: Digest = Field(description="Digest over names and file digests; times and modes do not count.")
+    files: dict[str, FileEntry] = Field(description="Relative POSIX path -> entry.")
+
+    @classmethod
+    def of(cls, directory: Path) -> "TreeManifest":
+        """Read every file below *directory*."""
+        entries = {
+            name: FileEntry(digest=files.sha256_file(path), bytes=path.stat().st_size)
+            for name, path in files.tree_files(directory).items()
+        }
+        return cls(digest=files.digest_of_digests({n: e.digest for n, e in entries.items()}), files=entries)
+
+    def verify(self, directory: Path) -> None:
+        """Raise SourceError, naming the first file that differs, unless *directory* holds exactly this."""
+        found = TreeManifest.of(directory)
+        for name in sorted(self.files.keys() | found.files.keys()):
+            if name not in found.files:
+                raise SourceError(f"{directory / name}: missing. Delete {directory} and run again.")
+            if name not in self.files:
+                raise SourceError(f"{directory / name}: not in the manifest. Delete {directory} and run again.")
+            if self.files[name] != found.files[name]:
+                msg = (
+                    f"{directory / name}: changed after it was written: expected {self.files[name].digest} "
+                    f"({self.files[name].bytes} bytes), found {found.files[name].digest} "
+                    f"({found.files[name].bytes} bytes). Delete {directory} and run again."
+                )
+                raise SourceError(msg)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        return sum(entry.bytes for entry in self.files.values())
+
+
+# --- checkpoint, export ----------------------------------------------------------------------------
+
+
+class CheckpointRecord(Record):
+    """results/checkpoints/{model}/{version}/checkpoint.json"""
+
+    model: str
+    version: int
+    kind: str = Field(description="Kind of source: builtin, keras, weights, checkpoint.")
+    description: str = Field(description="One sentence for the report: what this is and where it comes from.")
+    tree: TreeManifest = Field(description="The source files, as they were read.")
+    golden_digest: Digest
+    golden_rows: int
+    metrics: dict[str, float] = Field(description="As measured offline, e.g. accuracy (0..1) on the golden rows.")
+    parameters: int | None = Field(None, description="Trainable and other weights, as a count of numbers.")
+    tools: dict[str, str] = Field(description="Package -> version that made it.")
+
+
+class ExportRecord(Record):
+    """results/exports/{model}/{version}.json"""
+
+    model: str
+    version: int
+    tree: TreeManifest
+    signatures: list[str]
+    tools: dict[str, str]
+
+
+# --- validate --------------------------------------------------------------------------------------
+
+
+class TensorRecord(Record):
+    """One tensor of a signature, as the contract states it."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None] = Field(description="Numbers, symbols such as N, or null where any size goes.")
+    note: str = ""
+
+
+class SignatureRecord(Record):
+    """One SignatureDef."""
+
+    name: str
+    method: Literal["predict", "classify", "regress"]
+    inputs: list[TensorRecord]
+    outputs: list[TensorRecord]
+
+
+class Check(Record):
+    """One thing the contract demands, and whether it is so."""
+
+    kind: Literal["structure", "behaviour", "golden"]
+    subject: str = Field(description="What was looked at, e.g. serving_default.outputs.logits.")
+    ok: bool
+    expected: str
+    found: str
+
+    def line(self) -> str:
+        """Say the fault in one line."""
+        return f"{self.subject}: expected {self.expected}, found {self.found}"
+
+
+class Parity(Record):
+    """How far two ways to the same answer lie apart."""
+
+    path: str = Field(description="The two ends, e.g. checkpoint→SavedModel or SavedModel→gRPC.")
+    signature: str
+    output: str
+    rows: int
+    max_abs: float
+    max_rel: float
+    argmax_agreement: float | None = Field(None, description="Share of rows (0..1) with the same arg max.")
+    atol: float
+    rtol: float
+    ok: bool
+
+
+class ValidationRecord(Record):
+    """results/validation/{model}/{version}.json"""
+
+    model: str
+    version: int
+    contract_digest: Digest
+    signatures: list[SignatureRecord]
+    checks: list[Check]
+    parity: list[Parity]
+    accuracy: float | None = Field(None, description="Of the SavedModel on the golden rows (0..1).")
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check and every comparison passed."""
+        return all(c.ok for c in self.checks) and all(p.ok for p in self.parity)
+
+
+# --- warmup, servable ------------------------------------------------------------------------------
+
+
+class WarmupEntry(Record):
+    """One warm-up record and what its replay took."""
+
+    signature: str
+    method: Literal["predict", "classify", "regress"]
+    rows: int
+    bytes: int
+
+
+class WarmupRecord(Record):
+    """results/warmup/{model}/{version}/warmup.json"""
+
+    model: str
+    version: int
+    digest: Digest = Field(description="Of tf_serving_warmup_requests.")
+    bytes: int
+    entries: list[WarmupEntry]
+    replayed: int = Field(description="Records that were run against the SavedModel without an error.")
+
+
+class ServableRecord(Record):
+    """results/servables/{model}/{version}.json: the digest that decides whether anything downstream reruns."""
+
+    model: str
+    version: int
+    tree: TreeManifest
+    checkpoint_digest: Digest
+    export_digest: Digest
+    warmup_digest: Digest
+
+
+# --- image, launch ---------------------------------------------------------------------------------
+
+
+class LayerRecord(Record):
+    """One layer of an OCI image."""
+
+    name: str = Field(description="base, tensorflow, packages, server, model, config.")
+    digest: Digest = Field(description="Of the blob as stored.")
+    diff_id: Digest = Field(description="Of the uncompressed tar.")
+    bytes: int
+    raw_bytes: int
+    cached: bool = Field(description="Taken from the layer cache in this build.")
+
+
+class ImageRecord(Record):
+    """results/images/{model}/image.json"""
+
+    model: str
+    versions: list[int]
+    reference: str = Field(description="Name and tag under which engines know it, e.g. slipway/digits:2.")
+    image_id: Digest = Field(description="Digest of the image config: the same for every compression.")
+    manifest_digest: Digest
+    layers: list[LayerRecord]
+    compression: Literal["gzip", "zstd", "none"]
+    base: str
+    packages: dict[str, str] = Field(description="Python package -> version inside the image.")
+    created: str = Field(description="RFC 3339, from SOURCE_DATE_EPOCH, never the time of the build.")
+
+    @property
+    def bytes(self) -> int:
+        """Size of all blobs, as a registry stores them."""
+        return sum(layer.bytes for layer in self.layers)
+
+
+class GoldenAnswer(Record):
+    """Golden requests sent through one protocol, compared with the checkpoint's own answers."""
+
+    protocol: Protocol
+    version: int
+    parity: list[Parity]
+    accuracy: float | None = None
+
+
+class EngineRecord(Record):
+    """What ran the image."""
+
+    name: str = Field(description="docker, podman, podman+runc, … or process.")
+    version: str
+    isolated: bool = Field(description="False for a plain local process: then the report says so loudly.")
+    network: str
+    rejected: dict[str, str] = Field(default_factory=dict, description="Engine tried before -> why it would not do.")
+
+
+class LaunchRecord(Record):
+    """results/launch/{model}.json"""
+
+    model: str
+    image_id: Digest
+    engine: EngineRecord
+    ready_s: float = Field(description="From the start of the container until every version was AVAILABLE.")
+    versions: dict[int, str] = Field(description="Version -> state, as the server reported it.")
+    answers: list[GoldenAnswer]
+    stop_s: float = Field(description="From SIGTERM to the end of the process.")
+    exit_code: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server answered right and stopped well."""
+        return self.exit_code == 0 and all(p.ok for a in self.answers for p in a.parity)
+
+
+# --- benchmark -------------------------------------------------------------------------------------
+
+
+class Payload(Record):
+    """The values every request of a cell carries, and what they weigh in each protocol."""
+
+    id: str
+    signature: str
+    rows: int
+    distinct: int = Field(description="Different payloads, sent in turn.")
+    values_digest: Digest
+    rest_body_bytes: float = Field(description="Mean over the distinct payloads.")
+    grpc_message_bytes: float
+
+
+class Load(Record):
+    """How requests are offered."""
+
+    kind: Literal["closed", "open"]
+    concurrency: int | None = Field(None, description="Closed loop: users, each with one connection, one in flight.")
+    rate: float | None = Field(None, description="Open loop: offered requests per second (Poisson arrivals).")
+
+
+class Latency(Record):
+    """Percentiles of one window in microseconds; None where too few samples prove it."""
+
+    samples: int
+    mean_us: float
+    p50_us: float | None
+    p90_us: float | None
+    p95_us: float | None
+    p99_us: float | None
+    p999_us: float | None
+    max_us: float
+
+
+class Repetition(Record):
+    """One measured window of one cell."""
+
+    index: int
+    order: int = Field(description="Place in the run: cells are interleaved in a seeded random order.")
+    window_s: float
+    discarded_s: float = Field(description="Warm-up in front of the window that does not count.")
+    completed: int
+    errors: dict[str, int] = Field(description="Kind of error -> count.")
+    wrong_answers: int
+    checked_answers: int
+    throughput_rps: float
+    predictions_per_s: float
+    latency: Latency = Field(description="Closed loop: service latency; open loop: response latency from the planned send.")
+    slip_p99_us: float | None = Field(None, description="Open loop: how late requests left.")
+    offered: int | None = Field(None, description="Open loop: requests planned in the window.")
+    bytes_sent_per_request: float | None
+    bytes_received_per_request: float | None
+    server_cpu_us_per_request: float | None
+    generator_cpu_us_per_request: float
+    generator_utilisation: float = Field(description="CPU seconds the generator used per second of window, of one core.")
+    foreign_cpu_cores: float | None = Field(None, description="Cores busy with neither server nor generator.")
+    batch_sizes: dict[int, int] = Field(description="Rows in an executed batch -> batches in the window.")
+    stages_us: dict[str, float] = Field(description="Server's mean time per request by stage: parse, queue, compute, encode…")
+    histogram: dict[int, int] = Field(description="Log-linear latency histogram: upper bound in µs -> count.")
+    per_slot: list[int] = Field(description="Completions in each 250 ms of warm-up and window.")
+    invalid: list[str] = Field(description="Validity rules that were broken; empty if the repetition counts.")
+
+
+class Cell(Record):
+    """One protocol under one load."""
+
+    id: str
+    protocol: Protocol
+    payload: str
+    load: Load
+    repetitions: list[Repetition]
+
+
+class ColdStart(Record):
+    """One start of a fresh server and its first requests."""
+
+    warmed: bool = Field(description="Whether warm-up records were replayed before AVAILABLE.")
+    protocol: Protocol
+    ready_s: float
+    first_requests_us: list[float]
+
+
+class Placement(Record):
+    """Which CPUs did what."""
+
+    logical_cpus: int
+    server_cpus: str
+    generator_cpus: str
+    pinned: bool
+
+
+class BenchmarkRecord(Record):
+    """results/benchmarks/{model}/{version}/benchmark.json"""
+
+    model: str
+    version: int
+    servable_digest: Digest
+    image_id: Digest
+    engine: EngineRecord
+    seed: int
+    started: str = Field(description="RFC 3339, UTC.")
+    duration_s: float
+    placement: Placement
+    server_flags: list[str]
+    batching: dict[str, int | list[int]] | None
+    payloads: list[Payload]
+    cells: list[Cell]
+    cold_starts: list[ColdStart]
+    resident_bytes: int | None = Field(None, description="Of the server at the end of the load.")
+    locust: dict[str, str] = Field(default_factory=dict, description="Versions of the load generator's parts.")
+    not_measured: dict[str, str] = Field(default_factory=dict, description="What was left out -> why.")
+
+
+# --- result ----------------------------------------------------------------------------------------
+
+
+class Environment(Record):
+    """Where and with what everything ran; an allow-list, never environment variables."""
+
+    cpu: str
+    logical_cpus: int
+    memory_bytes: int
+    kernel: str
+    python: str
+    gpus: list[str]
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    slipway: str
+
+
+class StageTime(Record):
+    """Wall time of one job, from Snakemake's benchmark file."""
+
+    stage: str
+    job: str
+    seconds: float
+
+
+class VersionResult(Record):
+    """Everything known of one version."""
+
+    version: int
+    checkpoint: CheckpointRecord
+    export: ExportRecord
+    validation: ValidationRecord
+    warmup: WarmupRecord
+    servable: ServableRecord
+
+
+class ModelResult(Record):
+    """Everything known of one model."""
+
+    model: str
+    versions: list[VersionResult]
+    image: ImageRecord
+    launch: LaunchRecord
+    benchmarks: list[BenchmarkRecord]
+
+
+class Result(Record):
+    """result.json: the page is a pure function of it."""
+
+    schema_: Literal["slipway.result/1"] = Field("slipway.result/1", alias="schema")
+    run_id: str
+    created: str = Field(description="RFC 3339, UTC: when the newest measurement ended.")
+    title: str
+    command: str = Field(description="What a reader types to redo it.")
+    environment: Environment
+    models: list[ModelResult]
+    stage_times: list[StageTime]
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)

@@ -1,0 +1,253 @@
+"""
+The settings: config.yaml as typed, frozen values, or one line per fault.
+
+The YAML is the *config*; what is made from it here are the *settings*. `config/config.schema.json` is
+generated from these models for editors, and a test keeps it in step.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from slipway.errors import SettingsError
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# int64, as TF Serving reads the name of a version directory.
+VersionNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Builder = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- sources ---------------------------------------------------------------------------------------
+
+
+class BuiltinSource(_Section):
+    """A model that Slipway trains itself, on real data that ships with scikit-learn."""
+
+    kind: Literal["builtin"]
+    name: Literal["digits"] = "digits"
+    seed: int = Field(0, ge=0, description="Seed of every random number in the training.")
+    epochs: PositiveInt = Field(15, description="Passes over the training rows.")
+
+
+class _FileSource(_Section):
+    path: Path = Field(description="The file (or checkpoint prefix), relative to the working directory.")
+    sha256: dict[str, Sha256] = Field(
+        default_factory=dict,
+        description="File name -> SHA-256 that it must have; files that are not named are not checked.",
+    )
+    golden: Path | None = Field(
+        None,
+        description="A .npz with golden input rows (and `labels`), named as the inputs of the default signature. "
+        "Without it, rows are drawn at random within the contract's ranges.",
+    )
+
+
+class KerasSource(_FileSource):
+    """A whole model in one file: `.keras`, or `.h5` written by Keras."""
+
+    kind: Literal["keras"]
+
+
+class WeightsSource(_FileSource):
+    """Weights only (`.weights.h5`), and the function that builds the model."""
+
+    kind: Literal["weights"]
+    builder: Builder = Field(description="`module:function` that returns the Keras model; imported from the working directory.")
+
+
+class CheckpointSource(_FileSource):
+    """A `tf.train.Checkpoint` prefix, and the function that builds what it restores."""
+
+    kind: Literal["checkpoint"]
+    builder: Builder = Field(description="`module:function` that returns the Keras model or `tf.Module`.")
+    root: str = Field("model", description="Name under which the checkpoint holds the model.")
+
+
+Source = Annotated[
+    BuiltinSource | KerasSource | WeightsSource | CheckpointSource,
+    Field(discriminator="kind"),
+]
+
+
+class VersionSettings(_Section):
+    """One version of a model."""
+
+    source: Source
+
+
+class ModelSettings(_Section):
+    """One servable: its contract and its versions."""
+
+    contract: Path = Field(description="The YAML contract that drives export, validation, warm-up and load.")
+    versions: dict[VersionNumber, VersionSettings] = Field(
+        min_length=1,
+        description="Explicit integers: a number that counts up by itself would not be reproducible.",
+    )
+
+
+# --- server, image, launch -------------------------------------------------------------------------
+
+
+class BatchingSettings(_Section):
+    """The server's batching parameters; names and meanings are TF Serving's."""
+
+    max_batch_size: PositiveInt = 32
+    batch_timeout_micros: int = Field(0, ge=0, description="0: a batch leaves as soon as a thread is free.")
+    max_enqueued_batches: PositiveInt = 64
+    num_batch_threads: PositiveInt = 2
+    allowed_batch_sizes: list[PositiveInt] = Field(
+        [1, 2, 4, 8, 16, 32],
+        description="Batches are padded up to one of these; every one of them is warmed.",
+    )
+
+    @model_validator(mode="after")
+    def _sizes_end_at_the_maximum(self) -> "BatchingSettings":
+        sizes = self.allowed_batch_sizes
+        if sizes and (sizes != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+            msg = (
+                f"allowed_batch_sizes must increase and end with max_batch_size: "
+                f"last entry was {sizes[-1]}; expected {self.max_batch_size}"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class ServerSettings(_Section):
+    """How the server runs in the image."""
+
+    batching: BatchingSettings | None = Field(
+        default_factory=BatchingSettings,
+        description="null: every request runs by itself.",
+    )
+    flags: list[str] = Field(default_factory=list, description="More flags for the server, such as --num_load_threads=2.")
+
+
+class ImageSettings(_Section):
+    """How the OCI image is put together."""
+
+    compression: Literal["gzip", "zstd", "none"] = Field("gzip", description="gzip is read by every engine.")
+    slim: Literal["none", "safe"] = Field("safe", description="safe: leave out headers, tests and build tools.")
+    base: Path | None = Field(None, description="A root file system as .tar, instead of one made from Debian packages.")
+    suite: str = Field("bookworm", description="Debian release that the base is made from.")
+    repository: str = Field("slipway/{model}", description="Repository part of the image's name.")
+    user: int = Field(10001, ge=1, description="Numeric user and group of the server.")
+
+
+class LaunchSettings(_Section):
+    """How the image is run here."""
+
+    engine: Literal["auto", "docker", "podman", "process"] = Field(
+        "auto",
+        description="auto: the first that really runs the image; `process` (no container) only as a last resort.",
+    )
+    memory: str = Field("4g", pattern=r"^[1-9][0-9]*[kmg]$")
+    pids: PositiveInt = 512
+    ready_timeout_s: PositiveFloat = 120
+    stop_timeout_s: PositiveFloat = 20
+    gpus: Literal["none", "all"] = "none"
+
+
+# --- benchmark, report -----------------------------------------------------------------------------
+
+
+class BenchmarkSettings(_Section):
+    """What is measured, for how long, and how often."""
+
+    versions: dict[Name, list[VersionNumber]] = Field(
+        default_factory=dict,
+        description="Versions to measure, per model; a model that is not named: its newest version.",
+    )
+    signature: str = Field("serving_default", description="Signature that the load calls.")
+    rows: PositiveInt = Field(1, description="Rows in each request.")
+    concurrency: list[PositiveInt] = Field([1, 4, 16, 64], min_length=1, description="Closed loop: users at once.")
+    open_loop_share: float = Field(
+        0.5, gt=0, le=0.95, description="Open loop: offered rate as a share of the slower protocol's peak."
+    )
+    window_s: PositiveFloat = Field(3.0, description="Length of one measured window.")
+    warmup_s: PositiveFloat = Field(0.5, description="Load in front of each window that does not count.")
+    repetitions: PositiveInt = Field(6, description="Windows per cell; 6 are the fewest that give a 95 % interval of the median.")
+    cold_starts: int = Field(3, ge=0, description="Starts of a fresh server, each with and without warm-up records.")
+    seed: int = Field(1, ge=0, description="Seed of the order of cells, of arrivals and of the choice of payloads.")
+    cluster_threads: PositiveInt = Field(4, description="Cores of a benchmark job where Snakemake has no --cores.")
+
+
+class ReportSettings(_Section):
+    """What the page says of itself."""
+
+    title: str = "Slipway"
+
+
+class PublishSettings(_Section):
+    """Where reports are kept."""
+
+    directory: Path = Field(Path("published"), description="Gets one folder per run and an index of all runs.")
+
+
+class Settings(_Section):
+    """Everything in config.yaml."""
+
+    format: Literal[1]
+    models: dict[Name, ModelSettings] = Field(min_length=1)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    image: ImageSettings = Field(default_factory=ImageSettings)
+    launch: LaunchSettings = Field(default_factory=LaunchSettings)
+    benchmark: BenchmarkSettings = Field(default_factory=BenchmarkSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
+    publish: PublishSettings = Field(default_factory=PublishSettings)
+
+    @model_validator(mode="after")
+    def _benchmarked_versions_exist(self) -> "Settings":
+        for model, versions in self.benchmark.versions.items():
+            known = self.models.get(model)
+            if known is None:
+                raise ValueError(f"benchmark.versions: no model {model}; there are: {', '.join(sorted(self.models))}")
+            if missing := [version for version in versions if version not in known.versions]:
+                there = ", ".join(map(str, sorted(known.versions)))
+                raise ValueError(f"benchmark.versions.{model}: no version {missing[0]}; there are: {there}")
+        return self
+
+    def versions(self, model: str) -> list[int]:
+        """List the versions of *model*, lowest first."""
+        return sorted(self.models[model].versions)
+
+    def benchmarked(self, model: str) -> list[int]:
+        """List the versions of *model* that are measured, lowest first."""
+        return sorted(self.benchmark.versions.get(model, [max(self.models[model].versions)]))
+
+
+def parse_settings(config: Mapping[str, Any], name: str = "config") -> Settings:
+    """
+    Make settings from a parsed YAML mapping.
+
+    Args:
+        config: What the YAML file holds; keys Snakemake adds of its own are not expected.
+        name: What errors call it, such as config/config.yaml.
+
+    Raises:
+        SettingsError: With one line per fault, each naming the key, what was expected and what was found.
+    """
+    try:
+        return Settings.model_validate(config)
+    except ValidationError as error:
+        raise SettingsError("\n".join(fault_lines(error, name))) from error
+
+
+def fault_lines(error: ValidationError, name: str) -> list[str]:
+    """Turn every fault that pydantic found into one line `name: key.path: what, got …`."""
+    return [_fault_line(fault, name) for fault in error.errors()]
+
+
+def _fault_line(fault: Any, name: str) -> str:
+    where = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    what = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    got = "" if fault["type"] in {"missing", "value_error", "extra_forbidden"} else f", got {fault['input']!r}"
+    if fault["type"] == "extra_forbidden":
+        what = "unknown key; see config/config.schema.json for those there are"
+    return f"{name}: {where}: {what}{got}" if where else f"{name}: {what}{got}"
