@@ -337,17 +337,23 @@ class Repetition(Record):
     checked_answers: int
     throughput_rps: float
     predictions_per_s: float
-    latency: Latency = Field(description="Closed loop: service latency; open loop: response latency from the planned send.")
+    latency: Latency = Field(
+        description="Closed loop: service latency; open loop: response latency from the planned send."
+    )
     slip_p99_us: float | None = Field(None, description="Open loop: how late requests left.")
     offered: int | None = Field(None, description="Open loop: requests planned in the window.")
     bytes_sent_per_request: float | None
     bytes_received_per_request: float | None
     server_cpu_us_per_request: float | None
     generator_cpu_us_per_request: float
-    generator_utilisation: float = Field(description="CPU seconds the generator used per second of window, of one core.")
+    generator_utilisation: float = Field(
+        description="CPU seconds the generator used per second of window, of one core."
+    )
     foreign_cpu_cores: float | None = Field(None, description="Cores busy with neither server nor generator.")
     batch_sizes: dict[int, int] = Field(description="Rows in an executed batch -> batches in the window.")
-    stages_us: dict[str, float] = Field(description="Server's mean time per request by stage: parse, queue, compute, encode…")
+    stages_us: dict[str, float] = Field(
+        description="Server's mean time per request by stage: parse, queue, compute, encode…"
+    )
     histogram: dict[int, int] = Field(description="Log-linear latency histogram: upper bound in µs -> count.")
     per_slot: list[int] = Field(description="Completions in each 250 ms of warm-up and window.")
     invalid: list[str] = Field(description="Validity rules that were broken; empty if the repetition counts.")

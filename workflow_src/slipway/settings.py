@@ -59,7 +59,9 @@ class WeightsSource(_FileSource):
     """Weights only (`.weights.h5`), and the function that builds the model."""
 
     kind: Literal["weights"]
-    builder: Builder = Field(description="`module:function` that returns the Keras model; imported from the working directory.")
+    builder: Builder = Field(
+        description="`module:function` that returns the Keras model; imported from the working directory."
+    )
 
 
 class CheckpointSource(_FileSource):
@@ -126,7 +128,9 @@ class ServerSettings(_Section):
         default_factory=BatchingSettings,
         description="null: every request runs by itself.",
     )
-    flags: list[str] = Field(default_factory=list, description="More flags for the server, such as --num_load_threads=2.")
+    flags: list[str] = Field(
+        default_factory=list, description="More flags for the server, such as --num_load_threads=2."
+    )
 
 
 class ImageSettings(_Section):
@@ -172,7 +176,9 @@ class BenchmarkSettings(_Section):
     )
     window_s: PositiveFloat = Field(3.0, description="Length of one measured window.")
     warmup_s: PositiveFloat = Field(0.5, description="Load in front of each window that does not count.")
-    repetitions: PositiveInt = Field(6, description="Windows per cell; 6 are the fewest that give a 95 % interval of the median.")
+    repetitions: PositiveInt = Field(
+        6, description="Windows per cell; 6 are the fewest that give a 95 % interval of the median."
+    )
     cold_starts: int = Field(3, ge=0, description="Starts of a fresh server, each with and without warm-up records.")
     seed: int = Field(1, ge=0, description="Seed of the order of cells, of arrivals and of the choice of payloads.")
     cluster_threads: PositiveInt = Field(4, description="Cores of a benchmark job where Snakemake has no --cores.")
