@@ -92,7 +92,7 @@ class TreeManifest(Record):
 
 
 class CheckpointRecord(Record):
-    """results/checkpoints/{model}/{version}/checkpoint.json"""
+    """results/checkpoints/{model}/{version}/checkpoint.json."""
 
     model: str
     version: int
@@ -107,7 +107,7 @@ class CheckpointRecord(Record):
 
 
 class ExportRecord(Record):
-    """results/exports/{model}/{version}.json"""
+    """results/exports/{model}/{version}.json."""
 
     model: str
     version: int
@@ -167,7 +167,7 @@ class Parity(Record):
 
 
 class ValidationRecord(Record):
-    """results/validation/{model}/{version}.json"""
+    """results/validation/{model}/{version}.json."""
 
     model: str
     version: int
@@ -196,7 +196,7 @@ class WarmupEntry(Record):
 
 
 class WarmupRecord(Record):
-    """results/warmup/{model}/{version}/warmup.json"""
+    """results/warmup/{model}/{version}/warmup.json."""
 
     model: str
     version: int
@@ -232,7 +232,7 @@ class LayerRecord(Record):
 
 
 class ImageRecord(Record):
-    """results/images/{model}/image.json"""
+    """results/images/{model}/image.json."""
 
     model: str
     versions: list[int]
@@ -271,7 +271,7 @@ class EngineRecord(Record):
 
 
 class LaunchRecord(Record):
-    """results/launch/{model}.json"""
+    """results/launch/{model}.json."""
 
     model: str
     image_id: Digest
@@ -388,7 +388,7 @@ class Placement(Record):
 
 
 class BenchmarkRecord(Record):
-    """results/benchmarks/{model}/{version}/benchmark.json"""
+    """results/benchmarks/{model}/{version}/benchmark.json."""
 
     model: str
     version: int

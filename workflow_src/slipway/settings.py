@@ -35,6 +35,10 @@ class BuiltinSource(_Section):
     seed: int = Field(0, ge=0, description="Seed of every random number in the training.")
     epochs: PositiveInt = Field(15, description="Passes over the training rows.")
 
+    def files(self) -> list[str]:
+        """List the files it is made from: none."""
+        return []
+
 
 class _FileSource(_Section):
     path: Path = Field(description="The file (or checkpoint prefix), relative to the working directory.")
@@ -47,6 +51,12 @@ class _FileSource(_Section):
         description="A .npz with golden input rows (and `labels`), named as the inputs of the default signature. "
         "Without it, rows are drawn at random within the contract's ranges.",
     )
+
+    def files(self) -> list[str]:
+        """List the files it is made from; all that share the prefix, for a checkpoint in several files."""
+        found = sorted(str(path) for path in self.path.parent.glob(f"{self.path.name}.*"))
+        source = [str(self.path)] if self.path.exists() or not found else found
+        return [*source, str(self.golden)] if self.golden else source
 
 
 class KerasSource(_FileSource):
@@ -226,6 +236,19 @@ class Settings(_Section):
     def benchmarked(self, model: str) -> list[int]:
         """List the versions of *model* that are measured, lowest first."""
         return sorted(self.benchmark.versions.get(model, [max(self.models[model].versions)]))
+
+
+def cache_directory(environment: Mapping[str, str]) -> Path:
+    """
+    Find the directory for what is the same in every project: wheels, image layers, the base.
+
+    Args:
+        environment: SLIPWAY_CACHE, if set; else XDG_CACHE_HOME or HOME decide, as the XDG base directory
+            specification says.
+    """
+    if chosen := environment.get("SLIPWAY_CACHE"):
+        return Path(chosen)
+    return Path(environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/tmp")) / ".cache", "slipway")  # noqa: S108
 
 
 def parse_settings(config: Mapping[str, Any], name: str = "config") -> Settings:

@@ -1,0 +1,51 @@
+# `make report` and `make test` do everything on a fresh Debian or Ubuntu machine; `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= all
+
+.PHONY: help setup report test check format locks protos schemas clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready  ## system packages and .venv from hash-locked requirements
+
+# The stamp names the lock it was made from, so that a changed lock sets up again and an unchanged one does nothing.
+.venv/ready: locks/dev.txt pyproject.toml deploy/setup
+	PYTHON="$(PYTHON)" deploy/setup
+
+report: setup  ## run the whole line; ends with published/index.html
+	$(BIN)/snakemake --cores $(CORES)
+	@echo
+	@echo "The report: file://$$PWD/published/index.html"
+
+test: setup  ## all tests, with one run of the whole line on a small load
+	$(BIN)/python -m pytest
+
+check: setup  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/codespell
+
+format: setup  ## put code into its shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile rules
+
+locks: setup  ## resolve dependencies again and lock them with hashes
+	deploy/lock
+
+schemas: setup  ## write the JSON Schemas of config, contract and result again
+	$(BIN)/slipway schema --config config/config.schema.json --contract config/contract.schema.json --result docs/result.schema.json
+
+clean:  ## remove what runs made; published reports, .venv and caches stay
+	rm -rf results .snakemake .slipway build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,54 @@
+"""
+Image -> REST and gRPC measured under load. One job owns one server, and the machine.
+
+INPUTS:  results/images/{model}/ (proven by results/launch/{model}.json), golden answers
+OUTPUTS: results/benchmarks/{model}/{version}/
+"""
+
+
+rule benchmark:
+    """Measure version {wildcards.version} of {wildcards.model} over REST and gRPC."""
+    input:
+        pin=pin,
+        launch="results/launch/{model}.json",
+        layout="results/images/{model}/layout",
+        image="results/images/{model}/image.json",
+        servable=ancient("results/manifests/{model}/{version}.json"),
+        golden="results/checkpoints/{model}/{version}/golden.npz",
+        contract=ancient(contract),
+    output:
+        record="results/benchmarks/{model}/{version}/benchmark.json",
+        samples=directory("results/benchmarks/{model}/{version}/samples"),
+    log:
+        "results/logs/benchmark/{model}/{version}.log",
+    benchmark:
+        "results/usage/benchmark/{model}/{version}.tsv"
+    conda:
+        "../deploy/env.yaml"
+    threads: all_cores
+    resources:
+        bench_slot=1,
+    params:
+        settings=as_json(settings.benchmark),
+        launch=as_json(settings.launch),
+        server=as_json(settings.server),
+        servables="results/servables/{model}",
+        golden=golden_part,
+        code=code_digest("slipway.benchmark", "slipway_loadtests"),
+        tools=tool_versions("locust", "gevent"),
+    shell:
+        "slipway benchmark"
+        " --model {wildcards.model} --version {wildcards.version}"
+        " --settings {params.settings:q}"
+        " --launch-settings {params.launch:q}"
+        " --server-settings {params.server:q}"
+        " --image-layout {input.layout:q}"
+        " --image-record {input.image:q}"
+        " --servable-root {params.servables:q}"
+        " --servable-record {input.servable:q}"
+        " --contract {input.contract:q}"
+        " --golden {input.golden:q}"
+        " --threads {threads}"
+        " --out {output.record:q}"
+        " --samples {output.samples:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,106 @@
+"""One-line lookups from the settings, for the rules; and what holds for every job."""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from slipway.contract import read_contract
+from slipway.locks import claim_working_directory
+from slipway.logs import print_errors
+from slipway.provenance import code_digest, tool_versions
+from slipway.settings import cache_directory, parse_settings
+
+settings = parse_settings(config)
+published_index = str(settings.publish.directory / "index.html")
+
+# The command that was installed beside this Snakemake, whatever PATH says; bash with its safe settings.
+shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONHASHSEED=0; ")
+
+
+def as_json(section):
+    """Give one section of the settings to a command."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True)
+
+
+def per_version(pattern):
+    """Fill *pattern* for every version of every model."""
+    return [pattern.format(model=m, version=v) for m in settings.models for v in settings.versions(m)]
+
+
+def per_model(pattern):
+    """Fill *pattern* for every model."""
+    return [pattern.format(model=m) for m in settings.models]
+
+
+def per_benchmark(pattern):
+    """Fill *pattern* for every version that is measured."""
+    return [pattern.format(model=m, version=v) for m in settings.models for v in settings.benchmarked(m)]
+
+
+def versions_of(pattern):
+    """Fill *pattern* for every version of the job's model."""
+    return lambda wildcards: [
+        pattern.format(model=wildcards.model, version=v) for v in settings.versions(wildcards.model)
+    ]
+
+
+def by_version(pattern):
+    """Make `V=path` arguments, one for each version of the job's model."""
+    return lambda wildcards: [
+        f"{v}={pattern.format(model=wildcards.model, version=v)}" for v in settings.versions(wildcards.model)
+    ]
+
+
+def source(wildcards):
+    """What the version is made from, as JSON."""
+    return as_json(settings.models[wildcards.model].versions[int(wildcards.version)].source)
+
+
+def source_files(wildcards):
+    """The files that the version is made from; none for a built-in model."""
+    return settings.models[wildcards.model].versions[int(wildcards.version)].source.files()
+
+
+def contract(wildcards):
+    """The contract's file."""
+    return str(settings.models[wildcards.model].contract)
+
+
+def golden_part(wildcards):
+    """What of the contract golden data depend on: a changed tolerance must not train again."""
+    return read_contract(settings.models[wildcards.model].contract).golden_part()
+
+
+def batch_sizes(wildcards):
+    """The batch sizes to warm."""
+    batching = settings.server.batching
+    return ",".join(map(str, batching.allowed_batch_sizes if batching and batching.allowed_batch_sizes else [1]))
+
+
+def pin_of(model, version):
+    """
+    The pin of a servable's present content.
+
+    Waits for the checkpoint: what lies behind it is decided after the content is known, so that an
+    export with the same bytes reruns no image and no benchmark.
+    """
+    with open(checkpoints.servable.get(model=model, version=version).output.record) as file:
+        digest = json.load(file)["tree"]["digest"].removeprefix("sha256:")[:16]
+    return f"results/pins/{model}/{version}/{digest}.json"
+
+
+def pin(wildcards):
+    """The pin of the job's servable."""
+    return pin_of(wildcards.model, wildcards.version)
+
+
+def pins(wildcards):
+    """The pins of all versions of the job's model."""
+    return [pin_of(wildcards.model, version) for version in settings.versions(wildcards.model)]
+
+
+def all_cores(wildcards):
+    """Every core of a local run, so that nothing runs beside a measurement; on a cluster, what the settings say."""
+    return workflow.resource_settings.cores or settings.benchmark.cluster_threads

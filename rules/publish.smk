@@ -1,0 +1,29 @@
+"""
+The report -> kept under its run id, beside all earlier ones.
+
+INPUTS:  results/report/, results/benchmarks/*/*/samples
+OUTPUTS: published/
+"""
+
+
+rule publish:
+    """Keep the report and its data, and list it in the index of all runs."""
+    input:
+        report="results/report",
+        samples=per_benchmark("results/benchmarks/{model}/{version}/samples"),
+    output:
+        update(published_index),
+    log:
+        "results/logs/publish.log",
+    conda:
+        "../deploy/env.yaml"
+    params:
+        directory=str(settings.publish.directory),
+        code=code_digest("slipway.publish"),
+    localrule: True
+    shell:
+        "slipway publish"
+        " --report {input.report:q}"
+        " --samples {input.samples:q}"
+        " --directory {params.directory:q}"
+        " > {log:q} 2>&1"

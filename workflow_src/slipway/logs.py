@@ -1,0 +1,38 @@
+"""What failed jobs wrote into their logs, gathered for the last lines that a user sees."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+# As the command line's error boundary writes it (cli.py).
+_ERROR_LINE = re.compile(r"^slipway \S+: error: .*$", re.MULTILINE)
+
+
+def errors_since(directory: Path, since: float) -> list[str]:
+    """
+    Collect the error lines of logs below *directory* that were written after *since*.
+
+    Args:
+        directory: Where the rules' logs are.
+        since: Seconds since the epoch.
+
+    Returns:
+        `path: slipway <command>: error: …`, in the order of the logs' times.
+    """
+    logs = sorted((p for p in directory.rglob("*.log") if p.stat().st_mtime >= since), key=lambda p: p.stat().st_mtime)
+    return [
+        f"{line}  [{log}]"
+        for log in logs
+        for line in _ERROR_LINE.findall(log.read_text(encoding="utf-8", errors="replace"))
+    ]
+
+
+_parsed_at = time.time()
+
+
+def print_errors(directory: Path = Path("results/logs")) -> None:
+    """Repeat the errors of this run at its very end, below everything that Snakemake has to say."""
+    if lines := errors_since(directory, _parsed_at):
+        sys.stderr.write("\nWhat went wrong:\n" + "".join(f"  {line}\n" for line in lines))
+        sys.stderr.write("Mend it and run the same command again: what is finished is kept.\n")
