@@ -1,0 +1,111 @@
+import errno
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway import files
+from slipway.errors import StorageError
+
+
+def left_over(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if ".partial" in path.name]
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    target = tmp_path / "deep" / "record.json"
+
+    files.write_bytes(target, b"first")
+    files.write_bytes(target, b"second")
+
+    assert target.read_bytes() == b"second"
+    assert left_over(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "record.json"
+    files.write_bytes(target, b"old")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"record\.json: no space left on its disk \(\d+ MB free\)"):
+        files.write_bytes(target, b"new")
+
+    assert target.read_bytes() == b"old"
+    assert left_over(tmp_path) == []
+
+
+def test_a_directory_is_replaced_only_if_the_block_ends_well(tmp_path):
+    target = tmp_path / "export"
+    with files.new_directory(target) as new:
+        (new / "a").write_text("1")
+
+    def fail() -> None:
+        with files.new_directory(target) as new:
+            (new / "a").write_text("2")
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - our own
+        fail()
+
+    assert (target / "a").read_text() == "1"
+    assert left_over(tmp_path) == []
+
+
+def _fill_and_wait(target: Path, begun) -> None:
+    with files.new_directory(target) as new:
+        (new / "half").write_text("x")
+        begun.set()
+        signal.pause()
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_work_is_not(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    process = context.Process(target=_fill_and_wait, args=(tmp_path / "export", begun))
+    process.start()
+    assert begun.wait(30)
+
+    files.remove_partials(tmp_path)
+    assert len([p for p in tmp_path.iterdir() if p.name.endswith(".partial")]) == 1
+
+    process.kill()
+    process.join()
+    files.remove_partials(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), json_values, min_size=2, max_size=5))
+def test_equal_values_give_equal_json_whatever_the_order_of_keys(value):
+    turned = dict(reversed(value.items()))
+
+    assert files.canonical_json(value) == files.canonical_json(turned)
+
+
+def test_a_trees_digest_sees_names_and_contents_but_no_times_and_nothing_of_snakemakes(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_text("1")
+
+    def digest() -> str:
+        return files.digest_of_digests({n: files.sha256_file(p) for n, p in files.tree_files(tmp_path).items()})
+
+    before = digest()
+    os.utime(tmp_path / "sub" / "a", (0, 0))
+    (tmp_path / files.SNAKEMAKE_TIMESTAMP).write_text("now")
+    assert digest() == before
+
+    (tmp_path / "sub" / "a").rename(tmp_path / "sub" / "b")
+    assert digest() != before

@@ -1,0 +1,90 @@
+"""Real processes and real signals: what is promised is that nothing is left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from slipway import procs
+
+# A child that ends only when told so hard enough.
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+# A parent that owns a child and waits.
+OWNER = """
+import signal, subprocess, sys
+from slipway import procs
+procs.exit_on_signals()
+child = procs.start_owned([sys.executable, "-c", "import signal; signal.pause()"])
+print(child.pid, flush=True)
+try:
+    signal.pause()
+finally:
+    procs.stop_group(child, 5)
+"""
+# A shell between the watched ancestor and the process that watches, as Snakemake starts its jobs.
+GRANDPARENT = """
+import subprocess, sys
+process = subprocess.Popen(["bash", "-c", f"{sys.executable} -c '{sys.argv[1]}'; true"])
+process.wait()
+"""
+WATCHER = "import os, signal; from slipway import procs; procs.die_with_ancestors(0.05); print(os.getpid(), flush=True); signal.pause()"
+
+
+def wait_until(condition, timeout_s: float = 10) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def gone(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_child_goes_with_its_owner_however_that_ends(number):
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+    child = int(owner.stdout.readline())
+
+    owner.send_signal(number)
+    owner.wait(10)
+    owner.stdout.close()
+
+    assert wait_until(lambda: gone(child))
+
+
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "up\n"
+
+    assert procs.stop_group(process, grace_s=0.1) == -signal.SIGKILL
+    process.stdout.close()
+
+
+def test_a_job_ends_when_the_snakemake_above_it_is_killed_hard():
+    top = subprocess.Popen([sys.executable, "-c", GRANDPARENT, WATCHER], stdout=subprocess.PIPE, text=True)
+    watcher = int(top.stdout.readline())
+
+    top.send_signal(signal.SIGKILL)
+    top.wait()
+    top.stdout.close()
+
+    assert wait_until(lambda: gone(watcher))
+
+
+def test_signals_wait_while_something_is_being_torn_down():
+    with procs.signals_ignored():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -1,0 +1,93 @@
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slipway.errors import SettingsError
+from slipway.settings import cache_directory, parse_settings
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def changed(*path, value):
+    config = deepcopy(DEFAULT)
+    *parents, last = path
+    section = config
+    for key in parents:
+        section = section.setdefault(key, {})
+    section[last] = value
+    return config
+
+
+def test_the_default_config_is_valid_and_measures_the_newest_version():
+    settings = parse_settings(DEFAULT)
+
+    assert settings.versions("digits") == [1, 2]
+    assert settings.benchmarked("digits") == [2]
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (changed("benchmark", "rowz", value=1), "config: benchmark.rowz: unknown key"),
+        (changed("benchmark", "rows", value=0), "config: benchmark.rows: should be greater than 0, got 0"),
+        (changed("models", value={}), "config: models: Dictionary should have at least 1 item"),
+        (
+            changed("models", "Digits", value=DEFAULT["models"]["digits"]),
+            "config: models.Digits: String should match pattern",
+        ),
+        (changed("models", "digits", "versions", 0, value={"source": {"kind": "builtin"}}), "versions.0"),
+        (changed("models", "digits", "versions", 1, "source", "kind", value="magic"), "'builtin', 'keras'"),
+        (
+            changed("server", "batching", "max_batch_size", value=64),
+            "allowed_batch_sizes must increase and end with max_batch_size",
+        ),
+        (
+            changed("benchmark", "versions", value={"digits": [9]}),
+            "benchmark.versions.digits: no version 9; there are: 1, 2",
+        ),
+        (changed("benchmark", "versions", value={"cats": [1]}), "benchmark.versions: no model cats; there are: digits"),
+        ({"models": DEFAULT["models"]}, "config: format: Field required"),
+    ],
+)
+def test_a_fault_names_its_key_and_what_was_expected(config, fault):
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(config)
+
+    assert fault in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_fault_is_told_at_once():
+    config = changed("benchmark", "rows", value="many")
+    config["launch"] = {"memory": "lots"}
+
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(config)
+
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["launch.memory", "benchmark.rows"]
+
+
+def test_a_checkpoint_prefix_stands_for_all_its_files(tmp_path):
+    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001", "ckpt-2.index"):
+        (tmp_path / name).touch()
+    source = {"kind": "checkpoint", "path": str(tmp_path / "ckpt-1"), "builder": "net:build"}
+
+    settings = parse_settings(changed("models", "digits", "versions", 1, value={"source": source}))
+
+    names = [Path(file).name for file in settings.models["digits"].versions[1].source.files()]
+    assert names == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SLIPWAY_CACHE": "/c", "HOME": "/h"}, "/c"),
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/slipway"),
+        ({"HOME": "/h"}, "/h/.cache/slipway"),
+    ],
+)
+def test_the_cache_is_where_the_user_or_the_xdg_specification_says(environment, expected):
+    assert cache_directory(environment) == Path(expected)
