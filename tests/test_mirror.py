@@ -1,0 +1,40 @@
+"""Every module has a test file of its own, where a reader looks for it."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "workflow_src/slipway": "tests/workflow",
+    "server/slipway_server": "tests/server",
+    "server/slipway_wire": "tests/wire",
+    "loadtests/slipway_loadtests": "tests/loadtests",
+}
+# Modules whose behaviour is shown elsewhere -> where.
+SHOWN_ELSEWHERE = {
+    "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
+    "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
+}
+
+
+def modules() -> list[tuple[str, str]]:
+    found = []
+    for source, tests in PACKAGES.items():
+        for path in sorted((ROOT / source).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if path.name != "__init__.py" and name not in SHOWN_ELSEWHERE:
+                mirrored = Path(tests, path.relative_to(ROOT / source)).with_name(f"test_{path.stem.strip('_')}.py")
+                found.append((name, mirrored.as_posix()))
+    return found
+
+
+@pytest.mark.parametrize(("module", "test"), modules())
+def test_a_module_has_its_test_file(module, test):
+    assert (ROOT / test).is_file(), f"{module} has no {test}; write it, or say in SHOWN_ELSEWHERE where it is shown"
+
+
+@pytest.mark.parametrize(("module", "test"), SHOWN_ELSEWHERE.items())
+def test_exceptions_are_true(module, test):
+    assert (ROOT / module).is_file()
+    assert (ROOT / test).is_file()
