@@ -28,7 +28,8 @@ wildcard_constraints:
 
 
 onstart:
-    claim_working_directory()
+    with plainly():
+        claim_working_directory()
 
 
 onerror:
@@ -39,6 +40,7 @@ rule all:
     default_target: True
     input:
         published_index,
+        "results/report",
     localrule: True
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from slipway.contract import read_contract
 from slipway.locks import claim_working_directory
-from slipway.logs import print_errors
+from slipway.logs import plainly, print_errors
 from slipway.provenance import code_digest, tool_versions
-from slipway.settings import cache_directory, parse_settings
+from slipway.settings import cache_directory, check_files, parse_settings
 
-settings = parse_settings(config)
+with plainly():
+    settings = parse_settings(config)
+    check_files(settings)
 published_index = str(settings.publish.directory / "index.html")
 
 # The command that was installed beside this Snakemake, whatever PATH says; bash with its safe settings.
@@ -70,7 +72,8 @@ def contract(wildcards):
 
 def golden_part(wildcards):
     """What of the contract golden data depend on: a changed tolerance must not train again."""
-    return read_contract(settings.models[wildcards.model].contract).golden_part()
+    with plainly():
+        return read_contract(settings.models[wildcards.model].contract).golden_part()
 
 
 def batch_sizes(wildcards):
@@ -104,3 +107,8 @@ def pins(wildcards):
 def all_cores(wildcards):
     """Every core of a local run, so that nothing runs beside a measurement; on a cluster, what the settings say."""
     return workflow.resource_settings.cores or settings.benchmark.cluster_threads
+
+
+def folder_of_output(wildcards, output):
+    """The folder that the job's output lies in."""
+    return str(Path(output[0]).parent)

@@ -15,12 +15,12 @@ rule publish:
         update(published_index),
     log:
         "results/logs/publish.log",
+    localrule: True
     conda:
         "../deploy/env.yaml"
     params:
-        directory=str(settings.publish.directory),
+        directory=folder_of_output,
         code=code_digest("slipway.publish"),
-    localrule: True
     shell:
         "slipway publish"
         " --report {input.report:q}"

@@ -21,6 +21,7 @@ rule report:
         directory("results/report"),
     log:
         "results/logs/report.log",
+    localrule: True
     conda:
         "../deploy/env.yaml"
     params:
@@ -28,7 +29,6 @@ rule report:
         models=[f"{m}={','.join(map(str, settings.versions(m)))}" for m in settings.models],
         benchmarked=per_benchmark("{model}={version}"),
         code=code_digest("slipway.report"),
-    localrule: True
     shell:
         "slipway report"
         " --title {params.title:q}"

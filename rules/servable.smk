@@ -50,8 +50,8 @@ rule pin:
         "results/pins/{model}/{version}/{digest}.json",
     log:
         "results/logs/pin/{model}/{version}/{digest}.log",
+    localrule: True
     conda:
         "../deploy/env.yaml"
-    localrule: True
     shell:
         "cp {input:q} {output:q} 2> {log:q}"

@@ -1,9 +1,13 @@
-"""What failed jobs wrote into their logs, gathered for the last lines that a user sees."""
+"""What a user of Snakemake sees of our errors: plain lines, gathered at the end."""
 
+import contextlib
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from slipway.errors import SlipwayError
 
 # As the command line's error boundary writes it (cli.py).
 _ERROR_LINE = re.compile(r"^slipway \S+: error: .*$", re.MULTILINE)
@@ -26,6 +30,15 @@ def errors_since(directory: Path, since: float) -> list[str]:
         for log in logs
         for line in _ERROR_LINE.findall(log.read_text(encoding="utf-8", errors="replace"))
     ]
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """End Snakemake with the error's own lines, instead of a traceback into the Snakefile."""
+    try:
+        yield
+    except SlipwayError as error:
+        raise SystemExit("\n".join(f"slipway: error: {line}" for line in str(error).splitlines())) from None
 
 
 _parsed_at = time.time()

@@ -268,6 +268,22 @@ def parse_settings(config: Mapping[str, Any], name: str = "config") -> Settings:
         raise SettingsError("\n".join(fault_lines(error, name))) from error
 
 
+def check_files(settings: Settings, name: str = "config") -> None:
+    """Raise SettingsError, one line per fault, unless every file that *settings* names is there."""
+    faults = []
+    for model, chosen in settings.models.items():
+        if not chosen.contract.is_file():
+            faults.append(f"{name}: models.{model}.contract: no file {chosen.contract}; looked in {Path.cwd()}")
+        for version, made in chosen.versions.items():
+            faults += [
+                f"{name}: models.{model}.versions.{version}.source: no file {file}; looked in {Path.cwd()}"
+                for file in made.source.files()
+                if not Path(file).exists()
+            ]
+    if faults:
+        raise SettingsError("\n".join(faults))
+
+
 def fault_lines(error: ValidationError, name: str) -> list[str]:
     """Turn every fault that pydantic found into one line `name: key.path: what, got …`."""
     return [_fault_line(fault, name) for fault in error.errors()]
