@@ -288,6 +288,24 @@ class LaunchRecord(Record):
         return self.exit_code == 0 and all(p.ok for a in self.answers for p in a.parity)
 
 
+# --- environment ----------------------------------------------------------------------------------
+
+
+class Environment(Record):
+    """Where and with what everything ran; an allow-list, never environment variables."""
+
+    cpu: str
+    logical_cpus: int
+    memory_bytes: int
+    kernel: str
+    python: str
+    gpus: list[str]
+    packages: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    slipway: str
+
+
 # --- benchmark -------------------------------------------------------------------------------------
 
 
@@ -407,24 +425,12 @@ class BenchmarkRecord(Record):
     resident_bytes: int | None = Field(None, description="Of the server at the end of the load.")
     locust: dict[str, str] = Field(default_factory=dict, description="Versions of the load generator's parts.")
     not_measured: dict[str, str] = Field(default_factory=dict, description="What was left out -> why.")
+    environment: Environment | None = Field(
+        None, description="As it was while measuring (provenance.environment()); the report has no better source."
+    )
 
 
 # --- result ----------------------------------------------------------------------------------------
-
-
-class Environment(Record):
-    """Where and with what everything ran; an allow-list, never environment variables."""
-
-    cpu: str
-    logical_cpus: int
-    memory_bytes: int
-    kernel: str
-    python: str
-    gpus: list[str]
-    packages: dict[str, str]
-    commit: str | None
-    dirty: bool | None
-    slipway: str
 
 
 class StageTime(Record):
