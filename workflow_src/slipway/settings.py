@@ -284,15 +284,17 @@ def check_files(settings: Settings, name: str = "config") -> None:
         raise SettingsError("\n".join(faults))
 
 
-def fault_lines(error: ValidationError, name: str) -> list[str]:
-    """Turn every fault that pydantic found into one line `name: key.path: what, got …`."""
-    return [_fault_line(fault, name) for fault in error.errors()]
+def fault_lines(error: ValidationError, name: str, schema: str = "config/config.schema.json") -> list[str]:
+    """Turn every fault that pydantic found into one line `name: key.path: what, got …`; *schema* lists the keys there are."""
+    return [line for fault in error.errors() for line in _lines_of_fault(fault, name, schema)]
 
 
-def _fault_line(fault: Any, name: str) -> str:
+def _lines_of_fault(fault: Any, name: str, schema: str) -> list[str]:
     where = ".".join(str(part) for part in fault["loc"] if part != "[key]")
     what = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     got = "" if fault["type"] in {"missing", "value_error", "extra_forbidden"} else f", got {fault['input']!r}"
     if fault["type"] == "extra_forbidden":
-        what = "unknown key; see config/config.schema.json for those there are"
-    return f"{name}: {where}: {what}{got}" if where else f"{name}: {what}{got}"
+        what = f"unknown key; see {schema} for those there are"
+    where = f"{where}: " if where else ""
+    # A validator of ours that looks at several parts reports a line for each fault.
+    return [f"{name}: {where}{line}{got}" for line in what.splitlines()]

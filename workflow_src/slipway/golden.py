@@ -1,0 +1,108 @@
+"""Golden data: input rows and the answers that the model itself gives, before any export; no TensorFlow here."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway import files
+from slipway.errors import SourceError
+
+Array = npt.NDArray[Any]
+# The earliest time a zip can hold: .npz files of equal arrays must have equal bytes.
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """
+    Rows of the default signature.
+
+    Attributes:
+        inputs: Name -> array of shape [rows, …]; strings are objects (bytes).
+        outputs: Name -> array of shape [rows, …], computed by the source's own framework.
+        labels: What is true of each row, int64 [rows]; None where nobody knows.
+    """
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    labels: Array | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, rows: int) -> dict[str, Array]:
+        """Give the inputs of *rows* rows from the start, beginning again at the first where there are too few."""
+        return {name: np.take(array, np.arange(rows) % self.rows, axis=0) for name, array in self.inputs.items()}
+
+
+def write(path: Path, golden: Golden) -> None:
+    """Write *golden* to *path* as .npz: equal arrays, equal bytes."""
+    arrays = {f"inputs/{name}": array for name, array in golden.inputs.items()}
+    arrays |= {f"outputs/{name}": array for name, array in golden.outputs.items()}
+    if golden.labels is not None:
+        arrays["labels"] = golden.labels
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, _storable(name, array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _ZIP_EPOCH), content.getvalue())
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _storable(name: str, array: Array) -> Array:
+    if array.dtype != object:
+        return np.ascontiguousarray(array)
+    # numpy's fixed-length strings drop zero bytes at the end.
+    if any(value.endswith(b"\0") for value in array.flat):
+        raise SourceError(f"{name}: a string that ends with a zero byte cannot be kept as golden data.")
+    return array.astype(np.bytes_)
+
+
+def read(path: Path) -> Golden:
+    """
+    Read the golden data at *path*.
+
+    Raises:
+        SourceError: If the file is missing, damaged or something else.
+    """
+    arrays = read_arrays(path)
+    inputs = {name.removeprefix("inputs/"): a for name, a in arrays.items() if name.startswith("inputs/")}
+    outputs = {name.removeprefix("outputs/"): a for name, a in arrays.items() if name.startswith("outputs/")}
+    if not inputs or not outputs:
+        msg = f"{path}: expected arrays inputs/… and outputs/…, found {', '.join(arrays) or 'none'}. `slipway checkpoint` writes it."
+        raise SourceError(msg)
+    return Golden(inputs, outputs, arrays.get("labels"))
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """
+    Read all arrays of the .npz at *path*; strings come as objects (bytes).
+
+    Raises:
+        SourceError: If the file is missing, damaged, or needs pickle (which runs code).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise SourceError(f"{path}: expected .npz with named arrays, found a single array.")
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: not there. Run `slipway checkpoint`, or `snakemake --cores all`.") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise SourceError(f"{path}: cannot be read as .npz ({error}). Delete it and run again.") from error
+    return {name: _bytes_as_objects(array) for name, array in arrays.items()}
+
+
+def _bytes_as_objects(array: Array) -> Array:
+    if array.dtype.kind == "U":
+        array = np.char.encode(array, "utf-8")
+    return array.astype(object) if array.dtype.kind == "S" else array
