@@ -1,0 +1,67 @@
+"""Which model a request is for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from slipway_wire import messages
+from slipway_wire.status import InvalidArgument
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """
+    A model and, if the caller cares, which version and signature of it.
+
+    Attributes:
+        name: Never empty.
+        version: The version itself, or None.
+        label: A version label, or None; never together with `version`.
+        signature_name: As sent; empty stands for `serving_default`.
+    """
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    signature_name: str = ""
+
+    @property
+    def signature_key(self) -> str:
+        """The signature meant, with the default filled in."""
+        return self.signature_name or DEFAULT_SIGNATURE
+
+
+def from_request(request: Any) -> ModelSpec:
+    """
+    Read the `model_spec` of a request message.
+
+    Raises:
+        InvalidArgument: If there is none, or it has no name.
+    """
+    if not request.HasField("model_spec"):
+        raise InvalidArgument("Missing ModelSpec")
+    return from_proto(request.model_spec)
+
+
+def from_proto(spec: Any) -> ModelSpec:
+    """Read a ModelSpec message, or raise InvalidArgument if it has no name."""
+    if not spec.name:
+        raise InvalidArgument("ModelSpec has no name specified.")
+    choice = spec.WhichOneof("version_choice")
+    return ModelSpec(
+        name=spec.name,
+        version=spec.version.value if choice == "version" else None,
+        label=spec.version_label if choice == "version_label" else None,
+        signature_name=spec.signature_name,
+    )
+
+
+def to_proto(spec: ModelSpec) -> Any:
+    """Make the ModelSpec message."""
+    message = messages.ModelSpec(name=spec.name, signature_name=spec.signature_name)
+    if spec.version is not None:
+        message.version.value = spec.version
+    elif spec.label is not None:
+        message.version_label = spec.label
+    return message

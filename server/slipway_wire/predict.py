@@ -1,0 +1,149 @@
+"""PredictRequest and PredictResponse, as gRPC carries them: bytes <-> values."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+
+from slipway_wire import messages, model_spec, protobuf, tensors
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.status import InvalidArgument
+from slipway_wire.tensors import Array
+
+_REQUEST_SPEC, _REQUEST_INPUTS, _REQUEST_OUTPUT_FILTER = 1, 2, 3
+_RESPONSE_OUTPUTS, _RESPONSE_SPEC = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """
+    What a caller wants computed.
+
+    Attributes:
+        spec: Model, version or label, signature.
+        inputs: Input name -> array; strings as object arrays of bytes. Arrays may be read-only.
+        output_filter: Outputs wanted, in the caller's order; empty means all.
+    """
+
+    spec: ModelSpec
+    inputs: Mapping[str, Array]
+    output_filter: tuple[str, ...] = ()
+
+
+def encode_request(
+    model: str,
+    inputs: Mapping[str, npt.ArrayLike],
+    *,
+    version: int | None = None,
+    label: str | None = None,
+    signature_name: str = "",
+    output_filter: Iterable[str] = (),
+) -> bytes:
+    """
+    Write a PredictRequest, values as `tensor_content` (the form clients send).
+
+    Args:
+        model: Name of the servable.
+        inputs: Input name -> values; their dtype goes out as it is, so float64 is not what a float input takes.
+        version: Ask for this version, not for the one that serves.
+        label: Ask for the version with this label.
+        signature_name: Empty for the default.
+        output_filter: Outputs wanted; empty for all.
+
+    Raises:
+        InvalidArgument: If TensorFlow has no type for the elements of an input.
+    """
+    spec = ModelSpec(model, version, label, signature_name)
+    parts: list[protobuf.Chunk] = [protobuf.bytes_field(_REQUEST_SPEC, _spec_bytes(spec))]
+    for name, values in inputs.items():
+        parts += _entry(_REQUEST_INPUTS, name, tensors.as_array(values), as_content=True)
+    parts += [protobuf.bytes_field(_REQUEST_OUTPUT_FILTER, name.encode()) for name in output_filter]
+    return b"".join(parts)
+
+
+def decode_request(serialized: bytes) -> PredictRequest:
+    """
+    Read a serialized PredictRequest.
+
+    Raises:
+        InvalidArgument: If the bytes are no PredictRequest, the model is not named, or an input is malformed
+            (`tensor parsing error: <input>: <what>`).
+    """
+    try:
+        return request_from_proto(messages.PredictRequest.FromString(serialized))
+    except DecodeError as error:
+        raise InvalidArgument("the message is not a PredictRequest") from error
+
+
+def request_from_proto(request: Any) -> PredictRequest:
+    """Read a PredictRequest message; see `decode_request`."""
+    return PredictRequest(
+        spec=model_spec.from_request(request),
+        inputs=_arrays(request.inputs),
+        output_filter=tuple(request.output_filter),
+    )
+
+
+def encode_response(spec: ModelSpec, outputs: Mapping[str, Array], *, as_content: bool = False) -> bytes:
+    """
+    Write a PredictResponse.
+
+    Args:
+        spec: The spec that served: with the version's number and the signature's name filled in.
+        outputs: Output name -> array.
+        as_content: Values as raw bytes in `tensor_content`; without it in the typed fields, as TF Serving
+            does unless told `--enable_serialization_as_tensor_content`.
+    """
+    parts: list[protobuf.Chunk] = []
+    for name, array in outputs.items():
+        parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content)
+    parts.append(protobuf.bytes_field(_RESPONSE_SPEC, _spec_bytes(spec)))
+    return b"".join(parts)
+
+
+def decode_response(serialized: bytes) -> tuple[ModelSpec, dict[str, Array]]:
+    """
+    Read a serialized PredictResponse.
+
+    Returns:
+        The spec that served, and output name -> array.
+
+    Raises:
+        InvalidArgument: If the bytes are no PredictResponse, or an output is malformed.
+    """
+    try:
+        response = messages.PredictResponse.FromString(serialized)
+    except DecodeError as error:
+        raise InvalidArgument("the message is not a PredictResponse") from error
+    return model_spec.from_request(response), _arrays(response.outputs)
+
+
+def _arrays(protos: Any) -> dict[str, Array]:
+    arrays = {}
+    for name in protos:
+        try:
+            arrays[name] = tensors.from_proto(protos[name])
+        except InvalidArgument as error:
+            raise InvalidArgument(f"tensor parsing error: {name}: {error.message}") from error
+    return arrays
+
+
+def _entry(field: int, name: str, array: Array, *, as_content: bool) -> list[protobuf.Chunk]:
+    head, values, length = tensors.chunks(array, as_content=as_content)
+    return [_entry_head(field, name, length), head, *values]
+
+
+@lru_cache(maxsize=4096)
+def _entry_head(field: int, name: str, tensor_length: int) -> bytes:
+    """Everything of a map entry that stands in front of its TensorProto."""
+    key = protobuf.bytes_field(1, name.encode()) + protobuf.length_prefix(2, tensor_length)
+    return protobuf.length_prefix(field, len(key) + tensor_length) + key
+
+
+@lru_cache(maxsize=1024)
+def _spec_bytes(spec: ModelSpec) -> bytes:
+    serialized: bytes = model_spec.to_proto(spec).SerializeToString()
+    return serialized
