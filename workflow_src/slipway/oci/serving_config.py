@@ -1,0 +1,67 @@
+"""What the image tells the server: flags and configuration files under /etc/slipway, as TF Serving reads them."""
+
+from collections.abc import Mapping
+
+from slipway.settings import BatchingSettings, ServerSettings
+
+DIRECTORY = "/etc/slipway"
+FLAGS = "flags"
+MODELS_DIRECTORY = "/models"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+def config_files(model: str, server: ServerSettings) -> dict[str, bytes]:
+    """
+    Write the server's configuration for *model*.
+
+    Returns:
+        File name under `DIRECTORY` -> content. `flags` holds one flag per line; the others are text protos
+        that the flags name.
+    """
+    files = {"models.config": models_config(model), "monitoring.config": monitoring_config()}
+    flags = [
+        f"--model_config_file={DIRECTORY}/models.config",
+        f"--monitoring_config_file={DIRECTORY}/monitoring.config",
+    ]
+    if server.batching is not None:
+        files["batching.config"] = batching_config(server.batching)
+        flags += ["--enable_batching=true", f"--batching_parameters_file={DIRECTORY}/batching.config"]
+    files[FLAGS] = "".join(f"{flag}\n" for flag in [*flags, *server.flags])
+    return {name: text.encode() for name, text in sorted(files.items())}
+
+
+def models_config(model: str) -> str:
+    """Ask for every version: by default TF Serving serves the newest alone. A `ModelServerConfig`."""
+    return (
+        "model_config_list {\n"
+        "  config {\n"
+        f'    name: "{model}"\n'
+        f'    base_path: "{MODELS_DIRECTORY}/{model}"\n'
+        '    model_platform: "tensorflow"\n'
+        "    model_version_policy { all {} }\n"
+        "  }\n"
+        "}\n"
+    )
+
+
+def monitoring_config() -> str:
+    """Serve metrics where TF Serving's users look for them. A `MonitoringConfig`."""
+    return f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n'
+
+
+def batching_config(batching: BatchingSettings) -> str:
+    """Write `BatchingParameters`; scalars are wrapped values there."""
+    lines = [
+        f"{name} {{ value: {getattr(batching, name)} }}\n"
+        for name in ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+    ]
+    return "".join(lines + [f"allowed_batch_sizes: {size}\n" for size in batching.allowed_batch_sizes])
+
+
+def moved(files: Mapping[str, bytes], model: str, directory: str, base_path: str) -> dict[str, bytes]:
+    """Rewrite *files* for a server outside the image: configuration in *directory*, the model in *base_path*."""
+    inside, outside = f'"{MODELS_DIRECTORY}/{model}"'.encode(), f'"{base_path}"'.encode()
+    return {
+        name: content.replace(f"{DIRECTORY}/".encode(), f"{directory}/".encode()).replace(inside, outside)
+        for name, content in files.items()
+    }
