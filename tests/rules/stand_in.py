@@ -1,0 +1,49 @@
+"""
+Stand in for `slipway`: write the outputs of a stage, note the job in ./journal.
+
+The content of a servable is what ./content holds for its version (or its number), as if the export had changed.
+FAIL=<command> fails there; HANG=<command> says so in ./hanging and waits to be killed.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+command, *words = sys.argv[1:]
+options = {w: words[i + 1] for i, w in enumerate(words[:-1]) if w.startswith("--")}
+name = "/".join(options[key] for key in ("--model", "--version") if key in options)
+
+if os.environ.get("FAIL") == command:
+    print(f"slipway {command}: error: {name}: broken on purpose")  # noqa: T201 - it is a command
+    sys.exit(2)
+if os.environ.get("HANG") == command:
+    if command == "publish":
+        Path("published").mkdir(exist_ok=True)
+    Path("hanging").write_text(str(os.getpid()))
+    signal.pause()
+
+with Path("journal").open("a") as journal:
+    journal.write(f"{command} {name}".strip() + "\n")
+
+if command == "servable":
+    told = Path("content", options["--version"])
+    content = told.read_text() if told.exists() else options["--version"]
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    Path(options["--out"]).mkdir(parents=True, exist_ok=True)
+    Path(options["--record"]).write_text(json.dumps({"tree": {"digest": f"sha256:{digest}"}}))
+elif command == "publish":
+    Path(options["--directory"]).mkdir(exist_ok=True)
+    with Path(options["--directory"], "index.html").open("a") as index:
+        index.write("run\n")
+else:
+    directories = {"export": ["--out"], "checkpoint": ["--out-source"], "image": ["--out-layout"]}
+    directories |= {"benchmark": ["--samples"], "report": ["--out"]}
+    written = {"checkpoint": ["--golden", "--record"], "image": ["--record"], "export": ["--record"]}
+    written |= {"warmup": ["--out", "--record"], "report": []}
+    for option in directories.get(command, []):
+        Path(options[option]).mkdir(parents=True, exist_ok=True)
+    for option in written.get(command, ["--out"]):
+        Path(options[option]).write_text("{}")

@@ -1,0 +1,205 @@
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+EVERYTHING = sorted(
+    [f"{stage} digits/{v}" for stage in ("checkpoint", "export", "validate", "warmup", "servable") for v in (1, 2)]
+    + ["image digits", "launch digits", "benchmark digits/2", "report", "publish"]
+)
+
+
+def test_the_whole_line_runs_once_and_then_there_is_nothing_to_do(workflow):
+    code, output = workflow.run()
+    assert code == 0, output
+    assert workflow.take_jobs() == EVERYTHING
+
+    code, output = workflow.run()
+    assert code == 0
+    assert "Nothing to be done" in output
+    assert workflow.take_jobs() == []
+
+
+def test_a_dry_run_runs_nothing_and_needs_no_lock(workflow):
+    code, output = workflow.run("--dry-run")
+
+    assert code == 0, output
+    assert workflow.take_jobs() == []
+    assert not (workflow.directory / ".slipway").exists()
+
+
+class TestEarlyCutOff:
+    """Only changed content reruns what is behind the servable."""
+
+    def test_an_export_with_the_same_bytes_reruns_no_image_and_no_benchmark(self, workflow):
+        workflow.run()
+        workflow.take_jobs()
+        code, output = workflow.run("--forcerun", "export")
+
+        assert code == 0, output
+        ran = {job.split()[0] for job in workflow.take_jobs()}
+        assert ran == {"export", "validate", "warmup", "servable", "report", "publish"}
+
+    def test_changed_bytes_of_one_version_rerun_the_image_and_what_measures_it(self, workflow):
+        workflow.run()
+        workflow.take_jobs()
+        (workflow.directory / "content").mkdir()
+        (workflow.directory / "content" / "2").write_text("other weights")
+        code, output = workflow.run("--forcerun", "servable")
+
+        assert code == 0, output
+        assert {"image digits", "launch digits", "benchmark digits/2"} <= set(workflow.take_jobs())
+
+
+def test_a_changed_contract_reruns_validation_but_no_training(workflow):
+    workflow.run()
+    workflow.take_jobs()
+    workflow.edit("config/contracts/digits.yaml", "min_accuracy: 0.85", "min_accuracy: 0.5")
+    code, output = workflow.run()
+
+    assert code == 0, output
+    jobs = workflow.take_jobs()
+    assert {"validate digits/1", "validate digits/2"} <= set(jobs)
+    assert not any(job.startswith(("checkpoint", "image", "benchmark")) for job in jobs)
+
+
+def test_a_touched_but_equal_contract_reruns_nothing(workflow):
+    workflow.run()
+    workflow.take_jobs()
+    os.utime(workflow.directory / "config/contracts/digits.yaml")
+    workflow.run()
+
+    assert workflow.take_jobs() == []
+
+
+def test_a_new_version_leaves_the_others_alone(workflow):
+    workflow.run()
+    workflow.take_jobs()
+    workflow.edit(
+        "config/config.yaml",
+        "      2: {source: {kind: builtin, name: digits, seed: 0, epochs: 15}}\n",
+        "      2: {source: {kind: builtin, name: digits, seed: 0, epochs: 15}}\n"
+        "      3: {source: {kind: builtin, name: digits, seed: 0, epochs: 20}}\n",
+    )
+    code, output = workflow.run()
+
+    assert code == 0, output
+    jobs = workflow.take_jobs()
+    assert {"checkpoint digits/3", "image digits", "benchmark digits/3"} <= set(jobs)
+    assert not any(job.endswith(("digits/1", "digits/2")) for job in jobs)
+
+
+def test_a_lost_report_is_made_and_published_again(workflow):
+    workflow.run()
+    workflow.take_jobs()
+    (workflow.directory / "results/report").rmdir()
+    workflow.run()
+
+    assert workflow.take_jobs() == ["publish", "report"]
+
+
+def test_publishing_adds_to_what_is_published(workflow):
+    workflow.run()
+    workflow.run("--forcerun", "report")
+
+    assert (workflow.directory / "published/index.html").read_text() == "run\nrun\n"
+
+
+@pytest.mark.parametrize("stage", ["checkpoint", "validate", "image", "benchmark", "publish"])
+def test_a_failure_is_the_last_thing_said_and_the_next_run_goes_on_from_there(workflow, stage):
+    code, output = workflow.run(FAIL=stage)
+    done = workflow.take_jobs()
+
+    assert code == 1
+    tail = output[output.index("What went wrong:") :]
+    assert f"slipway {stage}: error: " in tail
+    assert "broken on purpose" in tail
+
+    code, output = workflow.run()
+    assert code == 0, output
+    assert sorted(done + workflow.take_jobs()) == EVERYTHING
+
+
+@pytest.mark.parametrize("stage", ["export", "servable", "benchmark", "publish"])
+def test_after_kill_9_the_same_command_finishes_the_job(workflow, stage):
+    process = workflow.start(HANG=stage)
+    hanging = workflow.directory / "hanging"
+    deadline = time.monotonic() + 60
+    while not (hanging.exists() and hanging.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    # The real command ends by itself when its Snakemake is gone (tests/workflow/test_procs.py); this one is a stand-in.
+    os.kill(int(hanging.read_text()), signal.SIGKILL)
+    done = workflow.take_jobs()
+
+    code, output = workflow.run()
+
+    assert code == 0, output
+    assert "LockException" not in output
+    assert set(done + workflow.take_jobs()) == set(EVERYTHING)
+
+
+def test_a_second_run_in_the_same_directory_is_refused_in_one_line(workflow):
+    first = workflow.start(HANG="export")
+    hanging = workflow.directory / "hanging"
+    deadline = time.monotonic() + 60
+    while not (hanging.exists() and hanging.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    code, output = workflow.run()
+
+    assert code == 1
+    assert output.splitlines()[-1].startswith(
+        f"slipway: error: {workflow.directory}: another run (process {first.pid})"
+    )
+    first.kill()
+    first.communicate()
+    os.kill(int(hanging.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("config/config.yaml", "  rows: 1", "  rowz: 1"), "slipway: error: config: benchmark.rowz: unknown key"),
+        (
+            ("config/config.yaml", "contracts/digits.yaml", "contracts/dig.yaml"),
+            "slipway: error: config: models.digits.contract: no file config/contracts/dig.yaml",
+        ),
+        (
+            ("config/contracts/digits.yaml", "signatures:", "signaturez:"),
+            "slipway: error: config/contracts/digits.yaml: ",
+        ),
+    ],
+    ids=["unknown key", "missing contract", "broken contract"],
+)
+def test_a_fault_in_a_file_is_told_without_a_traceback(workflow, change, line):
+    workflow.edit(*change)
+    code, output = workflow.run()
+
+    assert code == 1
+    assert any(said.startswith(line) for said in output.splitlines()), output
+    assert "Traceback" not in output
+    assert workflow.take_jobs() == []
+
+
+def test_the_graph_of_rules_can_be_drawn_without_graphviz(workflow):
+    code, output = workflow.run("--rulegraph", "mermaid-js")
+
+    assert code == 0
+    assert "servable" in output
+
+
+def test_every_stage_has_a_rule_file_a_command_and_a_module_of_one_name():
+    from slipway import cli
+
+    root = Path(__file__).parents[2]
+    rule_files = {path.stem for path in (root / "rules").glob("*.smk")} - {"common"}
+
+    assert rule_files == set(cli.STAGES)
+    assert all(
+        (root / "workflow_src/slipway" / f"{s}.py").exists() or (root / "workflow_src/slipway" / s).is_dir()
+        for s in cli.STAGES
+    )
