@@ -1,0 +1,366 @@
+"""Classify, Regress and MultiInference over gRPC: serialized tf.Examples in, labelled scores or values out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from slipway_wire import dtypes, messages, model_spec, signatures
+from slipway_wire.dtypes import DataType
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.signatures import Signature
+from slipway_wire.status import FailedPrecondition, InvalidArgument, Unimplemented
+from slipway_wire.tensors import Array
+
+INPUTS = "inputs"
+CLASSES = "classes"
+SCORES = "scores"
+OUTPUTS = "outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class ExamplesRequest:
+    """
+    A Classify or Regress call.
+
+    Attributes:
+        spec: Model, version or label, signature.
+        examples: One serialized tf.Example per row, at least one; a context is already part of each.
+    """
+
+    spec: ModelSpec
+    examples: Sequence[bytes]
+
+    def tensor(self) -> Array:
+        """The examples as the string tensor of shape [rows] that is fed to the signature's one input."""
+        return examples_tensor(self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceTask:
+    """One signature of a MultiInference call, and by which method (CLASSIFY or REGRESS) to run it."""
+
+    spec: ModelSpec
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class MultiInferenceRequest:
+    """Several signatures of one model over the same examples, in one run."""
+
+    tasks: tuple[InferenceTask, ...]
+    examples: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """
+    The answer of a Classify call.
+
+    Attributes:
+        classes: Labels, object array of bytes, shape [rows, k]; None if the model gives none.
+        scores: float32, shape [rows, k]; None if the model gives none. Never are both None.
+    """
+
+    classes: Array | None
+    scores: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """The answer of a Regress call: float32 values, shape [rows]."""
+
+    values: Array
+
+
+def examples_tensor(examples: Sequence[bytes]) -> Array:
+    """Make the string tensor of shape [rows] from serialized examples."""
+    tensor = np.empty(len(examples), object)
+    tensor[:] = examples
+    return tensor
+
+
+# --- requests --------------------------------------------------------------------------------------
+
+
+def encode_request(
+    model: str,
+    examples: Sequence[bytes],
+    *,
+    version: int | None = None,
+    label: str | None = None,
+    signature_name: str = "",
+) -> bytes:
+    """Write a ClassificationRequest or, which is the same on the wire, a RegressionRequest."""
+    request = messages.ClassificationRequest(
+        model_spec=model_spec.to_proto(ModelSpec(model, version, label, signature_name))
+    )
+    for example in examples:
+        request.input.example_list.examples.add().MergeFromString(example)
+    serialized: bytes = request.SerializeToString(deterministic=True)
+    return serialized
+
+
+def decode_classify_request(serialized: bytes) -> ExamplesRequest:
+    """Read a ClassificationRequest, or raise InvalidArgument: malformed, no model named, no examples."""
+    return examples_from_proto(_parse(messages.ClassificationRequest, serialized))
+
+
+def decode_regress_request(serialized: bytes) -> ExamplesRequest:
+    """Read a RegressionRequest, or raise InvalidArgument: malformed, no model named, no examples."""
+    return examples_from_proto(_parse(messages.RegressionRequest, serialized))
+
+
+def decode_multi_inference_request(serialized: bytes) -> MultiInferenceRequest:
+    """
+    Read a MultiInferenceRequest.
+
+    Raises:
+        InvalidArgument: If it is malformed, a task names no model or another model than the first, or a signature is asked
+            for twice; or there are no tasks or no examples.
+        Unimplemented: If a task's method is neither classify nor regress.
+    """
+    return multi_inference_from_proto(_parse(messages.MultiInferenceRequest, serialized))
+
+
+def examples_from_proto(request: Any) -> ExamplesRequest:
+    """Read a ClassificationRequest or RegressionRequest message."""
+    return ExamplesRequest(model_spec.from_request(request), _examples(request.input))
+
+
+def multi_inference_from_proto(request: Any) -> MultiInferenceRequest:
+    """Read a MultiInferenceRequest message; see `decode_multi_inference_request`."""
+    if not request.tasks:
+        raise InvalidArgument("ModelSpec has no name specified.")
+    tasks: list[InferenceTask] = []
+    for task in request.tasks:
+        spec = model_spec.from_proto(task.model_spec)
+        if tasks and spec.name != tasks[0].spec.name:
+            raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        if any(spec.signature_key == other.spec.signature_key for other in tasks):
+            raise InvalidArgument(f"Duplicate evaluation of signature: {spec.signature_key}")
+        if task.method_name not in (signatures.CLASSIFY, signatures.REGRESS):
+            raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
+        tasks.append(InferenceTask(spec, task.method_name))
+    return MultiInferenceRequest(tuple(tasks), _examples(request.input))
+
+
+def _parse(message_class: Any, serialized: bytes) -> Any:
+    try:
+        return message_class.FromString(serialized)
+    except DecodeError as error:
+        raise InvalidArgument(f"the message is not a {message_class.DESCRIPTOR.name}") from error
+
+
+def _examples(proto: Any) -> list[bytes]:
+    kind = proto.WhichOneof("kind")
+    if kind == "example_list":
+        examples = [example.SerializeToString() for example in proto.example_list.examples]
+    elif kind == "example_list_with_context":
+        # Two serialized messages, one after the other, are their merge: what both have is the example's.
+        context = proto.example_list_with_context.context.SerializeToString()
+        examples = [context + example.SerializeToString() for example in proto.example_list_with_context.examples]
+    else:
+        examples = []
+    if not examples:
+        raise InvalidArgument("Input is empty.")
+    return examples
+
+
+# --- signatures ------------------------------------------------------------------------------------
+
+
+def find_signature(available: Mapping[str, Signature], key: str) -> Signature:
+    """Pick the signature a Classify or Regress call names, or raise InvalidArgument in TF Serving's words."""
+    try:
+        return available[key]
+    except KeyError:
+        raise InvalidArgument(f"No signature was found with the name: {key}") from None
+
+
+def check_classify_signature(signature: Signature) -> tuple[str, ...]:
+    """
+    Say which outputs to compute for Classify: those of `classes` and `scores` there are.
+
+    Raises:
+        InvalidArgument, FailedPrecondition: If the signature has not the inputs and outputs of a classifier.
+
+    Source: tensorflow_serving/servables/tensorflow/classifier.cc (PreProcessClassification).
+    """
+    if len(signature.inputs) != 1:
+        raise InvalidArgument("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise InvalidArgument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    if INPUTS not in signature.inputs:
+        raise FailedPrecondition(f"No classification inputs found in SignatureDef: {_describe(signature)}")
+    outputs = tuple(alias for alias in (CLASSES, SCORES) if alias in signature.outputs)
+    if not outputs:
+        raise FailedPrecondition(
+            f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
+            f"Signature was: {_describe(signature)}"
+        )
+    return outputs
+
+
+def check_regress_signature(signature: Signature) -> tuple[str, ...]:
+    """
+    Say which output to compute for Regress.
+
+    Raises:
+        InvalidArgument, FailedPrecondition: If the signature has not the input and output of a regressor.
+
+    Source: tensorflow_serving/servables/tensorflow/regressor.cc (PreProcessRegression).
+    """
+    if len(signature.inputs) != 1:
+        raise InvalidArgument("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise InvalidArgument("Expected one output Tensor.")
+    if INPUTS not in signature.inputs:
+        raise FailedPrecondition(f"No regression inputs found in SignatureDef: {_describe(signature)}")
+    if OUTPUTS not in signature.outputs:
+        raise FailedPrecondition(f"No regression outputs found in SignatureDef: {_describe(signature)}")
+    return (OUTPUTS,)
+
+
+def _describe(signature: Signature) -> str:
+    inputs = ", ".join(map(str, signature.inputs.values()))
+    outputs = ", ".join(map(str, signature.outputs.values()))
+    return f"{signature.name} ({inputs}) -> ({outputs})"
+
+
+# --- results ---------------------------------------------------------------------------------------
+
+
+def classification(outputs: Mapping[str, Array], rows: int) -> Classification:
+    """
+    Check what the model gave for Classify.
+
+    Args:
+        outputs: `classes` (strings) and `scores` (float32), one or both, each of shape [rows, k].
+        rows: Number of examples asked about.
+
+    Raises:
+        InvalidArgument: If a shape or dtype is another one.
+
+    Source: tensorflow_serving/servables/tensorflow/classifier.cc (PostProcessClassificationResult).
+    """
+    classes, scores = outputs.get(CLASSES), outputs.get(SCORES)
+    for name, array, data_type in ((CLASSES, classes, dtypes.STRING), (SCORES, scores, dtypes.FLOAT)):
+        if array is None:
+            continue
+        if array.ndim != 2:
+            raise InvalidArgument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+        _check_dtype(f"Expected {name} Tensor of {data_type.enum_name}. Got: ", array, data_type)
+        if len(array) != rows:
+            raise InvalidArgument(f"Expected {name} output batch size of {rows}. Got: {len(array)}")
+    if classes is not None and scores is not None and classes.shape != scores.shape:
+        raise InvalidArgument(
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+        )
+    return Classification(classes, scores)
+
+
+def regression(outputs: Mapping[str, Array], rows: int) -> Regression:
+    """
+    Check what the model gave for Regress: `outputs`, float32, of shape [rows] or [rows, 1].
+
+    Raises:
+        InvalidArgument: If shape or dtype is another one.
+
+    Source: tensorflow_serving/servables/tensorflow/regressor.cc (PostProcessRegressionResult).
+    """
+    values = outputs[OUTPUTS]
+    if values.ndim != 1 and values.shape[1:] != (1,):
+        raise InvalidArgument(
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(values)}"
+        )
+    if len(values) != rows:
+        raise InvalidArgument(f"Input batch size did not match output batch size: {rows} vs. {len(values)}")
+    _check_dtype(f"Expected output Tensor of {dtypes.FLOAT.enum_name}.  Got: ", values, dtypes.FLOAT)
+    return Regression(values.reshape(rows))
+
+
+def _check_dtype(message: str, array: Array, wanted: DataType) -> None:
+    found = dtypes.from_numpy(array.dtype)
+    if found is not wanted:
+        raise InvalidArgument(message + found.enum_name)
+
+
+def _shape(array: Array) -> str:
+    return "[" + ",".join(map(str, array.shape)) + "]"
+
+
+# --- responses -------------------------------------------------------------------------------------
+
+
+def encode_classify_response(spec: ModelSpec, answer: Classification) -> bytes:
+    """Write a ClassificationResponse; *spec* is the one that served."""
+    response = messages.ClassificationResponse(model_spec=model_spec.to_proto(spec))
+    _fill_classification(response.result, answer)
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def encode_regress_response(spec: ModelSpec, answer: Regression) -> bytes:
+    """Write a RegressionResponse; *spec* is the one that served."""
+    response = messages.RegressionResponse(model_spec=model_spec.to_proto(spec))
+    _fill_regression(response.result, answer)
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def encode_multi_inference_response(results: Sequence[tuple[ModelSpec, Classification | Regression]]) -> bytes:
+    """Write a MultiInferenceResponse, results in the order of the tasks."""
+    response = messages.MultiInferenceResponse()
+    for spec, answer in results:
+        result = response.results.add(model_spec=model_spec.to_proto(spec))
+        if isinstance(answer, Classification):
+            _fill_classification(result.classification_result, answer)
+        else:
+            _fill_regression(result.regression_result, answer)
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def _fill_classification(result: Any, answer: Classification) -> None:
+    shaped = answer.scores if answer.classes is None else answer.classes
+    assert shaped is not None  # a Classification has one of the two
+    result.SetInParent()
+    labels = [[""] * shaped.shape[1]] * len(shaped) if answer.classes is None else answer.classes.tolist()
+    scores = [[0.0] * shaped.shape[1]] * len(shaped) if answer.scores is None else answer.scores.tolist()
+    for row_labels, row_scores in zip(labels, scores, strict=True):
+        row = result.classifications.add()
+        for label, score in zip(row_labels, row_scores, strict=True):
+            row.classes.add(label=label, score=score)
+
+
+def _fill_regression(result: Any, answer: Regression) -> None:
+    result.SetInParent()
+    for value in answer.values.tolist():
+        result.regressions.add(value=value)
+
+
+def decode_classify_response(serialized: bytes) -> tuple[ModelSpec, Classification]:
+    """
+    Read a ClassificationResponse.
+
+    Raises:
+        InvalidArgument: If it is malformed, or its rows have different numbers of classes.
+    """
+    response = _parse(messages.ClassificationResponse, serialized)
+    rows = [list(row.classes) for row in response.result.classifications]
+    width = len(rows[0]) if rows else 0
+    if any(len(row) != width for row in rows):
+        raise InvalidArgument("the rows of a ClassificationResponse have different numbers of classes")
+    classes = examples_tensor([one.label.encode() for row in rows for one in row]).reshape(len(rows), width)
+    scores = np.array([one.score for row in rows for one in row], np.float32).reshape(len(rows), width)
+    return model_spec.from_request(response), Classification(classes, scores)
+
+
+def decode_regress_response(serialized: bytes) -> tuple[ModelSpec, Regression]:
+    """Read a RegressionResponse, or raise InvalidArgument."""
+    response = _parse(messages.RegressionResponse, serialized)
+    values = np.array([one.value for one in response.result.regressions], np.float32)
+    return model_spec.from_request(response), Regression(values)

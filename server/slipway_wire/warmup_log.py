@@ -1,0 +1,73 @@
+"""Warm-up records: PredictionLog messages, as the file `assets.extra/tf_serving_warmup_requests` holds them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from google.protobuf.message import DecodeError
+
+from slipway_wire import inference, messages, predict, protobuf
+from slipway_wire.inference import ExamplesRequest, MultiInferenceRequest
+from slipway_wire.predict import PredictRequest
+from slipway_wire.status import InvalidArgument, Unimplemented
+
+# Below a version directory; source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.h.
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+MAX_RECORDS = 1000
+
+Method = Literal["predict", "classify", "regress", "multi_inference"]
+_LOG_FIELD: dict[Method, str] = {
+    "predict": "predict_log",
+    "classify": "classify_log",
+    "regress": "regress_log",
+    "multi_inference": "multi_inference_log",
+}
+_METHOD = {field: method for method, field in _LOG_FIELD.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupRequest:
+    """A recorded request to replay; model name and version in its spec are those of the time of recording."""
+
+    method: Method
+    request: PredictRequest | ExamplesRequest | MultiInferenceRequest
+
+
+def encode(method: Method, request: bytes) -> bytes:
+    """
+    Write a PredictionLog that holds only a request, so that the same request gives the same bytes.
+
+    Args:
+        method: What kind of request it is.
+        request: Serialized, as `predict.encode_request` or `inference.encode_request` gives it.
+    """
+    number = messages.PredictionLog.DESCRIPTOR.fields_by_name[_LOG_FIELD[method]].number
+    log = protobuf.bytes_field(1, request)  # `request` is field 1 of PredictLog, ClassifyLog, …
+    return protobuf.bytes_field(number, log)
+
+
+def decode(record: bytes) -> WarmupRequest | None:
+    """
+    Read one record.
+
+    Returns:
+        The request, or None if the record has no log type (TF Serving does nothing for it).
+
+    Raises:
+        InvalidArgument: If the record is no PredictionLog, or its request is malformed.
+        Unimplemented: For logs of streamed predictions and of session runs.
+    """
+    try:
+        log = messages.PredictionLog.FromString(record)
+    except DecodeError as error:
+        raise InvalidArgument("Failed to parse warmup record: not a PredictionLog") from error
+    field = log.WhichOneof("log_type")
+    if field is None:
+        return None
+    if field not in _METHOD:
+        raise Unimplemented(f"Unsupported log_type for warmup: {field}")
+    method, request = _METHOD[field], getattr(log, field).request
+    if method == "predict":
+        return WarmupRequest(method, predict.request_from_proto(request))
+    if method == "multi_inference":
+        return WarmupRequest(method, inference.multi_inference_from_proto(request))
+    return WarmupRequest(method, inference.examples_from_proto(request))
