@@ -20,7 +20,9 @@ Protocol = Literal["rest", "grpc"]
 class Record(BaseModel):
     """A file of the workflow, read and written whole."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, ser_json_inf_nan="strings", json_schema_serialization_defaults_required=True
+    )
 
     @classmethod
     def read(cls, path: Path) -> Self:
