@@ -93,12 +93,20 @@ def encode_request(
     label: str | None = None,
     signature_name: str = "",
 ) -> bytes:
-    """Write a ClassificationRequest or, which is the same on the wire, a RegressionRequest."""
+    """
+    Write a ClassificationRequest or, which is the same on the wire, a RegressionRequest.
+
+    Raises:
+        InvalidArgument: If one of *examples* is no serialized tf.Example.
+    """
     request = messages.ClassificationRequest(
         model_spec=model_spec.to_proto(ModelSpec(model, version, label, signature_name))
     )
     for example in examples:
-        request.input.example_list.examples.add().MergeFromString(example)
+        try:
+            request.input.example_list.examples.add().MergeFromString(example)
+        except DecodeError as error:
+            raise InvalidArgument("not a tf.Example") from error
     serialized: bytes = request.SerializeToString(deterministic=True)
     return serialized
 
@@ -328,12 +336,13 @@ def _fill_classification(result: Any, answer: Classification) -> None:
     shaped = answer.scores if answer.classes is None else answer.classes
     assert shaped is not None  # a Classification has one of the two
     result.SetInParent()
-    labels = [[""] * shaped.shape[1]] * len(shaped) if answer.classes is None else answer.classes.tolist()
+    labels = [[b""] * shaped.shape[1]] * len(shaped) if answer.classes is None else answer.classes.tolist()
     scores = [[0.0] * shaped.shape[1]] * len(shaped) if answer.scores is None else answer.scores.tolist()
     for row_labels, row_scores in zip(labels, scores, strict=True):
         row = result.classifications.add()
         for label, score in zip(row_labels, row_scores, strict=True):
-            row.classes.add(label=label, score=score)
+            # A label is a proto string: what is not UTF-8 cannot be sent as it is.
+            row.classes.add(label=label.decode(errors="replace"), score=score)
 
 
 def _fill_regression(result: Any, answer: Regression) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import quote, unquote
 
 from slipway_wire.status import InvalidArgument
@@ -33,6 +33,8 @@ _POST = re.compile(
     rf"/v1/models/(?P<model>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>predict|classify|regress)", re.IGNORECASE
 )
 _GET = re.compile(rf"/v1/models(?:/(?P<model>[^/:]+))?{_VERSION_OR_LABEL}(?:/(?P<verb>metadata))?", re.IGNORECASE)
+_PATTERNS = {"POST": _POST, "GET": _GET}
+_VERBS: dict[str, Verb] = {verb: verb for verb in (*get_args(PostVerb), *get_args(GetVerb))}
 _HANDLED = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 
 
@@ -67,10 +69,9 @@ def parse_rest(method: str, target: str) -> RestPath:
         InvalidArgument: `Malformed request: …` for anything but the API's forms (a query string makes one of it),
             `Missing model name in request.`, or a version that is no int64.
     """
-    pattern = {"POST": _POST, "GET": _GET}.get(method)
-    match = pattern.fullmatch(target) if pattern else None
-    verb = match["verb"] or "status" if match else ""
-    if match is None or verb not in ("predict", "classify", "regress", "status", "metadata"):
+    match = _PATTERNS[method].fullmatch(target) if method in _PATTERNS else None
+    verb = _VERBS.get(match["verb"] or "status") if match else None
+    if match is None or verb is None:
         raise InvalidArgument(f"Malformed request: {method} {target}")
     if not match["model"]:
         raise InvalidArgument("Missing model name in request.")

@@ -183,13 +183,13 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> dict[str,
         if value is None:
             raise InvalidArgument(
                 f"Signature input alias: {alias}(feed name: {spec.graph_name}) not found in request and no default "
-                f"value provided. Inputs expected to be in the set {{{_names(wanted)}}}."
+                f"value provided. Inputs expected to be in the request {{{_names(sent)}}}, or default input alias "
+                f"set: {_names(signature.defaults)}"
             )
         matched[alias] = value
-    if unknown := sent - wanted:
+    if sent - wanted:
         raise InvalidArgument(
-            f"Inputs contains invalid name. Used request inputs: {{{_names(sent & wanted)}}}, "
-            f"request input: {{{_names(sent)}}}. Unknown: {{{_names(unknown)}}}."
+            f"Inputs contains invalid name. Used request inputs: {_names(sent & wanted)}, request input: {_names(sent)}"
         )
     return matched
 
