@@ -1,0 +1,380 @@
+"""The one place where the parts are put together, in the order in which they come to life and end."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, Scheduler
+from slipway_server.config_files import (
+    BatchingPolicy,
+    ModelConfig,
+    read_batching_policy,
+    read_metrics_path,
+    read_model_configs,
+)
+from slipway_server.metrics import Metrics
+from slipway_server.servables.loader import Loader
+from slipway_server.servables.manager import Manager, RetryPolicy, settled
+from slipway_server.servables.source import Source
+from slipway_server.servables.warmup import WarmedLoader
+from slipway_server.serving import Serving
+from slipway_server.settings import Port, Settings
+from slipway_server.transports.grpc_api import GrpcApi, start_server
+from slipway_server.transports.rest_api import RestApi, RestServer
+from slipway_server.transports.waiting import Arrivals
+from slipway_wire.model_status import VersionStatus
+from slipway_wire.status import Code, FailedPrecondition, Unavailable, Unknown
+
+logger = logging.getLogger(__name__)
+
+# Allocations of containers between two collections. CPython's 700 makes a JSON body of 150 000 numbers pay for dozens of
+# collections; what requests leave behind in cycles is little, and a collection of it takes a few milliseconds at most.
+_GC_THRESHOLDS = (100_000, 20, 20)
+
+
+async def run(settings: Settings) -> None:
+    """
+    Load, open the ports, serve until a signal comes, drain.
+
+    Args:
+        settings: Checked.
+
+    Raises:
+        WireError: The server could not start.
+    """
+    signals = _Signals()
+    server = Server(settings)
+    loading = asyncio.ensure_future(server.load())
+    if await signals.came_before(loading):
+        return
+    await server.open()
+    await signals.wait()
+    await server.drain()
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for a good end, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._arrive, number)
+
+    def _arrive(self, number: signal.Signals) -> None:
+        if self._came.is_set():
+            logger.warning("%s again: ending at once", number.name)
+            # As PID 1 of a container the default action of a signal would do nothing.
+            os._exit(128 + number)
+        logger.info("%s: shutting down", number.name)
+        self._came.set()
+
+    async def wait(self) -> None:
+        await self._came.wait()
+
+    async def came_before(self, task: "asyncio.Future[None]") -> bool:
+        """Wait for *task* and raise what it raised; True if a signal came first."""
+        waiting = asyncio.ensure_future(self.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        return not task.done()
+
+
+class Server:
+    """All parts of one server."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Put the parts together; nothing is loaded or opened yet.
+
+        Raises:
+            WireError: A configuration file cannot be used, or a port is taken.
+        """
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._models = _models(settings)
+        metrics_path = (
+            read_metrics_path(Path(settings.monitoring_config_file)) if settings.monitoring_config_file else None
+        )
+        self._rest_socket = _reserve_ports(settings)
+        self._metrics = Metrics()
+        self._scheduler = _scheduler(settings, self._metrics)
+        self._manager = Manager(
+            _loader_maker(settings),
+            load_on=ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="first_load"),
+            unload_on=ThreadPoolExecutor(max(settings.num_unload_threads, 1), thread_name_prefix="unload"),
+            later=_later,
+            retry=RetryPolicy(settings.max_num_load_retries, settings.load_retry_interval_micros / 1e6),
+            on_change=self._changed,
+        )
+        self._source = Source(self._models, settings.file_system_poll_wait_seconds, self._manager.aspire)
+        self._serving = Serving(self._manager, self._scheduler, self._metrics, self._models)
+        arrivals = Arrivals(self._loop)
+        self._grpc_api = GrpcApi(self._serving, arrivals, as_content=settings.enable_serialization_as_tensor_content)
+        self._rest_server = RestServer(
+            RestApi(
+                self._serving,
+                arrivals,
+                timeout_s=settings.rest_api_timeout_s,
+                has_cors=settings.rest_api_enable_cors_support,
+                metrics_path=metrics_path,
+            )
+        )
+
+    async def load(self) -> None:
+        """
+        Wait until every model has a version that serves.
+
+        Raises:
+            Unknown: All versions of a model have failed.
+            FailedPrecondition: A label points to a version that is not available.
+        """
+        self._source.start()
+        await asyncio.to_thread(self._manager.wait_until, lambda: all(map(self._is_decided, self._models)))
+        failed = [model.name for model in self._models if not self._has_available(model)]
+        if failed:
+            raise Unknown(self._failures(failed))
+        if not self._settings.allow_version_labels_for_unavailable_models:
+            self._check_labels()
+        self._manager.load_with(ThreadPoolExecutor(max(self._settings.num_load_threads, 1), thread_name_prefix="load"))
+        _settle_memory()
+        gc.set_threshold(*_GC_THRESHOLDS)
+
+    async def open(self) -> None:
+        """
+        Open the ports, gRPC first, and say so.
+
+        Raises:
+            Unavailable: A port was taken in the meantime.
+        """
+        settings = self._settings
+        addresses = []
+        if settings.port != 0:
+            addresses.append(f"{_in_brackets(settings.bind_address)}:{_number(settings.port)}")
+        if settings.grpc_socket_path:
+            _remove_stale_socket(settings.grpc_socket_path)
+            addresses.append(f"unix:{settings.grpc_socket_path}")
+        try:
+            self._grpc_server, ports = await start_server(
+                self._grpc_api,
+                addresses,
+                _channel_arguments(settings.grpc_channel_arguments),
+                has_health_service=settings.enable_grpc_healthcheck_service,
+            )
+        except RuntimeError as error:
+            raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error
+        grpc_port = ports[0] if settings.port != 0 else None
+        rest_port = None
+        if grpc_port is not None:
+            logger.info("Running gRPC ModelServer at %s:%d ...", _in_brackets(settings.bind_address), grpc_port)
+        if settings.grpc_socket_path:
+            logger.info("Running gRPC ModelServer at UNIX socket %s ...", settings.grpc_socket_path)
+        if self._rest_socket is not None:
+            rest_port = self._rest_socket.getsockname()[1]
+            try:
+                await self._rest_server.start(self._rest_socket)
+            except OSError as error:
+                raise Unavailable(_cannot_bind(settings.bind_address, rest_port, "rest_api_port", error)) from error
+            logger.info("Exporting HTTP/REST API at:localhost:%d ...", rest_port)
+        if settings.ready_file:
+            self._announcing = asyncio.ensure_future(self._announce(grpc_port, rest_port))
+
+    async def drain(self) -> None:
+        """Refuse what is new, answer what has begun, close."""
+        self._source.stop()
+        limit_s = self._settings.drain_timeout_s
+        if not await asyncio.to_thread(self._serving.drain, limit_s):
+            logger.warning("Not all requests were answered within %g s (--drain_timeout_s); ending anyway", limit_s)
+        if self._rest_socket is not None:
+            self._rest_server.stop()
+        # Answers have been handed to the transports; a moment lets them go out.
+        await self._grpc_server.stop(_FLUSH_S)
+        logger.info("All requests are answered; bye")
+
+    # Details.
+
+    def _has_available(self, model: ModelConfig) -> bool:
+        return any(status.state == "AVAILABLE" for status in self._manager.statuses(model.name))
+
+    def _is_decided(self, model: ModelConfig) -> bool:
+        """Say whether *model* can serve, or cannot; versions with labels are waited for."""
+        labelled = set(model.version_labels.values())
+        states = {status.version: status.state for status in self._manager.statuses(model.name)}
+        return self._manager.has_settled(model.name) or (
+            self._has_available(model)
+            and all(states.get(version) in {"AVAILABLE", "END", None} for version in labelled)
+        )
+
+    def _failures(self, models: Sequence[str]) -> str:
+        failures = [
+            f"{{{{name: {model} version: {status.version}}} due to error: {status.code.name}: {status.message}}}, "
+            for model in models
+            for status in self._manager.statuses(model)
+        ]
+        return f"{len(failures)} servable(s) did not become available: {{{''.join(failures)}}}"
+
+    def _check_labels(self) -> None:
+        for model in self._models:
+            available = {s.version for s in self._manager.statuses(model.name) if s.state == "AVAILABLE"}
+            for version in model.version_labels.values():
+                if version not in available:
+                    raise FailedPrecondition(
+                        f"Request to assign label to version {version} of model {model.name}, "
+                        "which is not currently available for inference"
+                    )
+
+    def _changed(self, model: str, status: VersionStatus) -> None:
+        if status.state in {"AVAILABLE", "END"} and not self._loop.is_closed():
+            if status.state == "AVAILABLE" or status.code is not Code.OK:
+                self._metrics.model_loads.of(model, status.version, status.code.name).add()
+            if gc.get_freeze_count():
+                self._loop.call_soon_threadsafe(_settle_memory)
+
+    async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
+        """Write the ready file once every version asked for is AVAILABLE or has failed."""
+        names = [model.name for model in self._models]
+        await asyncio.to_thread(self._manager.wait_until, lambda: settled(self._manager, names))
+        path = Path(self._settings.ready_file)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}))
+        partial.replace(path)
+
+
+# How long connections may take to send what was written to them.
+_FLUSH_S = 2.0
+
+
+def _models(settings: Settings) -> tuple[ModelConfig, ...]:
+    if settings.model_config_file:
+        return read_model_configs(Path(settings.model_config_file))
+    return (ModelConfig(settings.model_name, Path(settings.model_base_path)),)
+
+
+def _scheduler(settings: Settings, metrics: Metrics) -> Scheduler:
+    if not settings.enable_batching:
+        return DirectScheduler(settings.grpc_max_threads, metrics)
+    policy = BatchingPolicy()
+    if settings.batching_parameters_file:
+        policy = read_batching_policy(Path(settings.batching_parameters_file))
+    scheduler = BatchScheduler(policy, metrics)
+    scheduler.start()
+    return scheduler
+
+
+def _loader_maker(settings: Settings) -> Callable[[str, int, Path], Loader]:
+    # TensorFlow takes seconds to import, which --help and a wrong flag should not.
+    from slipway_server.backends.saved_model import SavedModelLoader, SessionOptions  # noqa: PLC0415
+
+    options = SessionOptions(
+        intra_op_threads=settings.tensorflow_intra_op_parallelism or settings.tensorflow_session_parallelism,
+        inter_op_threads=settings.tensorflow_inter_op_parallelism or settings.tensorflow_session_parallelism,
+        gpu_memory_fraction=settings.per_process_gpu_memory_fraction,
+        tags=tuple(settings.saved_model_tags.split(",")),
+    )
+
+    def make(_model: str, _version: int, directory: Path) -> Loader:
+        loader = SavedModelLoader(directory, options)
+        if not settings.enable_model_warmup:
+            return loader
+        return WarmedLoader(loader, directory, settings.num_request_iterations_for_warmup)
+
+    return make
+
+
+def _later(delay_s: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(delay_s, action)
+    timer.daemon = True
+    timer.start()
+
+
+def _settle_memory() -> None:
+    """
+    Take what is loaded out of the garbage collector's sight, after one last look at all of it.
+
+    TensorFlow and a model's graph are some million objects that stay; walking over them again and again would cost
+    requests up to 100 ms each time. Unfrozen first, so that a version that was unloaded is collected, too.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _channel_arguments(text: str) -> dict[str, int | str]:
+    """Read `key=value,key=value`; what is an int32 is passed as one."""
+    arguments: dict[str, int | str] = {}
+    for pair in filter(None, text.split(",")):
+        key, _, value = pair.partition("=")
+        arguments[key] = value
+        with contextlib.suppress(ValueError):
+            if -(2**31) <= int(value) < 2**31:
+                arguments[key] = int(value)
+    return arguments
+
+
+def _remove_stale_socket(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
+def _reserve_ports(settings: Settings) -> socket.socket | None:
+    """
+    Find out before the models are loaded whether the ports are free, and keep the one for REST.
+
+    Raises:
+        Unavailable: A port is taken, or the address is not this machine's.
+    """
+    if settings.port != 0:
+        # gRPC binds by itself; all that can be done for it is to look.
+        _bind(settings.bind_address, settings.port, "port").close()
+    if settings.rest_api_port == 0:
+        return None
+    if settings.rest_api_port == settings.port != "auto":
+        logger.error("--rest_api_port is the same as --port (%s); REST is not served", settings.port)
+        return None
+    return _bind(settings.bind_address, settings.rest_api_port, "rest_api_port")
+
+
+def _bind(address: str, port: Port, flag: str) -> socket.socket:
+    # 0.0.0.0 stands for "everywhere": clients that resolve localhost to ::1 reach REST, too, as with TF Serving.
+    is_everywhere = address == "0.0.0.0" and flag == "rest_api_port" and socket.has_dualstack_ipv6()  # noqa: S104
+    host = "::" if is_everywhere else address
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(
+            host, _number(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_everywhere)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(target)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise Unavailable(_cannot_bind(address, port, flag, error)) from error
+    return bound
+
+
+def _cannot_bind(address: str, port: Port, flag: str, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {address} is in use; choose another one with --{flag}, or auto for any that is free"
+    return f"cannot listen on {address}, port {port}: {error.strerror}"
+
+
+def _number(port: Port) -> int:
+    return 0 if port == "auto" else port
+
+
+def _in_brackets(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

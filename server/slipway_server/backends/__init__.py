@@ -1,0 +1,1 @@
+"""What turns a version directory into something that runs."""

@@ -1,0 +1,1 @@
+"""Tasks run together: which, when, and how their tensors are merged. Knows no protocol and no TensorFlow."""

@@ -1,0 +1,143 @@
+"""
+What the server counts, and its text form for Prometheus.
+
+Written by hand, not with prometheus_client: TF Serving's names begin with a colon, its counters carry no `_total`, and
+dashboards look for exactly those. Aggregates only; nothing here grows with the number of requests.
+"""
+
+import bisect
+import threading
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.value = 0.0
+
+    def add(self, amount: float = 1.0) -> None:
+        """Count *amount* more; a gauge may also count down."""
+        with self._lock:
+            self.value += amount
+
+
+class Histogram:
+    """Counts by upper bound, with sum and count."""
+
+    __slots__ = ("_lock", "bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._lock = threading.Lock()
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one *value*."""
+        place = bisect.bisect_left(self.bounds, value)
+        with self._lock:
+            self.counts[place] += 1
+            self.sum += value
+
+
+M = TypeVar("M", Counter, Histogram)
+
+
+class Family(Generic[M]):
+    """All metrics of one name, one for each combination of label values."""
+
+    def __init__(self, name: str, kind: str, labels: Sequence[str], make: type[M], *arguments: Sequence[float]) -> None:
+        self.name = name
+        self.kind = kind
+        self._labels = labels
+        self._make: type[M] = make
+        self._arguments = arguments
+        self._members: dict[tuple[str, ...], M] = {}
+        self._lock = threading.Lock()
+
+    def of(self, *values: object) -> M:
+        """Return the metric with these label values, in the order of the family's labels."""
+        key = tuple(map(str, values))
+        member = self._members.get(key)
+        if member is None:
+            with self._lock:
+                member = self._members.setdefault(key, self._make(*self._arguments))
+        return member
+
+    def exposition(self) -> list[str]:
+        """Return the lines of this family in Prometheus' text format, as TF Serving writes them."""
+        lines = [f"# TYPE {self.name} {self.kind}"]
+        for key, member in sorted(self._members.copy().items()):
+            labels = ",".join(f'{name}="{_escape(value)}"' for name, value in zip(self._labels, key, strict=True))
+            if isinstance(member, Counter):
+                lines.append(f"{self.name}{{{labels}}} {_number(member.value)}")
+            else:
+                lines += self._buckets(member, labels)
+        return lines
+
+    def _buckets(self, histogram: Histogram, labels: str) -> list[str]:
+        lines = []
+        total = 0
+        comma = "," if labels else ""
+        for bound, count in zip((*map(_number, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+            total += count
+            lines.append(f'{self.name}_bucket{{{labels}{comma}le="{bound}"}} {total}')
+        lines.append(f"{self.name}_sum{{{labels}}} {_number(histogram.sum)}")
+        lines.append(f"{self.name}_count{{{labels}}} {total}")
+        return lines
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+# Source of the bounds: the monitoring::Buckets::Exponential calls in tensorflow_serving/servables/tensorflow/util.cc.
+LATENCY_BOUNDS_US = tuple(10 * 1.8**i for i in range(33))
+
+
+class Metrics:
+    """Every metric of the server; made once, passed to whoever counts."""
+
+    def __init__(self) -> None:
+        self.request_count = Family(":tensorflow:serving:request_count", "counter", ("model_name", "status"), Counter)
+        self.request_latency_us = Family(
+            ":tensorflow:serving:request_latency",
+            "histogram",
+            ("model_name", "API", "entrypoint"),
+            Histogram,
+            LATENCY_BOUNDS_US,
+        )
+        self.requests = Family(
+            "slipway_requests_total", "counter", ("model", "version", "signature", "protocol", "status"), Counter
+        )
+        self.stage_sum_s = Family("slipway_stage_seconds_sum", "counter", ("model", "protocol", "stage"), Counter)
+        self.stage_count = Family("slipway_stage_seconds_count", "counter", ("model", "protocol", "stage"), Counter)
+        self.batches = Family("slipway_batches_total", "counter", ("model", "size", "reason"), Counter)
+        self.batch_padding_rows = Family("slipway_batch_padding_rows_total", "counter", ("model",), Counter)
+        self.model_loads = Family("slipway_model_loads_total", "counter", ("model", "version", "status"), Counter)
+        self.in_flight = Family("slipway_in_flight", "gauge", (), Counter)
+
+    def stage(self, model: str, protocol: str, stage: str, seconds: float) -> None:
+        """Count *seconds* that one request spent in *stage*: parse, queue, compute or encode."""
+        self.stage_sum_s.of(model, protocol, stage).add(seconds)
+        self.stage_count.of(model, protocol, stage).add()
+
+    def batch(self, model: str, rows: int, padding_rows: int, reason: str) -> None:
+        """Count one executed batch of *rows* rows that were asked for, and the rows added to them."""
+        self.batches.of(model, rows, reason).add()
+        if padding_rows:
+            self.batch_padding_rows.of(model).add(padding_rows)
+
+    def exposition(self) -> str:
+        """Return all metrics in Prometheus' text format."""
+        families = [family for family in vars(self).values() if isinstance(family, Family)]
+        return "".join(line + "\n" for family in families for line in family.exposition())

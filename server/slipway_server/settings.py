@@ -1,0 +1,214 @@
+"""
+The command line: TF Serving's flags with its names, defaults and syntax, and a few of our own.
+
+Source: tensorflow_serving/model_servers/main.cc.
+"""
+
+import dataclasses
+import math
+import os
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slipway_server.errors import UsageError
+from slipway_wire.status import InvalidArgument, Unimplemented
+
+Port = int | Literal["auto"]
+"""A TCP port; 0: none; "auto": any that is free."""
+
+
+SUPPORTED, IGNORED, REFUSED = "supported", "ignored", "refused"
+
+
+def _flag(default: Any, help_text: str, kind: str = SUPPORTED) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text, "kind": kind})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every flag as a value; the field names are the flags' names."""
+
+    port: Port = _flag(8500, "TCP port for gRPC; 0: none; auto: any free one.")  # noqa: RUF009  # a frozen value
+    grpc_socket_path: str = _flag("", "Also listen for gRPC on this UNIX socket.")
+    rest_api_port: Port = _flag(0, "TCP port for REST; 0: none; auto: any free one.")  # noqa: RUF009  # a frozen value
+    bind_address: str = _flag("0.0.0.0", "Address both ports are bound to. (not in TF Serving)")  # noqa: S104
+    ready_file: str = _flag(
+        "", "Write ports and process id here, as JSON, once all models are served. (not in TF Serving)"
+    )
+    drain_timeout_s: float = _flag(
+        20.0, "On SIGTERM, wait this long (s) for requests that are being answered. (not in TF Serving)"
+    )
+    rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
+    rest_api_enable_cors_support: bool = _flag(False, "Add CORS headers to REST answers.")
+    enable_batching: bool = _flag(False, "Put requests together into batches.")
+    batching_parameters_file: str = _flag("", "Text-format BatchingParameters; needs --enable_batching.")
+    model_config_file: str = _flag("", "Text-format ModelServerConfig; --model_name and --model_base_path are ignored.")
+    model_name: str = _flag("default", "Name of the single model.")
+    model_base_path: str = _flag("", "Directory that holds the single model's version directories.")
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "Let a label point to a version that is not available."
+    )
+    num_load_threads: int = _flag(0, "Threads that load versions after the start; 0: one.")
+    num_unload_threads: int = _flag(0, "Threads that free versions; 0: one.")
+    max_num_load_retries: int = _flag(5, "Tries after a first failed load.")
+    load_retry_interval_micros: int = _flag(60_000_000, "Pause between tries of a load; negative: none.")
+    file_system_poll_wait_seconds: int = _flag(
+        1, "Pause between looks for new versions; 0: look once; negative: never."
+    )
+    tensorflow_session_parallelism: int = _flag(0, "Intra-op and inter-op threads of each session; 0: automatic.")
+    tensorflow_intra_op_parallelism: int = _flag(0, "Intra-op threads; 0: automatic.")
+    tensorflow_inter_op_parallelism: int = _flag(0, "Inter-op threads; 0: automatic.")
+    per_process_gpu_memory_fraction: float = _flag(0.0, "Share of GPU memory to take at start; 0: TensorFlow decides.")
+    saved_model_tags: str = _flag("serve", "Comma-separated tags of the meta graph to load.")
+    grpc_channel_arguments: str = _flag("", "gRPC options, key=value,key=value.")
+    grpc_max_threads: int = _flag(4 * (os.cpu_count() or 1), "Threads that run requests when they are not batched.")
+    enable_model_warmup: bool = _flag(True, "Replay assets.extra/tf_serving_warmup_requests before a version serves.")
+    num_request_iterations_for_warmup: int = _flag(0, "Replay each warm-up record this often; 0: once.")
+    monitoring_config_file: str = _flag("", "Text-format MonitoringConfig; metrics are served on the REST port.")
+    enable_signature_method_name_check: bool = _flag(False, "Check method_name of the signature of a request.")
+    enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
+    enable_serialization_as_tensor_content: bool = _flag(False, "Answer Predict with tensor_content.")
+
+    # Taken and of no effect here.
+    rest_api_num_threads: int = _flag(0, "REST needs no threads of its own.", IGNORED)
+    flush_filesystem_caches: bool = _flag(True, "There is no such cache.", IGNORED)
+    remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "They are never kept.", IGNORED)
+    enable_profiler: bool = _flag(True, "There is no profiler service yet.", IGNORED)
+    xla_cpu_compilation_enabled: bool = _flag(False, "TensorFlow's own default holds.", IGNORED)
+    xla_gpu_compilation_enabled: bool = _flag(False, "TensorFlow's own default holds.", IGNORED)
+    mixed_precision: str = _flag("", "TensorFlow's own default holds.", IGNORED)
+    thread_pool_factory_config_file: str = _flag("", "Threads are set by the flags above.", IGNORED)
+    num_tflite_pools: int = _flag(0, "TFLite models are not served.", IGNORED)
+    num_tflite_interpreters_per_pool: int = _flag(1, "TFLite models are not served.", IGNORED)
+    skip_initialize_tpu: bool = _flag(False, "TPUs are not used.", IGNORED)
+
+    # Known, but to go on without them would serve something other than what was asked for.
+    ssl_config_file: str = _flag("", "TLS on the gRPC port.", REFUSED)
+    use_alts_credentials: bool = _flag(False, "ALTS on the gRPC port.", REFUSED)
+    model_config_file_poll_wait_seconds: int = _flag(0, "Read the model config file again and again.", REFUSED)
+    enable_per_model_batching_parameters: bool = _flag(False, "batching_params.pbtxt in version directories.", REFUSED)
+    platform_config_file: str = _flag("", "Text-format PlatformConfigMap.", REFUSED)
+    tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto.", REFUSED)
+    prefer_tflite_model: bool = _flag(False, "Serve model.tflite where there is one.", REFUSED)
+
+    def check(self) -> None:
+        """
+        Raise for combinations that TF Serving refuses at start, and for what we cannot do yet.
+
+        Raises:
+            UsageError: No model was named.
+            InvalidArgument: Flags contradict each other.
+            Unimplemented: A flag asks for something that is not there yet.
+        """
+        for field in dataclasses.fields(self):
+            if field.metadata["kind"] is REFUSED and getattr(self, field.name) != field.default:
+                raise Unimplemented(f"--{field.name} is not supported yet; start without it")
+        if not self.model_config_file and not self.model_base_path:
+            raise UsageError("one of --model_base_path and --model_config_file is required")
+        if self.port == 0 and not self.grpc_socket_path:
+            raise InvalidArgument("one of --port and --grpc_socket_path must be set")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise InvalidArgument("server_options.batching_parameters_file requires server_options.enable_batching")
+        if self.tensorflow_session_parallelism > 0 and (
+            self.tensorflow_intra_op_parallelism > 0 and self.tensorflow_inter_op_parallelism > 0
+        ):
+            raise InvalidArgument(
+                "--tensorflow_session_parallelism cannot be set together with both "
+                "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
+            )
+
+    @property
+    def rest_api_timeout_s(self) -> float:
+        """Seconds a REST request may take; infinite if there is no limit."""
+        return self.rest_api_timeout_in_ms / 1000 if self.rest_api_timeout_in_ms > 0 else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What was asked for."""
+
+    settings: Settings
+    unknown: tuple[str, ...] = ()
+    """Arguments nobody knows; TF Serving says so and goes on."""
+    wants_version: bool = False
+    wants_help: bool = False
+
+
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """
+    Read a command line in TF Serving's syntax: `--name=value`; a boolean also as `--name`. The last of a name counts.
+
+    Raises:
+        UsageError: A value cannot be read.
+
+    Source: tensorflow/core/util/command_line_flags.cc.
+    """
+    types = typing.get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    unknown = []
+    wants = {"version": False, "help": False}
+    for argument in arguments:
+        name, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name not in types.keys() | wants.keys():
+            unknown.append(argument)
+        elif name in wants:
+            wants[name] = _boolean(name, text) if equals else True
+        elif equals:
+            values[name] = _VALUE_READERS[types[name]](name, text)
+        elif types[name] is bool:
+            values[name] = True
+        else:
+            raise UsageError(f"--{name} needs a value: --{name}=VALUE")
+    return CommandLine(Settings(**values), tuple(unknown), wants["version"], wants["help"])
+
+
+def usage() -> str:
+    """Return the list of flags with their defaults."""
+    lines = ["usage: slipway-server --model_name=NAME --model_base_path=DIRECTORY [--flag=value ...]", "", "Flags:"]
+    for field in dataclasses.fields(Settings):
+        shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        note = {SUPPORTED: "", IGNORED: " (ignored)", REFUSED: " (not supported yet)"}[field.metadata["kind"]]
+        lines.append(f"  --{field.name}={shown}\n        {field.metadata['help']}{note}")
+    return "\n".join([*lines, "  --version", "        Print the versions and exit.", ""])
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() in {"true", "1"}:
+        return True
+    if text.lower() in {"false", "0"}:
+        return False
+    raise UsageError(f"--{name}: expected true, false, 1 or 0, got {text!r}")
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--{name}: expected a whole number, got {text!r}") from None
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--{name}: expected a number, got {text!r}") from None
+
+
+def _port(name: str, text: str) -> Port:
+    if text == "auto":
+        return "auto"
+    port = _integer(name, text)
+    if port not in range(2**16):
+        raise UsageError(f"--{name}: expected a port of 0 to 65535 or auto, got {port}")
+    return port
+
+
+_VALUE_READERS: dict[Any, Callable[[str, str], Any]] = {
+    bool: _boolean,
+    int: _integer,
+    float: _number,
+    str: lambda _name, text: text,
+    Port: _port,
+}
