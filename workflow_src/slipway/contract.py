@@ -7,6 +7,7 @@ records, request bodies and the load. It knows no TensorFlow: sizes, dtypes and 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -303,9 +304,8 @@ class Contract(_Section):
 
     def _doc_of_examples(self, signature: ClassifySignature | RegressSignature) -> str:
         carried = (
-            f"{feature} ({np.prod([1, *self.default.inputs[name].shape[1:]], dtype=object)} × "
-            f"{example_dtype(self.default.inputs[name].dtype)})"
-            for name, feature in self.features(signature).items()
+            f"{feature} ({math.prod(tensor.sizes({ROWS: 1}))} × {example_dtype(tensor.dtype)})"
+            for feature, tensor in zip(self.features(signature).values(), self.default.inputs.values(), strict=True)
         )
         return f"tf.Example with {', '.join(carried)}"
 

@@ -1,4 +1,8 @@
-"""What can go wrong that a user can mend; imports nothing."""
+"""What can go wrong that a user can mend; imports nothing of ours."""
+
+import re
+
+_ERROR_LINE = re.compile(r"[\w.]*(Error|Exception): ")
 
 
 class SlipwayError(Exception):
@@ -26,6 +30,10 @@ class ContractViolation(SlipwayError):
     exit_code = 3
 
 
+class BuildError(SlipwayError):
+    """The image cannot be put together: a tool, a package or the network is missing, or a lock is out of date."""
+
+
 class EngineError(SlipwayError):
     """No container engine can run the image, or the one that could has failed."""
 
@@ -40,3 +48,13 @@ class InvalidMeasurement(SlipwayError):
 
 class StorageError(SlipwayError):
     """The disk is full, or a path cannot be written."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Tell an exception of somebody else's code in one line of at most *limit* characters: its kind and first words."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0] == "in user code:":
+        # TensorFlow's AutoGraph puts its own traceback in front; what went wrong comes after it.
+        lines = [line for line in lines if _ERROR_LINE.match(line)] or lines
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,139 @@
+"""Make or read a checkpoint, and keep golden answers: what the model itself says, before any export."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
+
+from slipway import files, golden, rows, source_files
+from slipway.answers import derive
+from slipway.contract import Contract, read_contract
+from slipway.errors import SettingsError, SourceError
+from slipway.golden import Golden
+from slipway.parity import accuracy
+from slipway.provenance import tool_versions
+from slipway.records import CheckpointRecord, TreeManifest
+from slipway.settings import BuiltinSource, CheckpointSource, KerasSource, Source, WeightsSource, fault_lines
+
+Array = npt.NDArray[Any]
+_TOOLS = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the stage reads and writes."""
+    add_source_arguments(parser)
+    parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
+    parser.add_argument("--out-source", type=Path, required=True, metavar="DIR", help="gets the source's files")
+    parser.add_argument(
+        "--golden", type=Path, required=True, metavar="FILE", help="gets golden rows and answers (.npz)"
+    )
+    parser.add_argument("--record", type=Path, required=True, metavar="FILE", help="gets the record (JSON)")
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which version is meant and what it is made from; the same for all stages that load the model."""
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--version", type=int, required=True, help="number of the version")
+    parser.add_argument("--source", type=parse_source, required=True, metavar="JSON", help="`source` of the version")
+
+
+def parse_source(text: str) -> Source:
+    """Read one `source` of the settings from JSON, or raise SettingsError with a line per fault."""
+    try:
+        source: Source = TypeAdapter(Source).validate_json(text)
+    except ValidationError as error:
+        raise SettingsError("\n".join(fault_lines(error, "--source"))) from error
+    return source
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Fill the source directory, compute golden answers, and write both down."""
+    source, contract = arguments.source, read_contract(arguments.contract)
+    with files.new_directory(arguments.out_source) as directory:
+        try:
+            answered, parameters = _fill(source, contract, directory)
+        except SourceError as error:
+            lines = str(error).splitlines()
+            raise SourceError("\n".join(f"{arguments.model} {arguments.version}: {line}" for line in lines)) from error
+        tree = TreeManifest.of(directory)
+    golden.write(arguments.golden, answered)
+    CheckpointRecord(
+        model=arguments.model,
+        version=arguments.version,
+        kind=source.kind,
+        description=describe(source, answered),
+        tree=tree,
+        golden_digest=files.sha256_file(arguments.golden),
+        golden_rows=answered.rows,
+        metrics=metrics(contract, answered),
+        parameters=parameters,
+        tools={name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"},
+    ).write(arguments.record)
+
+
+def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, int]:
+    source_files.copy_source(source, directory)
+    # TensorFlow takes seconds to import: after the checks that need none.
+    from slipway.models import digits, sources  # noqa: PLC0415
+
+    if isinstance(source, BuiltinSource):
+        digits.train(source, directory)
+        _, (images, labels) = digits.split()
+        inputs: dict[str, Array] = rows.fit(
+            "builtin digits", contract.default.inputs, _under_any_name(contract, images)
+        )
+        known: Array | None = labels
+    else:
+        digits.compute_reproducibly()
+        inputs, known = _golden_inputs(source.golden, contract)
+    model = sources.load(source, directory)
+    outputs = derive(contract.default, model.answer(inputs))
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and (wrong := int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())):
+            raise SourceError(f"{name}: {wrong} of {len(array)} answers are NaN or infinite: the weights are damaged.")
+    return Golden(inputs, outputs, known), model.parameters
+
+
+def _under_any_name(contract: Contract, images: Array) -> dict[str, Array]:
+    return dict.fromkeys(contract.default.inputs, images)
+
+
+def _golden_inputs(path: Path | None, contract: Contract) -> tuple[dict[str, Array], Array | None]:
+    if path is None:
+        return rows.draw(contract, contract.default, contract.golden.rows), None
+    arrays = golden.read_arrays(path)
+    inputs = rows.fit(str(path), contract.default.inputs, arrays)
+    labels = arrays.get("labels")
+    count = len(next(iter(inputs.values())))
+    if labels is not None and labels.shape != (count,):
+        raise SourceError(f"{path}: labels: expected shape [{count}], one for each row, found {list(labels.shape)}.")
+    return inputs, labels
+
+
+def metrics(contract: Contract, answered: Golden) -> dict[str, float]:
+    """Measure what the contract says can be measured: the accuracy (0..1) on rows whose label is known."""
+    label = contract.golden.label
+    if label is None or answered.labels is None:
+        return {}
+    return {"accuracy": accuracy(answered.outputs[label], answered.labels)}
+
+
+def describe(source: Source, answered: Golden) -> str:
+    """Say in one sentence for the report what this is and where it comes from."""
+    if isinstance(source, BuiltinSource):
+        return (
+            f"A small CNN, trained for {source.epochs} epochs (seed {source.seed}) on handwritten digits from "
+            f"scikit-learn; golden rows are {answered.rows} digits of writers that the training has not seen."
+        )
+    whence = f"rows from {source.golden.name}" if source.golden else "rows drawn at random within the contract's ranges"
+    golden_rows = f"golden rows are {answered.rows} {whence}"
+    match source:
+        case KerasSource():
+            return f"A model saved by Keras, {source.path.name}; {golden_rows}."
+        case WeightsSource():
+            return f"Weights from {source.path.name} in the model of {source.builder}; {golden_rows}."
+        case CheckpointSource():
+            return f"The TensorFlow checkpoint {source.path.name} in the model of {source.builder}; {golden_rows}."

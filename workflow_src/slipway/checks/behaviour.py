@@ -1,0 +1,227 @@
+"""Hold a SavedModel's answers against its contract and the golden answers; knows only a function that runs a signature."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway import rows
+from slipway.contract import (
+    ROWS,
+    ClassifySignature,
+    Contract,
+    OutputContract,
+    PredictSignature,
+    RegressSignature,
+    TensorContract,
+)
+from slipway.errors import SourceError
+from slipway.golden import Golden
+from slipway.parity import accuracy, compare
+from slipway.records import Check, Parity
+from slipway_wire import dtypes
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+Run = Callable[[str, Arrays], Arrays]
+
+PATH = "checkpoint→SavedModel"
+# Rounding of a float32 sum of rows or of a bound; both are promises about mathematics, not about bits.
+_RANGE_SLACK = 1e-6
+_ROW_SUM_SLACK = 1e-4
+
+
+def check_behaviour(contract: Contract, name: str, golden: Golden, run: Run) -> list[Check]:
+    """
+    Check how signature *name* behaves: every batch size, every output, alone and among others, twice.
+
+    Args:
+        contract: What is promised.
+        name: Key of the signature.
+        golden: Rows to ask about, where the signature takes them.
+        run: Signature and inputs -> outputs; SourceError if the model fails.
+    """
+    sizes = sorted(set(contract.probe.batch_sizes))
+    asked = rows.rows_for(contract, name, sizes[-1], golden)
+    answers: dict[int, Arrays] = {}
+    checks = []
+    for size in sizes:
+        try:
+            answers[size] = run(name, {key: array[:size] for key, array in asked.items()})
+            checks.append(_check(f"{name}.batch_size.{size}", True, "answers", "answers"))
+        except SourceError as error:
+            checks.append(_check(f"{name}.batch_size.{size}", False, "answers", str(error)))
+    if not answers:
+        return checks
+    try:
+        answered = [*answers.values(), *_edge_answers(contract, name, run)]
+    except SourceError as error:
+        checks.append(_check(f"{name}.edges", False, "answers to rows at the edges of the ranges", str(error)))
+        answered = list(answers.values())
+    dims = _dims(contract, name, asked)
+    for output, tensor in contract.outputs_of(name).items():
+        if all(output in found for found in answers.values()):
+            checks += _check_output(f"{name}.outputs.{output}", output, tensor, answers, answered, dims)
+    return [*checks, _check_rows_apart(contract, name, answers), _check_repeats(contract, name, asked, answers, run)]
+
+
+def _check(
+    subject: str, ok: bool, expected: str, found: str, kind: Literal["behaviour", "golden"] = "behaviour"
+) -> Check:
+    return Check(kind=kind, subject=subject, ok=ok, expected=expected, found=found)
+
+
+def _edge_answers(contract: Contract, name: str, run: Run) -> Iterator[Arrays]:
+    signature = contract.signatures[name]
+    if isinstance(signature, PredictSignature):
+        yield run(name, rows.edges(contract, signature))
+    else:
+        yield run(name, {"inputs": rows.examples(contract, signature, rows.edges(contract, contract.default))})
+
+
+def _dims(contract: Contract, name: str, asked: Arrays) -> dict[str, int]:
+    """Give the sizes that symbols other than N have in what was asked, or else the probe's."""
+    dims = dict(contract.probe.dims)
+    for key, tensor in contract.inputs_of(name).items():
+        sizes = zip(tensor.shape, asked[key].shape, strict=True)
+        dims |= {symbol: size for symbol, size in sizes if isinstance(symbol, str) and symbol != ROWS}
+    return dims
+
+
+def _check_output(
+    subject: str,
+    output: str,
+    tensor: TensorContract,
+    answers: Mapping[int, Arrays],
+    answered: list[Arrays],
+    dims: Mapping[str, int],
+) -> Iterator[Check]:
+    wanted = {size: list(tensor.sizes({**dims, ROWS: size})) for size in answers}
+    odd = {
+        size: list(found[output].shape) for size, found in answers.items() if list(found[output].shape) != wanted[size]
+    }
+    size = next(iter(odd), max(answers))
+    yield _check(f"{subject}.shape", not odd, str(wanted[size]), str(odd.get(size, wanted[size])))
+    dtype = dtypes.from_name(tensor.dtype).enum_name
+    found = dtypes.from_numpy(answers[max(answers)][output].dtype).enum_name
+    yield _check(f"{subject}.dtype", dtype == found, dtype, found)
+    values = [array[output] for array in answered if array[output].size and array[output].dtype.kind in "fiu"]
+    if not values:
+        return
+    if values[0].dtype.kind == "f":
+        wrong = sum(int((~np.isfinite(array)).sum()) for array in values)
+        yield _check(
+            f"{subject}.finite", not wrong, "finite values", f"{wrong} NaN or infinite" if wrong else "finite values"
+        )
+    if tensor.range:
+        least, greatest = min(float(a.min()) for a in values), max(float(a.max()) for a in values)
+        ok = tensor.range[0] - _RANGE_SLACK <= least and greatest <= tensor.range[1] + _RANGE_SLACK
+        yield _check(f"{subject}.range", ok, _interval(*tensor.range), _interval(least, greatest))
+    if isinstance(tensor, OutputContract) and tensor.row_sum is not None:
+        sums = np.concatenate([array.astype(np.float64).sum(axis=-1).ravel() for array in values])
+        ok = bool(np.allclose(sums, tensor.row_sum, rtol=0, atol=_ROW_SUM_SLACK))
+        yield _check(f"{subject}.row_sum", ok, f"{tensor.row_sum:g}", _interval(float(sums.min()), float(sums.max())))
+
+
+def _interval(least: float, greatest: float) -> str:
+    return f"{least:.6g} … {greatest:.6g}"
+
+
+def _check_rows_apart(contract: Contract, name: str, answers: Mapping[int, Arrays]) -> Check:
+    """Check that a row's answer does not depend on who shares its batch: a server puts strangers together."""
+    largest = max(answers)
+    apart = [
+        f"{parity.output} moves by {parity.max_abs:.3g} from {size} to {largest} rows"
+        for size, found in answers.items()
+        for parity in _parities(contract, name, _first(answers[largest], size), found)
+        if not parity.ok
+    ]
+    expected = f"the same answers within {contract.probe.atol:g} + {contract.probe.rtol:g}·|answer| in every batch"
+    return _check(f"{name}.batch_invariance", not apart, expected, "; ".join(apart) or "the same answers")
+
+
+def _check_repeats(contract: Contract, name: str, asked: Arrays, answers: Mapping[int, Arrays], run: Run) -> Check:
+    largest = max(answers)
+    again = run(name, {key: array[:largest] for key, array in asked.items()})
+    apart = [
+        f"{parity.output} moves by {parity.max_abs:.3g}: a Dropout or another random op is live"
+        for parity in _parities(contract, name, answers[largest], again)
+        if not parity.ok
+    ]
+    return _check(f"{name}.repeatable", not apart, "the same answer twice", "; ".join(apart) or "the same answer twice")
+
+
+def _parities(contract: Contract, name: str, expected: Arrays, found: Arrays) -> list[Parity]:
+    probe = contract.probe
+    return [
+        compare("probe", name, output, array, found[output], atol=probe.atol, rtol=probe.rtol)
+        for output, array in expected.items()
+    ]
+
+
+def _first(answers: Arrays, size: int) -> dict[str, Array]:
+    # An output without rows has another size; its shape check says so, here it is compared as it is.
+    return {name: array[:size] for name, array in answers.items()}
+
+
+def check_golden(contract: Contract, golden: Golden, run: Run) -> tuple[list[Check], list[Parity], float | None]:
+    """
+    Compare the answers of every signature that takes golden rows with the golden answers.
+
+    Returns:
+        Checks, how far each output lies from the model's own answer, and the accuracy (0..1) if labels are known.
+    """
+    checks, parities, measured = [], [], None
+    for name, signature in contract.signatures.items():
+        asked = _golden_rows(contract, name, golden)
+        expected = _golden_answers(contract, signature, golden)
+        if asked is None or not expected:
+            continue
+        try:
+            found = run(name, asked)
+        except SourceError as error:
+            checks.append(_check(f"{name}.golden", False, "answers to golden rows", str(error), "golden"))
+            continue
+        tolerance = contract.golden
+        parities += [
+            compare(PATH, name, output, array, found[output], atol=tolerance.atol, rtol=tolerance.rtol)
+            for output, array in expected.items()
+            if output in found
+        ]
+        label = contract.golden.label
+        if signature is contract.default and label and label in found and golden.labels is not None:
+            measured = accuracy(found[label], golden.labels)
+    if contract.golden.min_accuracy is not None:
+        checks.append(_check_accuracy(contract.golden.min_accuracy, measured))
+    return checks, parities, measured
+
+
+def _check_accuracy(least: float, measured: float | None) -> Check:
+    found = "no labels in the golden data" if measured is None else f"{measured:.4f}"
+    ok = measured is not None and measured >= least
+    return _check("golden.accuracy", ok, f"at least {least:g}", found, "golden")
+
+
+def _golden_rows(contract: Contract, name: str, golden: Golden) -> Arrays | None:
+    signature = contract.signatures[name]
+    predict = signature if isinstance(signature, PredictSignature) else contract.default
+    if not predict.inputs.keys() <= golden.inputs.keys() or rows.misfits(predict.inputs, golden.inputs):
+        return None
+    return rows.rows_for(contract, name, golden.rows, golden)
+
+
+def _golden_answers(contract: Contract, signature: Any, golden: Golden) -> dict[str, Array]:
+    match signature:
+        case ClassifySignature():
+            scores = golden.outputs[signature.scores].astype(np.float32)
+            classes = np.array([label.encode() for label in contract.classes(signature)], object)
+            return {"classes": np.tile(classes, (len(scores), 1)), "scores": scores}
+        case RegressSignature():
+            return {"outputs": golden.outputs[signature.value].astype(np.float32).reshape(-1)}
+        case _ if signature.inputs.keys() == contract.default.inputs.keys():
+            own = {name: signature.outputs[name].from_ for name in signature.outputs}
+            theirs = {name: contract.default.outputs[name].from_ for name in contract.default.outputs}
+            return {n: golden.outputs[n] for n, made in own.items() if n in theirs and theirs[n] == made}
+        case _:
+            return {}

@@ -1,0 +1,49 @@
+"""Export a checkpoint as a SavedModel with the signatures of its contract: the same bytes each time."""
+
+import argparse
+from pathlib import Path
+
+from slipway import files
+from slipway.checkpoint import add_source_arguments
+from slipway.contract import read_contract
+from slipway.errors import SourceError
+from slipway.provenance import tool_versions
+from slipway.records import ExportRecord, TreeManifest
+
+_TOOLS = ("tensorflow-cpu", "tensorflow", "keras")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the stage reads and writes."""
+    add_source_arguments(parser)
+    parser.add_argument(
+        "--from",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        dest="source_directory",
+        help="what `slipway checkpoint` kept",
+    )
+    parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the SavedModel")
+    parser.add_argument("--record", type=Path, required=True, metavar="FILE", help="gets the record (JSON)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load the model and write it; one export per process, or the bytes differ."""
+    contract = read_contract(arguments.contract)
+    from slipway.models import saved_model, sources  # noqa: PLC0415 - seconds; the contract's faults come first
+
+    with files.new_directory(arguments.out) as directory:
+        try:
+            saved_model.write(sources.load(arguments.source, arguments.source_directory), contract, directory)
+        except SourceError as error:
+            raise SourceError(f"{arguments.model} {arguments.version}: {error}") from error
+        tree = TreeManifest.of(directory)
+    ExportRecord(
+        model=arguments.model,
+        version=arguments.version,
+        tree=tree,
+        signatures=list(contract.signatures),
+        tools={name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"},
+    ).write(arguments.record)

@@ -1,0 +1,216 @@
+"""Sources as models in memory, each read by its own framework and called by the names of tensors."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from slipway.errors import SettingsError, SourceError, one_line
+from slipway.models import digits
+from slipway.settings import BuiltinSource, CheckpointSource, KerasSource, Source, WeightsSource
+
+Array = npt.NDArray[Any]
+
+
+class Model:
+    """
+    A Keras model or a tf.Module.
+
+    Attributes:
+        variables: All its weights, in the order of its layers.
+        resources: What else its calls need, such as lookup tables.
+    """
+
+    def __init__(self, module: Any) -> None:
+        if not isinstance(module, (keras.Model, tf.Module)) or not callable(module):
+            raise SourceError(
+                f"expected a Keras model or a tf.Module that can be called, found {type(module).__name__}"
+            )
+        self._module = module
+        self._is_keras = isinstance(module, keras.Model)
+        self._input = _input_structure(module) if self._is_keras else None
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All weights; read it after a call, which may make some."""
+        if self._is_keras:
+            return [weight.value for weight in self._module.weights]
+        return list(self._module.variables)
+
+    @property
+    def resources(self) -> list[Any]:
+        """Lookup tables and the like, which an export must track beside the weights."""
+        kind = tf.saved_model.experimental.TrackableResource
+        if self._is_keras:
+            return [
+                value for layer in _layers(self._module) for value in vars(layer).values() if isinstance(value, kind)
+            ]
+        return list(self._module._flatten(predicate=lambda value: isinstance(value, kind)))  # noqa: SLF001 - documented for subclasses
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights are."""
+        return sum(int(np.prod(variable.shape)) for variable in self.variables)
+
+    def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """
+        Run the model for inference.
+
+        Args:
+            inputs: Name -> tensor [rows, …]; the only input goes by any name.
+
+        Returns:
+            The model's own outputs by name; an only output without a name is `output`.
+        """
+        if self._is_keras:
+            return self._named(self._module(self._packed(inputs), training=False))
+        if len(inputs) == 1:
+            return self._named(self._module(*inputs.values()))
+        return self._named(self._module(**inputs))
+
+    def answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """
+        Run the model as its own framework does it (Keras: `predict`), outside of any export.
+
+        Raises:
+            SourceError: If the model does not take the inputs.
+        """
+        tensors = {name: tf.constant(array) for name, array in inputs.items()}
+        try:
+            if self._is_keras:
+                found = self._named(self._module.predict(self._packed(tensors), verbose=0))
+            else:
+                found = self.call(tensors)
+        except SettingsError:
+            raise
+        except Exception as error:
+            sent = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in inputs.items())
+            raise SourceError(
+                f"the model does not take {sent}: {one_line(error)}. Correct `inputs` in the contract."
+            ) from error
+        return {name: np.asarray(value) for name, value in found.items()}
+
+    def _packed(self, inputs: Mapping[str, tf.Tensor]) -> Any:
+        if len(inputs) == 1 and (self._input is None or len(keras.tree.flatten(self._input)) == 1):
+            values = list(inputs.values())
+            return values[0] if self._input is None else keras.tree.pack_sequence_as(self._input, values)
+        if self._input is None:
+            return dict(inputs)
+        names = (
+            list(self._input) if isinstance(self._input, dict) else [t.name for t in keras.tree.flatten(self._input)]
+        )
+        if set(names) != set(inputs):
+            raise SettingsError(
+                f"contract: the model has inputs {', '.join(names)}, the contract has {', '.join(inputs)}."
+            )
+        if isinstance(self._input, dict):
+            return {name: inputs[name] for name in names}
+        return keras.tree.pack_sequence_as(self._input, [inputs[name] for name in names])
+
+    def _named(self, outputs: Any) -> dict[str, Any]:
+        if isinstance(outputs, Mapping):
+            return dict(outputs)
+        values = keras.tree.flatten(outputs)
+        if len(values) == 1:
+            return {"output": values[0]}
+        names = getattr(self._module, "output_names", None) or [f"output_{index}" for index in range(len(values))]
+        return dict(zip(names, values, strict=True))
+
+
+def _input_structure(model: keras.Model) -> Any:
+    """Give what a functional or sequential model takes, as Keras tensors in their nesting; None for any other."""
+    try:
+        structure = model.input
+    except (AttributeError, ValueError):
+        return None
+    # A list of one stands for the tensor itself.
+    return structure[0] if isinstance(structure, (list, tuple)) and len(structure) == 1 else structure
+
+
+def _layers(model: keras.Model) -> list[Any]:
+    found = []
+    for layer in model.layers:
+        found += _layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
+
+
+def load(source: Source, directory: Path) -> Model:
+    """
+    Load *source* from *directory*, which holds a copy of its files.
+
+    Raises:
+        SourceError: If a file is damaged or does not fit the model it is read into.
+    """
+    match source:
+        case BuiltinSource():
+            return _with_weights(digits.build(), directory / digits.WEIGHTS_FILE)
+        case KerasSource():
+            return _load_keras(directory / source.path.name)
+        case WeightsSource():
+            return _with_weights(_build(source.builder), directory / source.path.name)
+        case CheckpointSource():
+            return _load_checkpoint(_build(source.builder), source.root, directory / source.path.name)
+
+
+def _load_keras(path: Path) -> Model:
+    try:
+        return Model(keras.saving.load_model(path, compile=False))
+    except Exception as error:
+        msg = (
+            f"{path.name}: Keras {keras.__version__} cannot load it as a whole model: {one_line(error)}. "
+            "A file with weights only is `kind: weights` and needs a builder."
+        )
+        raise SourceError(msg) from error
+
+
+def _with_weights(module: Any, path: Path) -> Model:
+    if not isinstance(module, keras.Model):
+        raise SourceError(
+            f"{path.name}: expected a builder that returns a Keras model, it returned {type(module).__name__}."
+        )
+    try:
+        module.load_weights(path)
+    except Exception as error:
+        msg = f"{path.name}: the weights do not fit the model, or the file is damaged: {one_line(error)}"
+        raise SourceError(msg) from error
+    return Model(module)
+
+
+def _load_checkpoint(module: Any, root: str, prefix: Path) -> Model:
+    model = Model(module)
+    try:
+        saved = {name.split("/")[0] for name, _ in tf.train.list_variables(str(prefix))}
+    except Exception as error:
+        raise SourceError(f"{prefix.name}: not a TensorFlow checkpoint, or damaged: {one_line(error)}") from error
+    if root not in saved:
+        objects = ", ".join(sorted(saved - {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter"})) or "nothing"
+        raise SourceError(f"{prefix.name}: holds no object {root}; it holds: {objects}. Name one as `root`.")
+    try:
+        status = tf.train.Checkpoint(**{root: module}).read(str(prefix))
+        # Not assert_consumed: the state of the optimizer stays behind.
+        status.assert_existing_objects_matched().expect_partial()
+    except Exception as error:
+        msg = f"{prefix.name}: the checkpoint does not fit the model, or is damaged: {one_line(error)}"
+        raise SourceError(msg) from error
+    return model
+
+
+def _build(builder: str) -> Any:
+    """Call `module:function`, found from the working directory."""
+    module, function = builder.split(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module), function)()
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        at = "" if frame.filename == __file__ else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        msg = f"builder {builder}: {one_line(error)}{at}. It is imported from the working directory, {here}."
+        raise SourceError(msg) from error

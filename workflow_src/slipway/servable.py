@@ -1,0 +1,73 @@
+"""Assemble SavedModel and warm-up records into what a server loads: a TensorFlow Serving version directory as it stands."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from slipway import files
+from slipway.errors import SourceError
+from slipway.records import CheckpointRecord, ExportRecord, ServableRecord, TreeManifest, WarmupRecord
+from slipway_wire.warmup_log import WARMUP_FILE
+
+FILE_MODE = 0o644
+DIRECTORY_MODE = 0o755
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the stage reads and writes."""
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--version", type=int, required=True, help="number of the version")
+    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="the SavedModel")
+    parser.add_argument("--export-record", type=Path, required=True, metavar="FILE", help="its record (JSON)")
+    parser.add_argument("--warmup", type=Path, required=True, metavar="FILE", help="the warm-up records (TFRecord)")
+    parser.add_argument("--warmup-record", type=Path, required=True, metavar="FILE", help="their record (JSON)")
+    parser.add_argument("--checkpoint-record", type=Path, required=True, metavar="FILE", help="the checkpoint's record")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the servable")
+    parser.add_argument("--record", type=Path, required=True, metavar="FILE", help="gets its digest and files (JSON)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Verify the parts, put them together, and write down what came of it."""
+    checkpoint = CheckpointRecord.read(arguments.checkpoint_record)
+    export = ExportRecord.read(arguments.export_record)
+    warmup = WarmupRecord.read(arguments.warmup_record)
+    export.tree.verify(arguments.export)
+    verify_warmup(arguments.warmup, warmup)
+    with files.new_directory(arguments.out) as directory:
+        assemble(arguments.export, arguments.warmup, directory)
+        tree = TreeManifest.of(directory)
+    ServableRecord(
+        model=arguments.model,
+        version=arguments.version,
+        tree=tree,
+        checkpoint_digest=checkpoint.tree.digest,
+        export_digest=export.tree.digest,
+        warmup_digest=warmup.digest,
+    ).write(arguments.record)
+
+
+def verify_warmup(path: Path, record: WarmupRecord) -> None:
+    """Raise SourceError unless the file at *path* is the one that *record* tells of."""
+    if not path.is_file():
+        raise SourceError(f"{path}: not there. Run `slipway warmup`, or `snakemake --cores all`.")
+    if (found := files.sha256_file(path)) != record.digest:
+        msg = f"{path}: changed after it was written: expected {record.digest}, found {found}. Delete it and run again."
+        raise SourceError(msg)
+
+
+def assemble(export: Path, warmup: Path, directory: Path) -> None:
+    """
+    Copy the SavedModel *export* and the records *warmup* into the empty *directory*.
+
+    Modes are set, so that any user may read the servable and the image's layer does not depend on a umask.
+    """
+    for name, path in files.tree_files(export).items():
+        _copy(path, directory / name)
+    _copy(warmup, directory / WARMUP_FILE)
+    for path in [directory, *directory.rglob("*")]:
+        path.chmod(DIRECTORY_MODE if path.is_dir() else FILE_MODE)
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)

@@ -1,0 +1,99 @@
+"""The files of a user's source: found, checked for damage as far as their formats allow, and copied; no TensorFlow here."""
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from slipway import files
+from slipway.errors import SourceError
+from slipway.settings import BuiltinSource, CheckpointSource, Source
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+_SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+
+
+def copy_source(source: Source, directory: Path) -> None:
+    """
+    Copy the files of *source* into *directory*, under their own names.
+
+    Raises:
+        SourceError: If one is missing, is cut off, is not what its kind says, or has another digest than the
+            config gives.
+    """
+    if isinstance(source, BuiltinSource):
+        return
+    found = _checkpoint_files(source.path) if isinstance(source, CheckpointSource) else _model_file(source.path)
+    names = [path.name for path in found]
+    for name, expected in source.sha256.items():
+        if name not in names:
+            raise SourceError(f"{source.path}: sha256 names {name}, but the source is made of: {', '.join(names)}.")
+        digest = files.sha256_file(found[names.index(name)]).removeprefix("sha256:")
+        if digest != expected:
+            raise SourceError(
+                f"{found[names.index(name)]}: expected SHA-256 {expected}, found {digest}. "
+                "Fetch the file again, or correct sha256 in the config."
+            )
+    with files.readable_disk_faults(directory):
+        for path in found:
+            shutil.copyfile(path, directory / path.name)
+
+
+def _model_file(path: Path) -> list[Path]:
+    if path.is_dir():
+        raise SourceError(f"{path}: expected a file written by Keras (.keras or .h5), found a directory.")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(8)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}). Correct the source's `path`.") from error
+    if magic.startswith(_ZIP):
+        _check_archive(path)
+    elif magic != _HDF5:
+        found = f"bytes {magic!r}" if magic else "an empty file"
+        raise SourceError(f"{path}: expected a file written by Keras (.keras or .h5), found {found}.")
+    return [path]
+
+
+def _check_archive(path: Path) -> None:
+    """Read all of a .keras file: it is a zip, which keeps a checksum of every member."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        raise SourceError(f"{path}: cut off or damaged ({error}). Fetch or save the file again.") from error
+    if damaged:
+        raise SourceError(f"{path}: {damaged} in it is damaged. Fetch or save the file again.")
+    if "model.weights.h5" not in names:
+        raise SourceError(
+            f"{path}: expected a model saved by Keras, found a zip with {', '.join(names[:3]) or 'nothing'}."
+        )
+
+
+def _checkpoint_files(prefix: Path) -> list[Path]:
+    index = prefix.with_name(f"{prefix.name}.index")
+    if not index.is_file():
+        raise SourceError(f"{index}: not there. {_prefix_hint(prefix)}")
+    shards = {
+        int(found[1]): (path, int(found[2]))
+        for path in sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
+        if (found := _SHARD.search(path.name))
+    }
+    count = next(iter(shards.values()))[1] if shards else 1
+    for number in range(count):
+        if number not in shards:
+            raise SourceError(f"{prefix}.data-{number:05}-of-{count:05}: not there. Copy all files of the checkpoint.")
+    return [index, *(path for path, _ in shards.values())]
+
+
+def _prefix_hint(prefix: Path) -> str:
+    """Say which prefixes there are: people name the directory, or one of the files."""
+    if prefix.suffix == ".index" and prefix.is_file():
+        return f"Give the prefix without its ending: {prefix.with_suffix('')}."
+    directory = prefix if prefix.is_dir() else prefix.parent
+    there = sorted(str(path.with_suffix("")) for path in directory.glob("*.index"))
+    if there:
+        return f"Give the prefix of a checkpoint as `path`; there are: {', '.join(there)}."
+    return f"Give the prefix of a checkpoint as `path`; {directory} holds none."

@@ -1,0 +1,104 @@
+"""Check a SavedModel against its contract: what its file says, how it behaves, and whether it answers as the checkpoint does."""
+
+import argparse
+from pathlib import Path
+
+from slipway import files, golden
+from slipway.checks.behaviour import check_behaviour, check_golden
+from slipway.checks.structure import check_structure
+from slipway.contract import Contract, read_contract
+from slipway.errors import ContractViolation, SourceError
+from slipway.golden import Golden
+from slipway.records import Check, ExportRecord, Parity, ValidationRecord
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the stage reads and writes."""
+    add_export_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="gets the report (JSON) if all is well")
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the SavedModel and what it is held against; the same for all stages that run it."""
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--version", type=int, required=True, help="number of the version")
+    parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
+    parser.add_argument("--golden", type=Path, required=True, help="golden rows and answers (.npz)")
+    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="the SavedModel")
+    parser.add_argument("--export-record", type=Path, required=True, metavar="FILE", help="its record (JSON)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check, write the report, and fail if anything departs from the contract."""
+    contract = read_contract(arguments.contract)
+    answered = golden.read(arguments.golden)
+    ExportRecord.read(arguments.export_record).tree.verify(arguments.export)
+    checks, parity, accuracy = inspect(contract, answered, arguments.export)
+    record = ValidationRecord(
+        model=arguments.model,
+        version=arguments.version,
+        contract_digest=files.sha256_file(arguments.contract),
+        signatures=contract.signature_records(),
+        checks=checks,
+        parity=parity,
+        accuracy=accuracy,
+    )
+    failed = arguments.out.with_suffix(".failed.json")
+    if not record.ok:
+        # Snakemake removes the outputs of a failed job; this name is not one of them.
+        record.write(failed)
+        arguments.out.unlink(missing_ok=True)
+        what = f"{arguments.model} {arguments.version}"
+        raise ContractViolation(
+            "\n".join([*(f"{what}: {line}" for line in violations(record)), f"{what}: all checks: {failed}"])
+        )
+    record.write(arguments.out)
+    failed.unlink(missing_ok=True)
+
+
+def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list[Check], list[Parity], float | None]:
+    """
+    Run every check on the SavedModel in *directory*.
+
+    Returns:
+        Checks, distances to the golden answers, and the accuracy (0..1) if labels are known. Signatures whose
+        names or inputs are not as promised are not run.
+    """
+    checks = check_structure(contract, directory)
+    from slipway.models import session  # noqa: PLC0415 - seconds; the structure needs no TensorFlow
+
+    try:
+        session.load_eagerly(directory)
+        checks.append(Check(kind="behaviour", subject="tf.saved_model.load", ok=True, expected="loads", found="loads"))
+    except SourceError as error:
+        checks.append(
+            Check(kind="behaviour", subject="tf.saved_model.load", ok=False, expected="loads", found=str(error))
+        )
+    try:
+        with session.ServingSession(directory) as model:
+            runnable = [name for name in contract.signatures if _can_be_called(name, checks)]
+            for name in runnable:
+                checks += check_behaviour(contract, name, answered, model.run)
+            golden_checks, parity, accuracy = check_golden(contract, answered, model.run)
+    except SourceError as error:
+        found = Check(kind="behaviour", subject="v1.loader", ok=False, expected="loads", found=str(error))
+        return [*checks, found], [], None
+    return [*checks, *golden_checks], parity, accuracy
+
+
+def _can_be_called(name: str, checks: list[Check]) -> bool:
+    subjects = {"saved_model", f"{name}.inputs", f"{name}.outputs"}
+    failed = {check.subject for check in checks if not check.ok}
+    present = any(check.subject == f"{name}.inputs" for check in checks)
+    return present and not subjects & failed
+
+
+def violations(record: ValidationRecord) -> list[str]:
+    """Tell every failed check and every distance beyond its tolerance, one line each."""
+    distances = [
+        f"{parity.signature}.{parity.output}: {parity.path}: expected differences up to "
+        f"{parity.atol:g} + {parity.rtol:g}·|answer|, found {parity.max_abs:.3g} over {parity.rows} rows"
+        for parity in record.parity
+        if not parity.ok
+    ]
+    return [*(check.line() for check in record.checks if not check.ok), *distances]
