@@ -18,10 +18,12 @@ def parse(message_class: Any, text: bytes | str) -> Any:
     """
     name = message_class.DESCRIPTOR.full_name
     try:
-        return text_format.Parse(text, message_class(), descriptor_pool=messages.POOL)
+        decoded = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         line = bytes(error.object).count(b"\n", 0, error.start) + 1
         raise InvalidArgument(f"Error parsing text-format {name}: {line}:1: not UTF-8 text") from error
+    try:
+        return text_format.Parse(decoded, message_class(), descriptor_pool=messages.POOL)
     except text_format.ParseError as error:
         line, column = error.GetLine() or 1, error.GetColumn() or 1
         what = str(error).removeprefix(f"{line}:{column} : ")

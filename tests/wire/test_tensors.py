@@ -1,3 +1,4 @@
+import contextlib
 import math
 import tracemalloc
 
@@ -171,7 +172,5 @@ def test_damaged_tensors_give_an_array_or_a_wire_error(data, wire_arrays):
     )
     for _ in range(data.draw(st.integers(1, 4))):
         serialized[data.draw(st.integers(0, len(serialized) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(WireError):
         tensors.from_bytes(bytes(serialized))
-    except WireError as error:
-        assert error.message  # noqa: PT017 - either outcome is right

@@ -1,0 +1,107 @@
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_wire import messages, predict
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.status import InvalidArgument, WireError
+
+NAMES = st.text(min_size=1, max_size=20).filter(lambda name: name.isprintable())
+
+
+@pytest.fixture
+def model():
+    return ModelSpec("m", version=3, signature_name="serving_default")
+
+
+@given(data=st.data())
+def test_a_request_comes_back_as_it_was(data, wire_arrays, same):
+    inputs = data.draw(st.dictionaries(NAMES, wire_arrays, max_size=3))
+    output_filter = tuple(data.draw(st.lists(NAMES, max_size=3)))
+    version = data.draw(st.none() | st.integers(0, 2**63 - 1))
+
+    request = predict.decode_request(
+        predict.encode_request("m", inputs, version=version, signature_name="s", output_filter=output_filter)
+    )
+
+    assert request.spec == ModelSpec("m", version=version, signature_name="s")
+    assert request.output_filter == output_filter
+    assert request.inputs.keys() == inputs.keys()
+    assert all(same(request.inputs[name], inputs[name]) for name in inputs)
+
+
+@given(data=st.data())
+def test_a_response_comes_back_as_it_was(data, wire_arrays, same):
+    outputs = data.draw(st.dictionaries(NAMES, wire_arrays, max_size=3))
+    spec = ModelSpec("m", version=data.draw(st.integers(0, 2**63 - 1)), signature_name="s")
+
+    for as_content in (False, True):
+        served, back = predict.decode_response(predict.encode_response(spec, outputs, as_content=as_content))
+
+        assert served == spec
+        assert back.keys() == outputs.keys()
+        assert all(same(back[name], outputs[name]) for name in outputs)
+
+
+@given(data=st.data())
+def test_our_response_is_protobufs_byte_for_byte(data, wire_arrays):
+    """One output: the order of a map's entries is protobuf's secret."""
+    ours = predict.encode_response(ModelSpec("m", 1, None, "s"), {"y": data.draw(wire_arrays)})
+
+    assert ours == messages.PredictResponse.FromString(ours).SerializeToString()
+
+
+def test_the_same_request_has_the_same_bytes():
+    inputs = {"b": np.ones(3, np.float32), "a": np.zeros(2, np.int64)}
+
+    assert predict.encode_request("m", inputs) == predict.encode_request("m", dict(inputs))
+
+
+def test_a_label_is_asked_for_instead_of_a_version():
+    assert predict.decode_request(predict.encode_request("m", {}, label="stable")).spec == ModelSpec(
+        "m", label="stable"
+    )
+
+
+def test_answers_carry_typed_values_unless_content_is_asked_for(model):
+    outputs = {"y": np.array([1.5], np.float32)}
+
+    typed = messages.PredictResponse.FromString(predict.encode_response(model, outputs)).outputs["y"]
+    content = messages.PredictResponse.FromString(predict.encode_response(model, outputs, as_content=True)).outputs["y"]
+
+    assert (list(typed.float_val), typed.tensor_content) == ([1.5], b"")
+    assert (list(content.float_val), content.tensor_content) == ([], outputs["y"].tobytes())
+
+
+def test_a_malformed_input_is_named():
+    request = messages.PredictRequest(model_spec=messages.ModelSpec(name="m"))
+    request.inputs["x"].dtype = 1
+    request.inputs["x"].tensor_content = b"123"
+
+    with pytest.raises(InvalidArgument, match=r"^tensor parsing error: x: tensor_content has 3 bytes"):
+        predict.decode_request(request.SerializeToString())
+
+
+def test_a_request_without_a_model_is_refused():
+    with pytest.raises(InvalidArgument, match="Missing ModelSpec"):
+        predict.decode_request(b"")
+
+
+@pytest.mark.parametrize("decode", [predict.decode_request, predict.decode_response])
+@given(data=st.binary(max_size=200))
+def test_any_bytes_give_a_message_or_a_wire_error(decode, data):
+    with contextlib.suppress(WireError):
+        decode(data)
+
+
+@given(data=st.data())
+def test_damaged_messages_give_a_message_or_a_wire_error(data, wire_arrays):
+    inputs = {"x": data.draw(wire_arrays)}
+    serialized = bytearray(predict.encode_request("m", inputs, version=1, output_filter=["y"]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        serialized[data.draw(st.integers(0, len(serialized) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(WireError):
+        predict.decode_request(bytes(serialized[: data.draw(st.integers(0, len(serialized)))]))
