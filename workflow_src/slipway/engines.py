@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,11 +128,17 @@ def remove_argv(engine: Engine, name: str) -> list[str]:
     return engine.command("rm", "--force", *patience, name)
 
 
-def call(argv: Sequence[str], *, timeout_s: float = _TIMEOUT_S) -> str:
+def call(argv: Sequence[str], *, timeout_s: float = _TIMEOUT_S, directory: Path | None = None) -> str:
     """Run an engine's command and give its output, or raise EngineError with the last line it complained with."""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            cwd=directory,
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"`{' '.join(argv[:4])}` did not end within {timeout_s:.0f} s.") from error
@@ -149,18 +156,15 @@ def _complaint(stderr: str) -> str:
 
 
 def load(engine: Engine, layout: Path, image: ImageRecord) -> None:
-    """Give the image in *layout* to *engine*, unless it has it; an older one of the same name is dropped."""
-    name = f"{image.reference}" if engine.program == "docker" else f"localhost/{image.reference}"
+    """Give the image in *layout* to *engine*, unless it has it; an older one of the same model is dropped."""
     if _has(engine, image):
         return
     if engine.program == "docker":
         _load_into_docker(engine, layout)
     else:
-        call(engine.command("pull", "--quiet", f"oci:{layout.absolute()}"))
-    call(engine.command("tag", image.image_id.removeprefix("sha256:"), name))
+        _load_into_podman(engine, layout, image)
     with contextlib.suppress(EngineError):  # images that still run stay
-        labels = [f"--filter=label=io.slipway.model.name={image.model}"]
-        call(engine.command("image", "prune", "--force", *labels))
+        call(engine.command("image", "prune", "--force", f"--filter=label=io.slipway.model.name={image.model}"))
 
 
 def _has(engine: Engine, image: ImageRecord) -> bool:
@@ -169,6 +173,17 @@ def _has(engine: Engine, image: ImageRecord) -> bool:
     except EngineError:
         return False
     return True
+
+
+def _load_into_podman(engine: Engine, layout: Path, image: ImageRecord) -> None:
+    # podman names what it pulls after the path, which may hold what a name must not (capital letters) and
+    # should not (where it lay).
+    with tempfile.TemporaryDirectory() as place:
+        Path(place, "slipway-layout").symlink_to(layout.absolute())
+        call(engine.command("pull", "--quiet", "oci:slipway-layout"), directory=Path(place))
+    image_id = image.image_id.removeprefix("sha256:")
+    call(engine.command("tag", image_id, f"localhost/{image.reference}"))
+    call(engine.command("untag", image_id, "localhost/slipway-layout"))
 
 
 def _load_into_docker(engine: Engine, layout: Path) -> None:

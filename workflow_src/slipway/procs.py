@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,23 @@ def start_owned(
         start_new_session=True,
         preexec_fn=_kill_when_parent_dies,  # noqa: PLW1509 - one prctl call, no locks, no Python objects shared
     )
+
+
+def run_owned(argv: Sequence[str], *, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """
+    Run *argv* to its end; it and its children end with us, too. Call it from the main thread.
+
+    Returns:
+        Exit status and everything it wrote.
+    """
+    with tempfile.TemporaryFile() as output:
+        process = start_owned(argv, log=output, env=env)
+        try:
+            status = process.wait()
+        finally:
+            stop_group(process, grace_s=5)
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
 
 
 def stop_group(process: subprocess.Popen[bytes], grace_s: float) -> int:

@@ -285,7 +285,8 @@ def _process_argv(spec: ServerSpec, flags: tuple[str, ...], cleanup: contextlib.
         outside = serving_config.moved(inside, spec.model, directory, base_path)
         for name, content in outside.items():
             Path(directory, name).write_bytes(content)
-        configured = outside[serving_config.FLAGS].decode().splitlines()
+        flags_inside = outside[serving_config.FLAGS].decode().splitlines()
+        configured = [f"--model_config_file={directory}/{serving_config.MODELS_CONFIG}", *flags_inside]
     pinned = ["taskset", "--cpu-list", spec.cpus] if spec.cpus is not None else []
     return [*pinned, sys.executable, "-I", "-m", "slipway_server", *configured, *flags]
 

@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from slipway.settings import BatchingSettings, ServerSettings
 
 DIRECTORY = "/etc/slipway"
+# Read by the image's entrypoint, slipway_server/entrypoint.py.
 FLAGS = "flags"
+MODEL = "model"
+MODELS_CONFIG = "models.config"
 MODELS_DIRECTORY = "/models"
+# Where TF Serving's users look for metrics.
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -15,19 +19,20 @@ def config_files(model: str, server: ServerSettings) -> dict[str, bytes]:
     Write the server's configuration for *model*.
 
     Returns:
-        File name under `DIRECTORY` -> content. `flags` holds one flag per line; the others are text protos
-        that the flags name.
+        File name under `DIRECTORY` -> content. `flags` holds one flag per line, `model` the model's name; the
+        others are text protos, which the flags name.
     """
-    files = {"models.config": models_config(model), "monitoring.config": monitoring_config()}
-    flags = [
-        f"--model_config_file={DIRECTORY}/models.config",
-        f"--monitoring_config_file={DIRECTORY}/monitoring.config",
-    ]
+    texts = {
+        MODEL: f"{model}\n",
+        MODELS_CONFIG: models_config(model),
+        "monitoring.config": f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n',
+    }
+    flags = [f"--monitoring_config_file={DIRECTORY}/monitoring.config"]
     if server.batching is not None:
-        files["batching.config"] = batching_config(server.batching)
+        texts["batching.config"] = batching_config(server.batching)
         flags += ["--enable_batching=true", f"--batching_parameters_file={DIRECTORY}/batching.config"]
-    files[FLAGS] = "".join(f"{flag}\n" for flag in [*flags, *server.flags])
-    return {name: text.encode() for name, text in sorted(files.items())}
+    texts[FLAGS] = "".join(f"{flag}\n" for flag in [*flags, *server.flags])
+    return {name: text.encode() for name, text in sorted(texts.items())}
 
 
 def models_config(model: str) -> str:
@@ -42,11 +47,6 @@ def models_config(model: str) -> str:
         "  }\n"
         "}\n"
     )
-
-
-def monitoring_config() -> str:
-    """Serve metrics where TF Serving's users look for them. A `MonitoringConfig`."""
-    return f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n'
 
 
 def batching_config(batching: BatchingSettings) -> str:
