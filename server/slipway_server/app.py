@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import json
 import logging
@@ -28,7 +27,8 @@ from slipway_server.servables.manager import Manager, RetryPolicy, settled
 from slipway_server.servables.source import Source
 from slipway_server.servables.warmup import WarmedLoader
 from slipway_server.serving import Serving
-from slipway_server.settings import Port, Settings
+from slipway_server.settings import Settings
+from slipway_server.transports import ports
 from slipway_server.transports.grpc_api import GrpcApi, start_server
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
@@ -161,12 +161,12 @@ class Server:
         settings = self._settings
         addresses = []
         if settings.port != 0:
-            addresses.append(f"{_in_brackets(settings.bind_address)}:{_number(settings.port)}")
+            addresses.append(f"{ports.host_in_target(settings.bind_address)}:{ports.number(settings.port)}")
         if settings.grpc_socket_path:
             _remove_stale_socket(settings.grpc_socket_path)
             addresses.append(f"unix:{settings.grpc_socket_path}")
         try:
-            self._grpc_server, ports = await start_server(
+            self._grpc_server, grpc_ports = await start_server(
                 self._grpc_api,
                 addresses,
                 _channel_arguments(settings.grpc_channel_arguments),
@@ -174,10 +174,10 @@ class Server:
             )
         except RuntimeError as error:
             raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error
-        grpc_port = ports[0] if settings.port != 0 else None
+        grpc_port = grpc_ports[0] if settings.port != 0 else None
         rest_port = None
         if grpc_port is not None:
-            logger.info("Running gRPC ModelServer at %s:%d ...", _in_brackets(settings.bind_address), grpc_port)
+            logger.info("Running gRPC ModelServer at %s:%d ...", ports.host_in_target(settings.bind_address), grpc_port)
         if settings.grpc_socket_path:
             logger.info("Running gRPC ModelServer at UNIX socket %s ...", settings.grpc_socket_path)
         if self._rest_socket is not None:
@@ -185,7 +185,7 @@ class Server:
             try:
                 await self._rest_server.start(self._rest_socket)
             except OSError as error:
-                raise Unavailable(_cannot_bind(settings.bind_address, rest_port, "rest_api_port", error)) from error
+                raise ports.cannot_listen(settings.bind_address, rest_port, "rest_api_port", error) from error
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", rest_port)
         if settings.ready_file:
             self._announcing = asyncio.ensure_future(self._announce(grpc_port, rest_port))
@@ -333,48 +333,12 @@ def _reserve_ports(settings: Settings) -> socket.socket | None:
     Raises:
         Unavailable: A port is taken, or the address is not this machine's.
     """
-    if settings.port != 0:
+    if settings.port not in {0, "auto"}:
         # gRPC binds by itself; all that can be done for it is to look.
-        _bind(settings.bind_address, settings.port, "port").close()
+        ports.bind(settings.bind_address, settings.port, flag="port").close()
     if settings.rest_api_port == 0:
         return None
     if settings.rest_api_port == settings.port != "auto":
         logger.error("--rest_api_port is the same as --port (%s); REST is not served", settings.port)
         return None
-    return _bind(settings.bind_address, settings.rest_api_port, "rest_api_port")
-
-
-def _bind(address: str, port: Port, flag: str) -> socket.socket:
-    # 0.0.0.0 stands for "everywhere": clients that resolve localhost to ::1 reach REST, too, as with TF Serving.
-    is_everywhere = address == "0.0.0.0" and flag == "rest_api_port" and socket.has_dualstack_ipv6()  # noqa: S104
-    host = "::" if is_everywhere else address
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(
-            host, _number(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-        try:
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_everywhere)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(target)
-        except OSError:
-            bound.close()
-            raise
-    except OSError as error:
-        raise Unavailable(_cannot_bind(address, port, flag, error)) from error
-    return bound
-
-
-def _cannot_bind(address: str, port: Port, flag: str, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {address} is in use; choose another one with --{flag}, or auto for any that is free"
-    return f"cannot listen on {address}, port {port}: {error.strerror}"
-
-
-def _number(port: Port) -> int:
-    return 0 if port == "auto" else port
-
-
-def _in_brackets(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+    return ports.bind(settings.bind_address, settings.rest_api_port, flag="rest_api_port", dual_stack=True)

@@ -21,6 +21,9 @@ from slipway_wire import messages, signatures
 from slipway_wire.status import Unknown, WireError, error_of
 from slipway_wire.tensors import Array
 
+# It would tell users that the loader is deprecated, which is ours to know, and every file it restores.
+tf.get_logger().setLevel("ERROR")
+
 # Runs a graph's ops on the thread that asks: hand-overs to a pool would cost more than a small model.
 _CALLER_THREAD = -1
 
@@ -88,7 +91,7 @@ class SavedModelServable:
             values = runner(*call.inputs.values())
         except tf.errors.OpError as error:
             raise error_of(error.error_code, error.message) from error
-        return dict(zip(call.outputs, map(np.asarray, values), strict=True))
+        return dict(zip(call.outputs, map(_as_array, values), strict=True))
 
     def _make_runner(self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> _Runner:
         definition = self.signatures[signature]
@@ -142,6 +145,15 @@ class SavedModelLoader:
             session.close()
             raise _load_error(self._directory, self._options.tags, error) from error
         return SavedModelServable(session, meta_graph)
+
+
+def _as_array(value: Any) -> Array:
+    if isinstance(value, bytes):
+        # A scalar string; numpy's own string type would drop zero bytes at its end.
+        scalar = np.empty((), object)
+        scalar[()] = value
+        return scalar
+    return np.asarray(value)
 
 
 def _load_error(directory: Path, tags: Collection[str], error: Exception) -> WireError:

@@ -188,7 +188,13 @@ class Manager:
     def _move(self, entry: _Version, state: State, code: Code = Code.OK, message: str = "") -> None:
         entry.move(state, code, message)
         log = logger.info if code is Code.OK else logger.error
-        log("servable {name: %s version: %d} is %s %s", entry.model, entry.status.version, state, message)
+        log(
+            "servable {name: %s version: %d} is %s%s",
+            entry.model,
+            entry.status.version,
+            state,
+            message and f": {message}",
+        )
         self._on_change(entry.model, entry.status)
         self._changed.notify_all()
 

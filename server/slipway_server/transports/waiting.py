@@ -43,8 +43,9 @@ class Arrivals:
             future, waiter = self._arrived.popleft()
             if waiter.done():
                 continue
-            error = future.exception()
-            if error is None:
-                waiter.set_result(future.result())
-            else:
+            if future.cancelled():
+                waiter.cancel()
+            elif error := future.exception():
                 waiter.set_exception(error)
+            else:
+                waiter.set_result(future.result())

@@ -1,0 +1,155 @@
+"""Fakes that behave: a servable in numpy, executors and timers that a test drives by hand, everything around them."""
+
+import sys
+import threading
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slipway_server.batching.scheduler import DirectScheduler
+from slipway_server.config_files import ModelConfig
+from slipway_server.metrics import Metrics
+from slipway_server.servables.manager import Manager, RetryPolicy
+from slipway_server.serving import Serving
+from slipway_wire import dtypes, messages
+from slipway_wire.signatures import CLASSIFY, PREDICT, REGRESS, Signature, TensorSpec
+from slipway_wire.status import InvalidArgument
+
+WAIT_S = 20.0
+
+
+def signature(name, method, inputs, outputs):
+    def spec(alias, dtype):
+        return TensorSpec(alias, dtypes.from_name(dtype), (None,), f"{alias}:0")
+
+    return Signature(
+        name,
+        method,
+        {alias: spec(alias, dtype) for alias, dtype in inputs.items()},
+        {alias: spec(alias, dtype) for alias, dtype in outputs.items()},
+    )
+
+
+class HalfPlusTwo:
+    """y = x / 2 + 2 in numpy. NaN is refused, as a graph may refuse a value; runs wait while *gate* is closed."""
+
+    def __init__(self):
+        self.signatures = {
+            one.name: one
+            for one in (
+                signature("serving_default", PREDICT, {"x": "float"}, {"y": "float"}),
+                signature("regress", REGRESS, {"inputs": "string"}, {"outputs": "float"}),
+                signature("classify", CLASSIFY, {"inputs": "string"}, {"classes": "string", "scores": "float"}),
+            )
+        }
+        self.signature_defs = messages.SignatureDefMap().signature_def
+        self.signature_defs["serving_default"].method_name = PREDICT
+        self.gate = threading.Event()
+        self.gate.set()
+        self.started = threading.Semaphore(0)
+        self.rows = []
+        self.is_closed = False
+
+    def run(self, call):
+        self.started.release()
+        assert self.gate.wait(WAIT_S)
+        assert not self.is_closed
+        if call.signature == "serving_default":
+            x = call.inputs["x"]
+            self.rows.append(len(x) if x.ndim else None)
+            if np.isnan(x).any():
+                raise InvalidArgument("x is not a number")
+            return {"y": (x / 2 + 2).astype(np.float32)}
+        examples = call.inputs["inputs"]
+        values = np.array([messages.Example.FromString(e).features.feature["x"].float_list.value[0] for e in examples])
+        y = (values / 2 + 2).astype(np.float32)
+        answers = {"outputs": y, "scores": y[:, None], "classes": np.full((len(y), 1), b"one", object)}
+        return {alias: answers[alias] for alias in call.outputs}
+
+    def close(self):
+        self.is_closed = True
+
+
+class FakeLoader:
+    """Gives *servable*, after *failures* tries that raise."""
+
+    def __init__(self, servable=None, failures=0):
+        self.servable = servable or HalfPlusTwo()
+        self.failures = failures
+
+    def load(self):
+        if self.failures:
+            self.failures -= 1
+            raise InvalidArgument("broken")
+        return self.servable
+
+
+class AtOnce(Executor):
+    """Runs what is submitted before submit returns."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class ByHand(Executor):
+    """Keeps what is submitted until the test says `step`."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.waiting.append((fn, args, kwargs))
+        return Future()
+
+    def step(self):
+        fn, args, kwargs = self.waiting.pop(0)
+        fn(*args, **kwargs)
+
+
+class Timers:
+    """Keeps what is to happen later until the test says so."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def __call__(self, delay_s, action):
+        self.waiting.append((delay_s, action))
+
+    def ring(self):
+        delay_s, action = self.waiting.pop(0)
+        action()
+        return delay_s
+
+
+def make_serving(servables, *, scheduler=None, labels=None, metrics=None):
+    """Serve *servables*, {(model, version): servable}, all loaded."""
+    metrics = metrics or Metrics()
+    manager = Manager(
+        lambda model, version, _path: FakeLoader(servables[model, version]),
+        load_on=AtOnce(),
+        unload_on=AtOnce(),
+        later=Timers(),
+        retry=RetryPolicy(0, 0.0),
+    )
+    names = sorted({model for model, _ in servables})
+    models = [ModelConfig(name, Path("/none"), version_labels=(labels or {}).get(name, {})) for name in names]
+    for name in names:
+        manager.aspire(name, {version: Path("/none") for model, version in servables if model == name})
+    serving = Serving(manager, scheduler or DirectScheduler(4, metrics), metrics, models)
+    return serving, manager
+
+
+@pytest.fixture
+def fakes():
+    """This module: test files are no package and cannot import it."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session")
+def testdata():
+    """TF Serving's own test models."""
+    return Path(__file__).parents[1] / "testdata"
