@@ -1,0 +1,124 @@
+"""Are the answers right? Every answer is kept apart by its bytes while the load runs and judged when it is over."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+# Up to this size an answer costs less to look up than a microsecond; of larger ones every n-th is looked at.
+_CHEAP_BYTES = 4096
+# A server whose answers never repeat may not fill the memory.
+_MAX_KEPT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many answers were compared with what is expected, how many differ, and how the first of those does."""
+
+    checked: int
+    wrong: int
+    first_wrong: str | None
+
+
+class Answers:
+    """
+    What came back for each payload.
+
+    Args:
+        expected: By payload: output name -> array; None where nobody knows the answer.
+        decode: Reads an answer to a payload (its number, the bytes) into output name -> array.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+    """
+
+    def __init__(
+        self,
+        expected: Sequence[Mapping[str, Array] | None],
+        decode: Callable[[int, bytes], Mapping[str, Array]],
+        *,
+        atol: float,
+        rtol: float,
+    ) -> None:
+        self._expected = expected
+        self._decode = decode
+        self._atol = atol
+        self._rtol = rtol
+        self._seen: list[dict[bytes, int]] = [{} for _ in expected]
+        self._lengths: list[set[int]] = [set() for _ in expected]
+        self._good: list[set[bytes]] = [set() for _ in expected]
+        self._kept_bytes = 0
+        self._passed = 0
+
+    def see(self, payload: int, answer: bytes) -> None:
+        """Take down that *answer* came for *payload*; costs about 0.2 µs, whatever its content."""
+        size = len(answer)
+        if size > _CHEAP_BYTES and size in self._lengths[payload]:
+            self._passed += 1
+            if self._passed % -(-size // _CHEAP_BYTES):
+                return
+        seen = self._seen[payload]
+        count = seen.get(answer)
+        if count is None:
+            if self._kept_bytes > _MAX_KEPT_BYTES:
+                return
+            self._kept_bytes += size
+            self._lengths[payload].add(size)
+            count = 0
+        seen[answer] = count + 1
+
+    def judge(self) -> Verdict:
+        """Compare everything seen since the last call with what is expected."""
+        checked = wrong = 0
+        first_wrong = None
+        for payload, seen in enumerate(self._seen):
+            for answer, count in seen.items():
+                if self._expected[payload] is None:
+                    continue
+                checked += count
+                fault = self._fault(payload, answer)
+                if fault is not None:
+                    wrong += count
+                    first_wrong = first_wrong or f"payload {payload}: {fault}"
+            seen.clear()
+        self._kept_bytes = sum(len(answer) for good in self._good for answer in good)
+        return Verdict(checked, wrong, first_wrong)
+
+    def _fault(self, payload: int, answer: bytes) -> str | None:
+        if answer in self._good[payload]:
+            return None
+        expected = self._expected[payload]
+        assert expected is not None  # looked at by the caller
+        try:
+            found = self._decode(payload, answer)
+        except Exception as error:  # whatever a decoder says of bytes that are no answer
+            return f"cannot be read: {error}"
+        fault = difference(expected, found, atol=self._atol, rtol=self._rtol)
+        if fault is None and self._kept_bytes <= _MAX_KEPT_BYTES:
+            self._good[payload].add(answer)
+        return fault
+
+
+def difference(expected: Mapping[str, Array], found: Mapping[str, Array], *, atol: float, rtol: float) -> str | None:
+    """
+    Say in one line how *found* departs from *expected*; None if it does not.
+
+    Floats may differ by `atol + rtol · |expected|`, NaN equals NaN, everything else must be equal.
+    """
+    if expected.keys() != found.keys():
+        return f"expected outputs {', '.join(sorted(expected))}, got {', '.join(sorted(found)) or 'none'}"
+    for name, wanted in expected.items():
+        got = found[name]
+        if got.shape != wanted.shape:
+            return f"{name}: expected shape {list(wanted.shape)}, got {list(got.shape)}"
+        if wanted.dtype.kind == got.dtype.kind == "f":
+            equal = np.isclose(got, wanted, atol=atol, rtol=rtol, equal_nan=True)
+        else:
+            equal = np.asarray(got == wanted)
+        if not equal.all():
+            at = tuple(int(index) for index in np.argwhere(~equal)[0])
+            return f"{name}{list(at)}: expected {wanted[at]}, got {got[at]}"
+    return None

@@ -1,0 +1,196 @@
+"""One load as all of its users see it: prepared requests, connections, the window, and what is taken down."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import gevent
+import gevent.event
+
+from slipway_loadtests.alarm import now_ns
+from slipway_loadtests.answers import Answers
+from slipway_loadtests.connections import Connection, RequestFailed, transferred
+from slipway_loadtests.recording import Recorder
+
+# A server that refuses connections must not turn its users into a busy loop.
+_PAUSE_AFTER_REFUSAL_S = 0.02
+
+
+class Observer(Protocol):
+    """Somebody who is told of each request: Locust's own statistics, when Locust is run by hand."""
+
+    def __call__(self, response_ns: int, answer_bytes: int, failure: RequestFailed | None) -> None:
+        """Hear of a request that took *response_ns* and was answered with *answer_bytes*, or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """
+    How an open loop offers requests.
+
+    Attributes:
+        rate: Requests per second.
+        seed: Of the schedule.
+        connections: Opened before the load begins.
+    """
+
+    rate: float
+    seed: str
+    connections: int
+
+
+class Session:
+    """
+    A load.
+
+    Args:
+        requests: Prepared requests; payload number -> bytes.
+        connect: Opens a connection, or raises RequestFailed.
+        answers: Where answers go to be judged.
+        arrivals: The schedule of an open loop; None: closed loop.
+        limit: End after so many requests; None: no limit.
+        observer: Told of each request; None: nobody.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[bytes],
+        connect: Callable[[], Connection],
+        answers: Answers,
+        *,
+        arrivals: Arrivals | None = None,
+        limit: int | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.recorder = Recorder()
+        self.answers = answers
+        self.first_error: str | None = None
+        self.connections: list[Connection] = []
+        self._arrivals = arrivals
+        self._requests = requests
+        self._connect = connect
+        self._observer = observer
+        self._left = limit
+        self._users = self._ready = 0
+        self._entered = gevent.event.Event()
+        self._end_ns: int | None = None
+        self._origin_ns = 0
+        self._began = gevent.event.Event()
+        self._transferred_before: list[tuple[int, int] | None] = []
+
+    # --- for whoever runs the load ------------------------------------------------------------------
+
+    def begin(self, origin_ns: int, end_ns: int | None) -> None:
+        """Let all users loose; nothing is sent at or after *end_ns* (None: until Locust stops them)."""
+        self._origin_ns, self._end_ns = origin_ns, end_ns
+        self._transferred_before = [transferred(connection.socket) for connection in self.connections]
+        self._began.set()
+
+    def wait_for_users(self, count: int, timeout_s: float) -> None:
+        """
+        Sleep until *count* users are ready.
+
+        Raises:
+            TimeoutError: If they are not within *timeout_s*.
+        """
+        with gevent.Timeout(timeout_s, TimeoutError(f"{self._ready} of {count} users are ready after {timeout_s} s")):
+            while self._ready < count:
+                self._entered.clear()
+                self._entered.wait()
+
+    def bytes_transferred(self) -> tuple[int, int] | None:
+        """Bytes sent and received since `begin` on all connections; None if one of them does not tell."""
+        now = [transferred(connection.socket) for connection in self.connections]
+        # Connections that were opened later count with all they carried, their opening included.
+        before = self._transferred_before + [(0, 0)] * (len(now) - len(self._transferred_before))
+        sent = received = 0
+        for then, since in zip(before, now, strict=True):
+            if then is None or since is None:
+                return None
+            sent += since[0] - then[0]
+            received += since[1] - then[1]
+        return sent, received
+
+    # --- for users ----------------------------------------------------------------------------------
+
+    @property
+    def origin_ns(self) -> int:
+        """When the load began."""
+        return self._origin_ns
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The schedule; only an open loop has one."""
+        assert self._arrivals is not None  # whoever makes the environment pairs users and sessions
+        return self._arrivals
+
+    def enter(self) -> int:
+        """Give a user its number, from 0."""
+        self._users += 1
+        return self._users - 1
+
+    def wait_for_begin(self) -> None:
+        """Count a user, connected, as ready; sleep until the load begins."""
+        self._ready += 1
+        self._entered.set()
+        self._began.wait()
+
+    def is_over(self, time_ns: int) -> bool:
+        """Say whether nothing may be sent any more at *time_ns*."""
+        return (self._end_ns is not None and time_ns >= self._end_ns) or self._left == 0
+
+    def connect(self) -> Connection | None:
+        """Open a connection; if that fails, take it down as a failed request, pause, and give None."""
+        began = now_ns()
+        try:
+            connection = self._connect()
+        except RequestFailed as failure:
+            self._fail(began, began, failure)
+            gevent.sleep(_PAUSE_AFTER_REFUSAL_S)
+            return None
+        self.connections.append(connection)
+        return connection
+
+    def exchange(self, connection: Connection, number: int, planned_ns: int | None = None) -> bool:
+        """
+        Send one request, wait for its answer and take both down.
+
+        Args:
+            connection: A free one.
+            number: Of the request in its user's or the schedule's count; chooses the payload.
+            planned_ns: When it was due; None: now (closed loop).
+
+        Returns:
+            Whether the connection may be used again.
+        """
+        payload = number % len(self._requests)
+        if self._left is not None:
+            self._left -= 1
+        sent = now_ns()
+        planned = sent if planned_ns is None else planned_ns
+        try:
+            answer = connection.call(self._requests[payload])
+        except RequestFailed as failure:
+            self._fail(planned, sent, failure)
+            return failure.reusable
+        except gevent.GreenletExit:
+            # The load is over and this answer still is not here.
+            self._fail(planned, sent, RequestFailed("timeout", "no answer until the end of the drain"))
+            raise
+        done = now_ns()
+        self.recorder.answered(planned, sent, done)
+        self.answers.see(payload, answer)
+        if self._observer is not None:
+            self._observer(done - planned, len(answer), None)
+        return connection.usable
+
+    def give_up(self, planned_ns: int, kind: str) -> None:
+        """Take down a request that was due and never sent."""
+        self._fail(planned_ns, now_ns(), RequestFailed(kind))
+
+    def _fail(self, planned_ns: int, sent_ns: int, failure: RequestFailed) -> None:
+        done = now_ns()
+        self.recorder.failed(planned_ns, sent_ns, done, failure.kind)
+        self.first_error = self.first_error or str(failure)
+        if self._observer is not None:
+            self._observer(done - planned_ns, 0, failure)

@@ -1,0 +1,128 @@
+"""
+The two ways to load a server, as Locust users: a closed loop of patient callers, or arrivals that wait for nobody.
+
+What they send and to whom is their session's affair; `rest_user` and `grpc_user` name the protocol.
+"""
+
+import gevent
+import gevent.pool
+import gevent.queue
+from locust import User, task
+from locust.exception import StopUser
+
+from slipway_loadtests.alarm import Alarm, now_ns
+from slipway_loadtests.arrivals import poisson
+from slipway_loadtests.connections import Connection
+from slipway_loadtests.session import Session
+from slipway_wire.loads import Protocol
+
+# A server this far behind is overloaded; waiting for more would measure the queue in front of it.
+MAX_OUTSTANDING = 10_000
+MAX_CONNECTIONS = 512
+
+
+class LoadUser(User):  # type: ignore[misc]  # Locust ships types for its callers, not for strict subclasses
+    """A user of a session; the session comes through the environment, as everything does in Locust."""
+
+    abstract = True
+    protocol: Protocol
+
+    @property
+    def session(self) -> Session:
+        """The load that this user takes part in."""
+        sessions: dict[str, Session] = self.environment.sessions
+        return sessions[self.protocol]
+
+
+class ClosedLoopUser(LoadUser):
+    """One connection, one request in flight: the next request leaves when the answer to the last one is in."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """Connect, and wait for the others."""
+        # Each user begins with another payload, so that no two users ever ask the same at once.
+        self._number = self.session.enter()
+        self._connection = self.session.connect()
+        self.session.wait_for_begin()
+
+    @task  # type: ignore[untyped-decorator]
+    def predict(self) -> None:
+        """Send one request."""
+        session = self.session
+        if session.is_over(now_ns()):
+            raise StopUser
+        connection = self._connection or session.connect()
+        if connection is not None and not session.exchange(connection, self._number):
+            connection.close()
+            connection = None
+        self._connection = connection
+        self._number += 1
+
+
+class OpenLoopUser(LoadUser):
+    """
+    Arrivals on an absolute schedule, each on a connection of its own; one such user makes the whole load.
+
+    A latency counts from the planned time. An arrival that finds all connections busy waits for one, and the
+    wait is part of its latency, as is everything that a stalling server makes it wait for.
+    """
+
+    abstract = True
+    fixed_count = 1
+
+    def on_start(self) -> None:
+        """Open connections before the load begins, and wait for it."""
+        self._idle: gevent.queue.LifoQueue[Connection] = gevent.queue.LifoQueue()
+        self._opened = 0
+        self._outstanding = gevent.pool.Group()
+        for _ in range(self.session.arrivals.connections):
+            self._open()
+        self.session.enter()
+        self.session.wait_for_begin()
+
+    @task  # type: ignore[untyped-decorator]
+    def dispatch(self) -> None:
+        """Follow the schedule to the end of the load, then wait for the last answer."""
+        session, alarm = self.session, Alarm()
+        arrivals = poisson(session.arrivals.rate, session.arrivals.seed)
+        try:
+            for number, after_ns in enumerate(arrivals):
+                planned = session.origin_ns + after_ns
+                if session.is_over(planned):
+                    break
+                if len(self._outstanding) >= MAX_OUTSTANDING:
+                    session.give_up(planned, "overload")
+                    break
+                alarm.wait_until(planned)
+                self._outstanding.spawn(self._arrive, number, planned)
+            self._outstanding.join()
+        finally:
+            alarm.close()
+        raise StopUser
+
+    def on_stop(self) -> None:
+        """End what is still waiting; each request takes itself down as a timeout."""
+        self._outstanding.kill()
+
+    def _open(self) -> None:
+        connection = self.session.connect()
+        if connection is not None:
+            self._opened += 1
+            self._idle.put(connection)
+
+    def _arrive(self, number: int, planned_ns: int) -> None:
+        try:
+            if self._idle.empty() and self._opened < MAX_CONNECTIONS:
+                self._open()
+            connection = self._idle.get()
+        except gevent.GreenletExit:
+            self.session.give_up(planned_ns, "timeout")
+            raise
+        if self.session.exchange(connection, number, planned_ns):
+            self._idle.put(connection)
+        else:
+            connection.close()
+            self._opened -= 1
+            # Somebody may wait for the connection that is gone.
+            self._open()

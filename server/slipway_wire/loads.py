@@ -1,0 +1,112 @@
+"""
+What the workflow orders from the load generator and what it hears back: JSON, one object a line.
+
+`python -m slipway_loadtests` reads a `LoadOrder` per line and answers each with a `LoadWindow`, as soon as
+every user is connected, and a `LoadOutcome` once the last answer is in. Requests themselves are in the
+sample file that the order names.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+Protocol = Literal["rest", "grpc"]
+
+
+class _Line:
+    """A frozen dataclass that crosses as one line of JSON."""
+
+    __slots__ = ()
+
+    def to_line(self) -> bytes:
+        """Write it as one line."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"  # type: ignore[call-overload]
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        """Read one line, or raise ValueError if it is something else."""
+        try:
+            return cls(**json.loads(line))
+        except TypeError as error:
+            raise ValueError(f"not a {cls.__name__}: {line[:200]!r}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOrder(_Line):
+    """
+    One load on one server.
+
+    Attributes:
+        protocol: Which protocol.
+        host: Where the server is.
+        port: The port of that protocol.
+        users: Closed loop: connections, each with one request in flight. Open loop: connections opened
+            before the load begins; more are opened when all are busy.
+        rate: Open loop: offered requests per second; None: closed loop.
+        warmup_s: Load in front of the window that does not count.
+        window_s: Length of the measured window.
+        requests: Closed loop: end after so many requests instead of after the window.
+        drain_s: How long to wait for answers after the window; what is still missing is a timeout.
+        seed: Of the arrivals.
+        samples: Path of the sample file to write.
+    """
+
+    protocol: Protocol
+    host: str
+    port: int
+    users: int
+    warmup_s: float
+    window_s: float
+    samples: str
+    rate: float | None = None
+    requests: int | None = None
+    drain_s: float = 30.0
+    seed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadWindow(_Line):
+    """When the load that was ordered takes place, in nanoseconds of CLOCK_MONOTONIC."""
+
+    origin_ns: int
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOutcome(_Line):
+    """
+    What is not in the sample file.
+
+    Attributes:
+        requests: Sent from the origin to the end of the drain.
+        errors: Kind of error -> requests that ended so.
+        first_error: What was said at the first of them.
+        checked_answers: Answers that were compared with what is expected.
+        wrong_answers: Those that differ from it.
+        first_wrong: How the first of them differs.
+        connections: Opened in all, the first ones included.
+        bytes_sent: On all connections, above TCP, from the origin on; None where the kernel does not say.
+        bytes_received: Likewise.
+        cpu_ns: CPU time of the generator between the two readings.
+        cpu_from_ns: When it was first read: about the begin of the window.
+        cpu_to_ns: When it was read again: about its end.
+        lag_p99_us: How late a greenlet that wanted to run every 10 ms did run, 99th percentile in the window.
+        lag_max_us: The worst of them.
+    """
+
+    requests: int
+    errors: dict[str, int] = field(default_factory=dict)
+    first_error: str | None = None
+    checked_answers: int
+    wrong_answers: int
+    first_wrong: str | None = None
+    connections: int
+    bytes_sent: int | None
+    bytes_received: int | None
+    cpu_ns: int
+    cpu_from_ns: int
+    cpu_to_ns: int
+    lag_p99_us: float
+    lag_max_us: float

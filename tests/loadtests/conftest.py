@@ -1,0 +1,110 @@
+"""Real peers for the load generator's clients: grpcio's server, Python's own HTTP server, and sockets that follow a script."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import pytest
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, answer: Callable[[bytes, grpc.ServicerContext], bytes]) -> None:
+        self._answer = answer
+
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(self._answer) if details.method == PREDICT else None
+
+
+@contextlib.contextmanager
+def grpc_server(answer: Callable[[bytes, grpc.ServicerContext], bytes], **options: int) -> Iterator[int]:
+    """Serve Predict with grpcio (C-core); give its port. Options are grpc's, without `grpc.`."""
+    options = {"max_receive_message_length": -1, "max_send_message_length": -1} | options
+    server = grpc.server(
+        futures.ThreadPoolExecutor(8), options=[(f"grpc.{name}", value) for name, value in options.items()]
+    )
+    server.add_generic_rpc_handlers((_Handler(answer),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(0).wait(10)
+
+
+@contextlib.contextmanager
+def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], bytes | None]) -> Iterator[int]:
+    """Serve POST over HTTP/1.1 with keep-alive; *answer* gives the body of a 200, or None if it wrote everything itself."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = 65536
+
+        def do_POST(self):
+            request = self.rfile.read(int(self.headers["Content-Length"]))
+            body = answer(self, request)
+            if body is not None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def scripted_peer(script: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Run *script* with every connection that is accepted; give the port. The connection is closed when it returns."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = []
+
+    def serve(connection):
+        with connection, contextlib.suppress(ConnectionError):
+            connection.settimeout(20)
+            script(connection)
+
+    def accept():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=serve, args=(connection,)))
+            threads[-1].start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def refused_port() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else gets while the test runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
