@@ -22,7 +22,7 @@ from slipway_wire.status import InvalidArgument
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\.)*+"', re.DOTALL)
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(\.[0-9]++)?([eE][-+]?[0-9]++)?")
-_HALF_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?([eE][-+]?(?![0-9])|\.(?![0-9]))")
+_HALF_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?([eE][-+]?+(?![0-9])|\.(?![0-9]))")
 _WORD = re.compile(rb"true|false|null|-?(?:NaN|Infinity|Inf)")
 _WORD_VALUE: dict[bytes, Any] = {
     b"true": True,

@@ -1,0 +1,239 @@
+import re
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from slipway_wire import dtypes, json_tensors, json_text
+from slipway_wire.status import InvalidArgument, Unimplemented
+
+CARRIED = ["?", "u1", "i1", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"]
+FLOATS = ["<f4", "<f8"]
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+
+
+def decode(text, data_type):
+    value = json_text.parse_leniently(text if isinstance(text, bytes) else text.encode())
+    return json_tensors.decode(value, data_type, booleans=True)
+
+
+def without_empty_tails(array):
+    """JSON forgets the sizes behind an axis of size 0."""
+    return 0 not in array.shape[:-1]
+
+
+@pytest.mark.parametrize("dtype", CARRIED)
+@given(data=st.data())
+def test_a_tensor_comes_back_as_it_was(dtype, data, same):
+    array = data.draw(hnp.arrays(np.dtype(dtype), SHAPES, elements=({"allow_nan": False} if "f" in dtype else None)))
+    assume(without_empty_tails(array))
+
+    text = json_tensors.encode(array)
+
+    assert same(decode(text, dtypes.from_numpy(array.dtype)), array)
+    value = json_text.parse_leniently(text)
+    assert same(json_tensors.decode_elements(value, dtypes.from_numpy(array.dtype)), array)
+
+
+@given(data=st.data())
+def test_strings_come_back_as_they_were(data, string_arrays, same):
+    array = data.draw(string_arrays)
+    assume(without_empty_tails(array))
+
+    for how in ("base64", "either", "text"):
+        assert same(decode(json_tensors.encode(array, how), dtypes.STRING), array)
+    orjson.loads(json_tensors.encode(array, "either"))  # strict JSON, whatever the bytes
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(data=st.data())
+def test_every_float_has_a_point_or_an_exponent_and_reads_back(dtype, data):
+    """A client that takes 3 for an integer and 3.0 for a float must not see the type change with the value."""
+    value = data.draw(hnp.arrays(np.dtype(dtype), (), elements={"allow_nan": False, "allow_infinity": False}))
+
+    text = json_tensors.encode(value).decode()
+
+    assert re.search(r"[.e]", text)
+    assert np.array(float(text), dtype) == value
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.float32([3, 0.1, 555557.5]), "[3.0,0.1,555557.5]"),
+        (np.float32(0.1), "0.1"),
+        (np.float64(0.1), "0.1"),
+        (np.float32([[np.nan, np.inf], [-np.inf, 1]]), "[[NaN,Infinity],[-Infinity,1.0]]"),
+        (np.float32(np.nan), "NaN"),
+        (np.array([[True], [False]]), "[[true],[false]]"),
+        (np.array(2**63, np.uint64), "9223372036854775808"),
+        (np.zeros((0, 3), np.float32), "[]"),
+        (np.zeros((2, 0), np.float32), "[[],[]]"),
+        (np.array([b"a\n", "é".encode()], object), '["a\\n","é"]'),
+        (np.zeros((0, 2), object), "[]"),
+    ],
+)
+def test_tensors_are_written_as_nested_lists(array, text):
+    assert json_tensors.encode(array).decode() == text
+
+
+def test_bytes_go_as_base64_with_padding():
+    assert json_tensors.encode(np.array([b"\xff"], object), "base64") == b'[{"b64":"/w=="}]'
+
+
+def test_text_that_is_not_utf8_goes_out_raw():
+    assert json_tensors.encode(np.array([b'\xff"'], object)) == b'["\xff\\""]'
+
+
+@pytest.mark.parametrize("dtype", CARRIED)
+@given(data=st.data())
+def test_rows_are_the_elements_of_the_whole(dtype, data):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))
+    array = data.draw(hnp.arrays(np.dtype(dtype), shape))
+
+    assert b"[" + b",".join(json_tensors.encode_rows(array)) + b"]" == json_tensors.encode(array)
+
+
+@pytest.mark.parametrize("name", ["half", "bfloat16", "uint16", "complex64"])
+def test_types_json_has_nothing_for_are_refused_both_ways(name):
+    data_type = dtypes.from_name(name)
+
+    with pytest.raises(InvalidArgument) as writing:
+        json_tensors.encode(np.zeros(1, data_type.numpy))
+    with pytest.raises(Unimplemented) as reading:
+        decode("[1.0]", data_type)
+
+    assert writing.value.message == f"Failed to write JSON value for tensor type: {name}"
+    assert reading.value.message == f"Conversion of JSON Value: 1.0 to type: {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("float", "[1, 2.5, NaN, -Inf]", [1.0, 2.5, np.nan, -np.inf]),
+        ("float", "[1e39, 1e-60, 16777217]", [np.inf, 0.0, 16777216.0]),
+        ("float", "[18446744073709551615, 36893488147419103232]", [2.0**64, 2.0**65]),
+        ("double", "3", 3.0),
+        ("int32", "[2147483647, -2147483648]", [2**31 - 1, -(2**31)]),
+        ("int8", "[300, -1]", [44, -1]),
+        ("uint8", "[300, -1]", [44, 255]),
+        ("int64", "[-9223372036854775808, 9223372036854775807]", [-(2**63), 2**63 - 1]),
+        ("uint64", "[18446744073709551615, 0]", [2**64 - 1, 0]),
+        ("uint64", "18446744073709551615", 2**64 - 1),
+        ("bool", "[true, false]", [True, False]),
+        ("string", '["a", {"b64": "/w"}, {"b64": "_w=="}]', None),
+        ("string", '["a", {"b64": " / w = = "}]', [b"a", b"\xff"]),
+        ("string", '["true"]', [b"true"]),
+        ("float", "[[], []]", [[], []]),
+        ("int32", "[]", []),
+        ("bool", "[]", []),
+        ("string", "[]", []),
+    ],
+)
+def test_values_are_taken_as_declared(name, text, expected):
+    if expected is None:
+        with pytest.raises(InvalidArgument, match="Unable to base64 decode"):
+            decode(text, dtypes.from_name(name))
+        return
+    array = decode(text, dtypes.from_name(name))
+
+    assert array.dtype == dtypes.from_name(name).numpy
+    np.testing.assert_array_equal(array, np.array(expected, array.dtype))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        *[("float", value, kind) for value, kind in [('"1"', "String"), ("true", "True"), ("null", "Null")]],
+        *[("int32", value, "Number") for value in ("1.0", "2147483648", "-2147483649", "1e3", "NaN")],
+        *[("int8", value, "Number") for value in ("1.5", "2147483648")],
+        *[("int64", value, "Number") for value in ("9223372036854775808", "1.0")],
+        *[("uint32", value, "Number") for value in ("-1", "4294967296")],
+        *[("uint64", value, "Number") for value in ("-1", "36893488147419103232")],
+        *[("int64", value, kind) for value, kind in [("true", "True"), ("false", "False"), ('"1"', "String")]],
+        *[("bool", value, "Number") for value in ("0", "1", "1.0")],
+        *[("string", value, kind) for value, kind in [("1", "Number"), ("null", "Null"), ("true", "True")]],
+        ("float", '{"a": 1}', "Object"),
+        ("float", '{"b64": "AA=="}', "Object"),
+    ],
+)
+def test_values_of_another_kind_are_refused_wherever_they_stand(name, value, kind):
+    good = {"bool": "true", "string": '"a"', "float": "1.5"}.get(name, "1")
+    for text in (value, f"[{value}]", f"[{good}, {value}]", f"[[{good}], [{value}]]"):
+        with pytest.raises(InvalidArgument) as caught:
+            decode(text, dtypes.from_name(name))
+
+        shown = json_text.describe(json_text.parse_leniently(value.encode()))
+        assert caught.value.message == f"JSON Value: {shown} Type: {kind} is not of expected type: {name}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[1, 2], [3]]", "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
+        ("[1, [2]]", "Encountered list at unexpected level: 1 expected < 1"),
+        ("[[1], 2]", "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2"),
+        ("[[], [1]]", "Encountered list at unexpected size: 1 at level: 1 expected size: 0"),
+        ("[[1], []]", "Encountered list at unexpected size: 0 at level: 1 expected size: 1"),
+        ("[" * 65 + "]" * 65, "a tensor may have up to 64 dimensions, got lists nested 65 deep"),
+        ("[" * 5000 + "]" * 5000, "a tensor may have up to 64 dimensions, got lists nested 5000 deep"),
+    ],
+)
+def test_uneven_lists_are_refused_in_tf_servings_words(text, message):
+    with pytest.raises(InvalidArgument) as caught:
+        decode(text, dtypes.FLOAT)
+
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize("value", [{}, {"b64": 1}, {"b64": "AA==", "more": 1}, {"B64": "AA=="}])
+def test_an_object_that_is_no_base64_is_refused(value):
+    assert not json_tensors.is_base64(value)
+    with pytest.raises(InvalidArgument, match=r"not formatted correctly for base64 data$"):
+        json_tensors.decode_base64(value)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["b64", "x"]), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("name", ["float", "double", "int8", "int32", "int64", "uint64", "bool", "string", "half"])
+@given(value=JSON_VALUES)
+def test_the_fast_way_and_the_careful_way_agree(name, value, same):
+    """Numpy reads whole lists; wherever it dares to, looking at every element must give the same."""
+    data_type = dtypes.from_name(name)
+    fast = json_tensors.decode_numbers(value, data_type, booleans=True)
+    try:
+        careful = json_tensors.decode_elements(value, data_type)
+    except (InvalidArgument, Unimplemented):
+        assert fast is None
+    else:
+        assert fast is None or same(fast, careful)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([[1, 2]], np.array([[1, 2]])),
+        ([1, 2.5], np.array([1, 2.5])),
+        (2.5, np.array(2.5)),
+        ([True], np.array([True])),
+        (["a", {"b64": "/w=="}], np.array([b"a", b"\xff"], object)),
+        ([2**64 - 1], np.array([2.0**64])),
+        ([], np.array([], np.int64)),
+    ],
+)
+def test_an_answers_types_are_told_by_its_values(value, expected, same):
+    assert same(json_tensors.decode_freely(value), expected)
+
+
+@pytest.mark.parametrize("value", [None, [None], [[1], 2], ["a", 1], [{"x": 1}], [1, "a"]])
+def test_an_answer_that_is_no_tensor_is_refused(value):
+    with pytest.raises(InvalidArgument):
+        json_tensors.decode_freely(value)
