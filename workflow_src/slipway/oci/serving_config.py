@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 
 from slipway.settings import BatchingSettings, ServerSettings
+from slipway_wire import messages, paths, text_config
 
 DIRECTORY = "/etc/slipway"
 # Read by the image's entrypoint, slipway_server/entrypoint.py.
 FLAGS = "flags"
 MODEL = "model"
 MODELS_CONFIG = "models.config"
+BATCHING_CONFIG = "batching.config"
 MODELS_DIRECTORY = "/models"
-# Where TF Serving's users look for metrics.
-METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
 def config_files(model: str, server: ServerSettings) -> dict[str, bytes]:
@@ -25,12 +25,12 @@ def config_files(model: str, server: ServerSettings) -> dict[str, bytes]:
     texts = {
         MODEL: f"{model}\n",
         MODELS_CONFIG: models_config(model),
-        "monitoring.config": f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n',
+        "monitoring.config": f'prometheus_config {{ enable: true path: "{paths.METRICS_PATH}" }}\n',
     }
     flags = [f"--monitoring_config_file={DIRECTORY}/monitoring.config"]
     if server.batching is not None:
-        texts["batching.config"] = batching_config(server.batching)
-        flags += ["--enable_batching=true", f"--batching_parameters_file={DIRECTORY}/batching.config"]
+        texts[BATCHING_CONFIG] = batching_config(server.batching)
+        flags += ["--enable_batching=true", f"--batching_parameters_file={DIRECTORY}/{BATCHING_CONFIG}"]
     texts[FLAGS] = "".join(f"{flag}\n" for flag in [*flags, *server.flags])
     return {name: text.encode() for name, text in sorted(texts.items())}
 
@@ -65,3 +65,10 @@ def moved(files: Mapping[str, bytes], model: str, directory: str, base_path: str
         name: content.replace(f"{DIRECTORY}/".encode(), f"{directory}/".encode()).replace(inside, outside)
         for name, content in files.items()
     }
+
+
+def max_batch_size(files: Mapping[str, bytes]) -> int | None:
+    """Read from configuration *files* how many rows a request may have; None: any number."""
+    if BATCHING_CONFIG not in files:
+        return None
+    return int(text_config.parse(messages.BatchingParameters, files[BATCHING_CONFIG]).max_batch_size.value)

@@ -1,0 +1,212 @@
+"""
+Start the image for real and prove that it serves: every version answers as the checkpoint did, over REST and gRPC.
+
+The engine is found by trial. Golden requests go to each version over both protocols; then the server is stopped
+with SIGTERM and must exit with 0.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway import clients, files, golden
+from slipway.arguments import by_version, section
+from slipway.clients import Client, GrpcClient, RestClient
+from slipway.contract import DEFAULT_SIGNATURE, Contract, read_contract
+from slipway.errors import ContractViolation, ServerError, SettingsError, SourceError
+from slipway.golden import Golden
+from slipway.oci import serving_config
+from slipway.oci.layout import read_layer_files
+from slipway.parity import accuracy, compare
+from slipway.records import CheckpointRecord, GoldenAnswer, ImageRecord, LaunchRecord, Protocol
+from slipway.servers import RunningServer, ServerSpec, running_server
+from slipway.settings import LaunchSettings
+
+Array = npt.NDArray[Any]
+_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
+_MOST_ROWS = 32
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--model", required=True, help="name of the model")
+    parser.add_argument("--settings", required=True, help="section `launch` of the settings, as JSON")
+    parser.add_argument("--image-layout", required=True, type=Path, help="OCI layout of the image")
+    parser.add_argument("--image-record", required=True, type=Path, help="record of the image")
+    parser.add_argument("--servable-root", required=True, type=Path, help="base path, for a server without container")
+    parser.add_argument("--contract", required=True, type=Path, help="the model's contract")
+    parser.add_argument("--golden", required=True, nargs="+", metavar="V=FILE", help="golden data of each version")
+    parser.add_argument("--checkpoint-record", required=True, nargs="+", metavar="V=FILE", help="record they belong to")
+    parser.add_argument("--out", required=True, type=Path, help="record to write")
+
+
+def run(arguments: Namespace) -> None:
+    """Launch, compare, stop, and write the record."""
+    image = ImageRecord.read(arguments.image_record)
+    spec = ServerSpec(
+        model=arguments.model,
+        image_layout=arguments.image_layout,
+        image=image,
+        servable_root=arguments.servable_root,
+        settings=section(LaunchSettings, arguments.settings, "launch"),
+    )
+    answers = read_golden(by_version(arguments.golden), by_version(arguments.checkpoint_record), image.versions)
+    contract = read_contract(arguments.contract)
+    record = launch(spec, image, contract, answers, log=arguments.out.with_suffix(".server.log"))
+    record.write(arguments.out)
+
+
+def read_golden(paths: Mapping[int, Path], records: Mapping[int, Path], versions: list[int]) -> dict[int, Golden]:
+    """
+    Read the golden data of every version in the image.
+
+    Raises:
+        SettingsError: If a version has none.
+        SourceError: If data are not those that the checkpoint's record names.
+    """
+    if missing := [v for v in versions if v not in paths or v not in records]:
+        raise SettingsError(
+            f"version {missing[0]}: --golden and --checkpoint-record must name every version of the image."
+        )
+    for version in versions:
+        expected = CheckpointRecord.read(records[version]).golden_digest
+        if paths[version].exists() and (found := files.sha256_file(paths[version])) != expected:
+            msg = (
+                f"{paths[version]}: expected {expected} ({records[version]}), found {found}. Delete both and run again."
+            )
+            raise SourceError(msg)
+    return {version: golden.read(paths[version]) for version in versions}
+
+
+def launch(
+    spec: ServerSpec, image: ImageRecord, contract: Contract, answers: Mapping[int, Golden], *, log: Path
+) -> LaunchRecord:
+    """
+    Run the server, compare its answers with *answers*, stop it.
+
+    Args:
+        spec: The server.
+        image: What the image stage recorded.
+        contract: Gives the signature and how close answers must come.
+        answers: Version -> golden data.
+        log: Gets what the server writes.
+
+    Raises:
+        ContractViolation: If an answer is wrong; names version, protocol, output, row, expected and found.
+        ServerError: If the server does not start, does not answer, or does not stop as it should.
+        EngineError: If the engine that the settings name does not work here.
+    """
+    sizes = request_sizes(spec, contract)
+    with running_server(spec, log=log) as server:
+        if not server.engine.isolated:
+            _warn(server)
+        checked = list(_check_answers(server, spec.model, contract, answers, sizes))
+        server.check_alive()
+        code, stop_s = server.stop()
+    if code != 0:
+        patience = spec.settings.stop_timeout_s
+        how = (
+            f"did not stop within {patience:g} s of SIGTERM and was killed"
+            if stop_s > patience
+            else "was stopped with SIGTERM"
+        )
+        raise ServerError(f"The server {how}: expected exit code 0, found {code}. Its log: {log}")
+    return LaunchRecord(
+        model=spec.model,
+        image_id=image.image_id,
+        engine=server.engine,
+        ready_s=server.ready_s,
+        versions=server.versions,
+        answers=checked,
+        stop_s=stop_s,
+        exit_code=code,
+    )
+
+
+def request_sizes(spec: ServerSpec, contract: Contract) -> list[int]:
+    """List how many rows the golden requests have, in turn: those the contract tries, as far as the server takes them."""
+    most = _MOST_ROWS
+    if spec.image is not None and spec.image_layout is not None:
+        config = read_layer_files(spec.image_layout, spec.image, "config", serving_config.DIRECTORY)
+        most = min(most, serving_config.max_batch_size(config) or most)
+    return [size for size in contract.probe.batch_sizes if size <= most] or [1]
+
+
+def _check_answers(
+    server: RunningServer, model: str, contract: Contract, answers: Mapping[int, Golden], sizes: list[int]
+) -> Iterator[GoldenAnswer]:
+    with (
+        RestClient(server.host, server.rest_port, model, contract.default) as rest,
+        GrpcClient(server.host, server.grpc_port, model) as grpc,
+    ):
+        by_protocol: dict[Protocol, Client] = {"rest": rest, "grpc": grpc}
+        for protocol, client in by_protocol.items():
+            for version, expected in answers.items():
+                try:
+                    found = clients.predict_in_parts(client, version, expected.inputs, sizes)
+                except ServerError:
+                    server.check_alive()
+                    raise
+                yield check_answer(model, version, protocol, contract, expected, found)
+
+
+def check_answer(
+    model: str, version: int, protocol: Protocol, contract: Contract, expected: Golden, found: Mapping[str, Array]
+) -> GoldenAnswer:
+    """
+    Compare the answers of one version over one protocol.
+
+    Raises:
+        ContractViolation: With one line for each output that is missing or departs.
+    """
+    tolerance = contract.golden
+    subject = f"{model} version {version} over {_NAMES[protocol]}"
+    parities, faults = [], []
+    for output, values in expected.outputs.items():
+        if output not in contract.default.outputs:
+            continue  # the model's own, which its signature does not give
+        if output not in found:
+            faults.append(f"{subject}: expected output {output}, found only {', '.join(sorted(found)) or 'none'}")
+            continue
+        path = f"checkpoint→{_NAMES[protocol]}"
+        parity = compare(
+            path, DEFAULT_SIGNATURE, output, values, found[output], atol=tolerance.atol, rtol=tolerance.rtol
+        )
+        parities.append(parity)
+        if not parity.ok:
+            faults.append(f"{subject}: {output}: {difference(values, found[output], tolerance.atol, tolerance.rtol)}")
+    if faults:
+        raise ContractViolation("\n".join(faults))
+    share = None
+    if tolerance.label is not None and expected.labels is not None:
+        share = accuracy(found[tolerance.label], expected.labels)
+    return GoldenAnswer(protocol=protocol, version=version, parity=parities, accuracy=share)
+
+
+def difference(expected: Array, found: Array, atol: float, rtol: float) -> str:
+    """Say where *found* departs most from *expected*: `row 3: expected …, found …`."""
+    if expected.shape != found.shape:
+        return f"expected shape {list(expected.shape)}, found {list(found.shape)}"
+    if expected.dtype.kind in "fiu" and found.dtype.kind in "fiu":
+        gap = np.abs(found.astype(np.float64) - expected.astype(np.float64)) - rtol * np.abs(expected)
+        worst = int(np.argmax(np.where(np.isnan(gap), np.inf, gap)))
+        tolerance = f" ± {atol:g} + {rtol:g}·|answer|" if expected.dtype.kind == "f" else ""
+    else:
+        worst, tolerance = int(np.argmax(expected.ravel() != found.ravel())), ""
+    place = [int(index) for index in np.unravel_index(worst, expected.shape)]
+    inner = f"[{', '.join(map(str, place[1:]))}]" if place[1:] else ""
+    return f"row {place[0]}{inner}: expected {expected.flat[worst]}{tolerance}, found {found.flat[worst]}"
+
+
+def _warn(server: RunningServer) -> None:
+    lines = [
+        "WARNING: no container engine runs the image here; the server runs as a plain local process, without isolation.",
+        "         The report will say so. Why not in a container:",
+        *(f"           {name}: {reason}" for name, reason in server.engine.rejected.items()),
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")
