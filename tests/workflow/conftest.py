@@ -1,0 +1,171 @@
+"""
+Fresh processes with TensorFlow in them, for less than a second each, and the models that tests share.
+
+A fork server imports TensorFlow once and runs nothing; every command gets a fork of it: as fresh as a process
+that Snakemake starts, without the seconds of the import. `tests/workflow/models/test_saved_model.py` shows that
+both give the same bytes.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DIGITS_CONTRACT = ROOT / "config/contracts/digits.yaml"
+USER_MODELS = Path(__file__).parent / "models/user_models.py"
+DIGITS_SOURCE = {"kind": "builtin", "name": "digits", "seed": 0, "epochs": 1}
+
+# Runs in the fork before its one command.
+_ENTER = """
+import os
+os.chdir({directory!r})
+log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+os.dup2(log, 1)
+os.dup2(log, 2)
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    output: str
+
+    @property
+    def errors(self):
+        """What the user is told, a line per fault, without the command's name."""
+        marks = [line.split(": error: ", 1) for line in self.output.splitlines() if ": error: " in line]
+        return [mark[1] for mark in marks]
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Runs functions and commands in processes that nothing ran in before."""
+
+    logs: Path
+    context: multiprocessing.context.ForkServerContext = field(
+        default_factory=lambda: multiprocessing.get_context("forkserver")
+    )
+
+    def call(self, function, *arguments, directory=ROOT):
+        log = self.logs / f"{len(list(self.logs.iterdir()))}.log"
+        enter = _ENTER.format(directory=str(directory), log=str(log))
+        with ProcessPoolExecutor(1, self.context, exec, (enter,)) as process:
+            return process.submit(function, *arguments).result(), log.read_text()
+
+    def slipway(self, *words, directory=ROOT):
+        from slipway import cli
+
+        return Finished(*self.call(cli.main, [str(word) for word in words], directory=directory))
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["slipway.cli", "slipway.models.digits", "slipway.models.saved_model", "slipway.models.session"])
+    return Fresh(tmp_path_factory.mktemp("logs"), context)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Where the stages of one version of a model write."""
+
+    directory: Path
+    source: dict
+    contract: Path
+    model: str = "digits"
+
+    def __getattr__(self, name):
+        names = {"golden": "golden.npz", "warmup": "tf_serving_warmup_requests", "servable": "servable/1"}
+        names |= {f"{stage}_record": f"{stage}.json" for stage in ("checkpoint", "export", "warmup", "servable")}
+        names |= {"validation": "validation.json", "source_directory": "source", "export": "export"}
+        if name not in names:
+            raise AttributeError(name)
+        return self.directory / names[name]
+
+    def words(self, stage):
+        common = [stage, "--model", self.model, "--version", "1"]
+        source = ["--source", json.dumps(self.source), "--contract", self.contract]
+        export = ["--export", self.export, "--export-record", self.export_record]
+        held = ["--contract", self.contract, "--golden", self.golden, *export]
+        match stage:
+            case "checkpoint":
+                out = ["--out-source", self.source_directory, "--golden", self.golden, "--record", self.checkpoint_record]
+                return [*common, *source, *out]
+            case "export":
+                return [*common, *source, "--from", self.source_directory, "--out", self.export, "--record", self.export_record]
+            case "validate":
+                return [*common, *held, "--out", self.validation]
+            case "warmup":
+                return [*common, *held, "--batch-sizes", "1,4", "--out", self.warmup, "--record", self.warmup_record]
+            case "servable":
+                parts = ["--warmup", self.warmup, "--warmup-record", self.warmup_record]
+                whole = ["--checkpoint-record", self.checkpoint_record, "--out", self.servable, "--record", self.servable_record]
+                return [*common, *export, *parts, *whole]
+
+    def run(self, fresh, *stages, directory=None):
+        """Run stages in order, up to the first that fails, and give what the last one said."""
+        finished = Finished(0, "")
+        for stage in stages:
+            finished = fresh.slipway(*self.words(stage), directory=directory or self.directory)
+            if finished.code:
+                break
+        return finished
+
+    def copy(self, directory):
+        """Copy everything made so far, so that a test may break it."""
+        shutil.copytree(self.directory, directory)
+        return Version(directory, self.source, self.contract, self.model)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, fresh):
+    """The built-in digits after one epoch: checkpoint and golden data."""
+    directory = tmp_path_factory.mktemp("digits")
+    contract = yaml.safe_load(DIGITS_CONTRACT.read_text())
+    contract["golden"]["min_accuracy"] = 0.3
+    (directory / "contract.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
+    version = Version(directory / "one", DIGITS_SOURCE, directory / "contract.yaml")
+    version.directory.mkdir()
+    finished = version.run(fresh, "checkpoint")
+    assert finished.code == 0, finished.output
+    return version
+
+
+@pytest.fixture(scope="session")
+def exported(trained, fresh):
+    """The same, with its SavedModel. Copy it before you break it."""
+    finished = trained.run(fresh, "export")
+    assert finished.code == 0, finished.output
+    return trained
+
+
+@pytest.fixture(scope="session")
+def user_files(tmp_path_factory):
+    """A user's working directory: files as Keras and TensorFlow write them, and the module that builds the models."""
+    directory = tmp_path_factory.mktemp("user")
+    shutil.copyfile(USER_MODELS, directory / "user_models.py")
+    subprocess.run([sys.executable, "user_models.py", "."], cwd=directory, check=True, capture_output=True)
+    return directory
+
+
+@pytest.fixture
+def user_version(user_files, tmp_path):
+    """Make a version from a user's source and contract, given as dictionaries."""
+
+    def make(source, contract):
+        (tmp_path / "contract.yaml").write_text(yaml.safe_dump({"format": 1} | contract, sort_keys=False))
+        directory = tmp_path / "version"
+        directory.mkdir()
+        path = os.path.relpath(user_files / source["path"], user_files)
+        return Version(directory, source | {"path": path}, tmp_path / "contract.yaml", "mine")
+
+    return make

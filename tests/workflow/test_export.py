@@ -1,0 +1,86 @@
+import pytest
+
+from slipway.records import CheckpointRecord, ExportRecord, ValidationRecord
+
+STAGES = ("checkpoint", "export", "validate", "warmup", "servable")
+
+FLOWERS = {
+    "signatures": {
+        "serving_default": {
+            "method": "predict",
+            "inputs": {"x": {"shape": ["N", 4], "range": [-1, 1]}},
+            "outputs": {
+                "probabilities": {"shape": ["N", 3], "range": [0, 1], "row_sum": 1, "from": "softmax(logits)"},
+                "kind": {"dtype": "int32", "shape": ["N"], "from": "argmax(probabilities)"},
+            },
+        },
+        "classify": {"method": "classify", "scores": "probabilities", "classes": ["setosa", "versicolor", "virginica"]},
+    },
+    "golden": {"label": "kind", "min_accuracy": 0.99},
+}
+PAIR = {
+    "signatures": {
+        "serving_default": {
+            "method": "predict",
+            "inputs": {"item": {"shape": ["N", 3]}, "user": {"shape": ["N", 2]}},
+            "outputs": {
+                "rating": {"shape": ["N", 1]},
+                "click": {"shape": ["N", 1], "range": [0, 1], "from": "sigmoid(click_logit)", "meaning": "probability"},
+                "click_logit": {"shape": ["N", 1], "from": "click", "meaning": "logits"},
+            },
+        },
+        "rate": {"method": "regress", "features": {"item": "item/vector"}, "value": "rating"},
+    },
+}
+WORDS = {
+    "signatures": {
+        "serving_default": {
+            "method": "predict",
+            "inputs": {"text": {"dtype": "string", "shape": ["N", "T"], "values": ["red", "blue", "mauve"]}},
+            "outputs": {"vector": {"shape": ["N", 5]}},
+        },
+    },
+    "probe": {"dims": {"T": 6}},
+}
+LINE = {
+    "signatures": {
+        "serving_default": {
+            "method": "predict",
+            "inputs": {"x": {"shape": ["N", "T"]}, "kind": {"dtype": "int32", "shape": ["N"], "range": [0, 1]}},
+            "outputs": {"total": {"shape": ["N"]}, "squares": {"shape": ["N", "T"], "range": [0, 1]}},
+        },
+    },
+    "probe": {"dims": {"T": 3}},
+}
+USERS_MODELS = {
+    "a .keras file": ({"kind": "keras", "path": "flowers.keras", "golden": "flowers.npz"}, FLOWERS),
+    "weights and a builder": (
+        {"kind": "weights", "path": "flowers.weights.h5", "builder": "user_models:flowers", "golden": "flowers.npz"},
+        FLOWERS,
+    ),
+    "a checkpoint and a builder": (
+        {"kind": "checkpoint", "path": "flowers.ckpt", "builder": "user_models:flowers", "golden": "flowers.npz"},
+        FLOWERS,
+    ),
+    "inputs and outputs by name": ({"kind": "keras", "path": "pair.keras"}, PAIR),
+    "strings and a lookup table": ({"kind": "keras", "path": "words.keras"}, WORDS),
+    "a tf.Module with a size that varies": (
+        {"kind": "checkpoint", "path": "line.ckpt", "builder": "user_models:line"},
+        LINE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "contract"), USERS_MODELS.values(), ids=USERS_MODELS)
+def test_a_users_model_goes_all_the_way(source, contract, user_version, user_files, fresh):
+    version = user_version(source, contract)
+
+    finished = version.run(fresh, *STAGES, directory=user_files)
+
+    assert finished.code == 0, finished.output
+    export = ExportRecord.read(version.export_record)
+    assert export.signatures == list(contract["signatures"])
+    validation = ValidationRecord.read(version.validation)
+    assert validation.ok
+    assert {p.signature for p in validation.parity} == set(contract["signatures"])
+    assert validation.accuracy == CheckpointRecord.read(version.checkpoint_record).metrics.get("accuracy")
