@@ -65,20 +65,28 @@ class KerasSource(_FileSource):
     kind: Literal["keras"]
 
 
-class WeightsSource(_FileSource):
+class _BuiltSource(_FileSource):
+    builder: Builder = Field(
+        description="`module:function` that returns the model; imported from the working directory. "
+        "A Keras model, or for a checkpoint a `tf.Module`."
+    )
+
+    def files(self) -> list[str]:
+        """List the files it is made from; the builder's module too, where it is a file below the working directory."""
+        module = Path(*self.builder.split(":")[0].split(".")).with_suffix(".py")
+        return [*super().files(), *([str(module)] if module.is_file() else [])]
+
+
+class WeightsSource(_BuiltSource):
     """Weights only (`.weights.h5`), and the function that builds the model."""
 
     kind: Literal["weights"]
-    builder: Builder = Field(
-        description="`module:function` that returns the Keras model; imported from the working directory."
-    )
 
 
-class CheckpointSource(_FileSource):
+class CheckpointSource(_BuiltSource):
     """A `tf.train.Checkpoint` prefix, and the function that builds what it restores."""
 
     kind: Literal["checkpoint"]
-    builder: Builder = Field(description="`module:function` that returns the Keras model or `tf.Module`.")
     root: str = Field("model", description="Name under which the checkpoint holds the model.")
 
 
