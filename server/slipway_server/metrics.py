@@ -6,6 +6,7 @@ dashboards look for exactly those. Aggregates only; nothing here grows with the 
 """
 
 import bisect
+import math
 import threading
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -84,9 +85,11 @@ class Family(Generic[M]):
         lines = []
         total = 0
         comma = "," if labels else ""
-        for bound, count in zip((*map(_number, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        for bound, count in zip((*histogram.bounds, math.inf), histogram.counts, strict=True):
             total += count
-            lines.append(f'{self.name}_bucket{{{labels}{comma}le="{bound}"}} {total}')
+            # Six significant digits, as TF Serving writes them: a bound is part of a series' name.
+            text = "+Inf" if bound == math.inf else f"{bound:g}"
+            lines.append(f'{self.name}_bucket{{{labels}{comma}le="{text}"}} {total}')
         lines.append(f"{self.name}_sum{{{labels}}} {_number(histogram.sum)}")
         lines.append(f"{self.name}_count{{{labels}}} {total}")
         return lines

@@ -73,7 +73,7 @@ class HalfPlusTwo:
 
 
 class FakeLoader:
-    """Gives *servable*, after *failures* tries that raise."""
+    """Gives *servable*, and another one once that is closed, after *failures* tries that raise."""
 
     def __init__(self, servable=None, failures=0):
         self.servable = servable or HalfPlusTwo()
@@ -83,6 +83,8 @@ class FakeLoader:
         if self.failures:
             self.failures -= 1
             raise InvalidArgument("broken")
+        if self.servable.is_closed:
+            self.servable = HalfPlusTwo()
         return self.servable
 
 

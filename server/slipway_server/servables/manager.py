@@ -187,7 +187,7 @@ class Manager:
 
     def _move(self, entry: _Version, state: State, code: Code = Code.OK, message: str = "") -> None:
         entry.move(state, code, message)
-        log = logger.info if code is Code.OK else logger.error
+        log = logger.info if code in {Code.OK, Code.CANCELLED} else logger.error
         log(
             "servable {name: %s version: %d} is %s%s",
             entry.model,

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from slipway_server.servables.calls import classify_call, inference_calls, predict_call, regress_call
+from slipway_wire.inference import ExamplesRequest, InferenceTask, MultiInferenceRequest
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.predict import PredictRequest
+from slipway_wire.signatures import CLASSIFY, REGRESS
+from slipway_wire.status import FailedPrecondition, InvalidArgument
+
+X = np.float32([1.0])
+
+
+@pytest.fixture
+def signatures(fakes):
+    return fakes.HalfPlusTwo().signatures
+
+
+def test_predict_takes_the_default_signature_and_all_outputs(signatures):
+    call = predict_call(PredictRequest(ModelSpec("m"), {"x": X}), signatures)
+
+    assert (call.signature, dict(call.inputs), call.outputs) == ("serving_default", {"x": X}, ("y",))
+
+
+def test_predict_with_an_unknown_signature_is_a_failed_precondition(signatures):
+    """REST says INVALID_ARGUMENT for the same; both are TF Serving's."""
+    with pytest.raises(FailedPrecondition, match=r'^Serving signature key "nope" not found\.$'):
+        predict_call(PredictRequest(ModelSpec("m", signature_name="nope"), {"x": X}), signatures)
+
+
+@pytest.mark.parametrize("request_", [{"inputs": {"z": X}}, {"inputs": {"x": X}, "output_filter": ("z",)}])
+def test_predict_checks_names(signatures, request_):
+    with pytest.raises(InvalidArgument):
+        predict_call(PredictRequest(ModelSpec("m"), **request_), signatures)
+
+
+def test_classify_and_regress_feed_the_serialized_examples(signatures):
+    request = ExamplesRequest(ModelSpec("m", signature_name="regress"), [b"a", b"b"])
+
+    call = regress_call(request, signatures)
+
+    assert call.inputs["inputs"].tolist() == [b"a", b"b"]
+    assert call.outputs == ("outputs",)
+    with pytest.raises(FailedPrecondition, match="Expected classification signature outputs"):
+        classify_call(request, signatures)
+    with pytest.raises(InvalidArgument, match="No signature was found with the name: nope"):
+        classify_call(ExamplesRequest(ModelSpec("m", signature_name="nope"), [b"a"]), signatures)
+
+
+def test_every_task_of_a_multi_inference_is_a_call(signatures):
+    tasks = (
+        InferenceTask(ModelSpec("m", signature_name="classify"), CLASSIFY),
+        InferenceTask(ModelSpec("m", signature_name="regress"), REGRESS),
+    )
+
+    calls = inference_calls(MultiInferenceRequest(tasks, [b"a"]), signatures)
+
+    assert [call.signature for call in calls] == ["classify", "regress"]
