@@ -312,7 +312,7 @@ def decode_response(body: bytes) -> dict[str, Array] | Array:
     Read the answer of `POST …:predict`.
 
     Returns:
-        The array of a single output, or output name -> array. JSON tells no types: numbers come as int64 or float64 (cast
+        The array of a single output, or output name -> array. JSON tells no types: integers come as int64 (uint64 if need be), others as float64 (cast
         to float32, a float32 output is exact), strings and b64 objects as object arrays of bytes.
 
     Raises:

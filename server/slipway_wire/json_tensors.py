@@ -8,6 +8,7 @@ Source: tensorflow_serving/util/json_tensor.cc.
 
 import base64
 import binascii
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -182,7 +183,7 @@ def decode_freely(value: Any) -> Array:
     Read a tensor of an answer, whose type JSON does not tell.
 
     Returns:
-        float64, int64, bool, or an object array of bytes.
+        float64, int64 (uint64 if need be), bool, or an object array of bytes.
 
     Raises:
         InvalidArgument: If it is no tensor: lists of different lengths, null, mixed kinds.
@@ -196,7 +197,12 @@ def decode_freely(value: Any) -> Array:
         case bool():
             return decode_elements(value, dtypes.BOOL)
     array = decode_numbers(value, dtypes.INT64, booleans=False)
-    return decode(value, dtypes.DOUBLE, booleans=False) if array is None else array
+    if array is not None:
+        return array
+    if isinstance(first, int):
+        with contextlib.suppress(InvalidArgument):
+            return decode(value, dtypes.UINT64, booleans=False)
+    return decode(value, dtypes.DOUBLE, booleans=False)
 
 
 # --- encoding --------------------------------------------------------------------------------------

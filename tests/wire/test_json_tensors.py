@@ -225,7 +225,8 @@ def test_the_fast_way_and_the_careful_way_agree(name, value, same):
         (2.5, np.array(2.5)),
         ([True], np.array([True])),
         (["a", {"b64": "/w=="}], np.array([b"a", b"\xff"], object)),
-        ([2**64 - 1], np.array([2.0**64])),
+        ([0, 2**64 - 1], np.array([0, 2**64 - 1], np.uint64)),
+        ([2**64 - 1, -1], np.array([2.0**64, -1.0])),
         ([], np.array([], np.int64)),
     ],
 )
