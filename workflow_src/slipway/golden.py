@@ -91,7 +91,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
         SourceError: If the file is missing, damaged, or needs pickle (which runs code).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise SourceError(f"{path}: expected .npz with named arrays, found a single array.")
             arrays = {name: archive[name] for name in archive.files}
