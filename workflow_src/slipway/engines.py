@@ -24,12 +24,23 @@ from slipway.settings import LaunchSettings
 from slipway_wire import __version__
 
 OWNER_LABEL = "io.slipway.owner"
-PYTHON_IN_IMAGE = "/usr/bin/python3.11"
 PROCESS_ENGINE = "process"
 
 # Where the defaults ask for more than this host may give, runc fails with "setrlimit … not permitted".
 _ULIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 _TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A program of an image, and what it prints if the engine will do."""
+
+    entrypoint: str
+    arguments: tuple[str, ...]
+    expected: str
+
+
+IMAGE_TRIAL = Trial("/usr/bin/python3.11", ("-I", "-S", "-c", "print(6 * 7)"), "42")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,12 @@ def _load_into_docker(engine: Engine, layout: Path) -> None:
         raise EngineError(_complaint(complaint) or "docker load failed")
 
 
+def forget(engine: Engine, image: ImageRecord) -> None:
+    """Remove *image* from *engine*, if it has it."""
+    with contextlib.suppress(EngineError):
+        call(engine.command("image", "rm", "--force", image.image_id.removeprefix("sha256:")))
+
+
 # --- containers ------------------------------------------------------------------------------------
 
 
@@ -236,9 +253,11 @@ def candidates(wanted: str) -> list[Engine]:
     return [engine for engine in CANDIDATES if wanted in ("auto", engine.program)]
 
 
-def try_engine(engine: Engine, layout: Path, image: ImageRecord, settings: LaunchSettings) -> str:
+def try_engine(
+    engine: Engine, layout: Path, image: ImageRecord, settings: LaunchSettings, trial: Trial = IMAGE_TRIAL
+) -> str:
     """
-    Run the image's own interpreter under the server's flags.
+    Run a program of the image, its own interpreter as a rule, under the server's flags.
 
     Returns:
         The engine's version.
@@ -257,8 +276,8 @@ def try_engine(engine: Engine, layout: Path, image: ImageRecord, settings: Launc
         name=name,
         owned_by=owner(),
         settings=settings,
-        arguments=("-I", "-S", "-c", "print(6 * 7)"),
-        entrypoint=PYTHON_IN_IMAGE,
+        arguments=trial.arguments,
+        entrypoint=trial.entrypoint,
     )
     try:
         said = call(argv, timeout_s=120)
@@ -266,8 +285,8 @@ def try_engine(engine: Engine, layout: Path, image: ImageRecord, settings: Launc
         with contextlib.suppress(EngineError):
             call(remove_argv(engine, name))
         raise
-    if said != "42":
-        raise EngineError(f"the image's interpreter answered {said!r}")
+    if said != trial.expected:
+        raise EngineError(f"{trial.entrypoint} in the image answered {said!r}")
     remove_orphans(engine)
     return version
 

@@ -204,6 +204,9 @@ def _start(spec: ServerSpec, log: Path, cleanup: contextlib.ExitStack) -> Runnin
     engine, record = None, engines.process_record({})
     if spec.image is not None and spec.image_layout is not None:
         engine, record = engines.find_engine(spec.image_layout, spec.image, spec.settings)
+        if engine is not None:
+            # Again: meanwhile another run may have replaced the image of this name.
+            engines.load(engine, spec.image_layout, spec.image)
     started = time.perf_counter()
     if engine is None:
         process = procs.start_owned(_process_argv(spec, flags, cleanup), log=output.fileno())

@@ -16,7 +16,7 @@ from slipway import files
 from slipway.errors import SettingsError
 from slipway.oci import archive, base, layout, serving_config, wheels
 from slipway.oci.archive import Entry
-from slipway.oci.bytecode import Compiler, interpreter_of
+from slipway.oci.bytecode import Compiler, compiler_of
 from slipway.oci.layers import LayerStore
 from slipway.records import LayerRecord
 from slipway.settings import ImageSettings, ServerSettings
@@ -170,7 +170,7 @@ class Assembly:
 
     def _start_compiler(self, packed: tarfile.TarFile) -> Compiler:
         root = self._cleanup.enter_context(base.interpreter_root(packed))
-        self._compiler = self._cleanup.enter_context(Compiler(interpreter_of(root), home=root / "usr"))
+        self._compiler = self._cleanup.enter_context(compiler_of(root))
         return self._compiler
 
 

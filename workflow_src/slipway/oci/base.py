@@ -219,7 +219,7 @@ def interpreter_root(stream: tarfile.TarFile) -> Iterator[Path]:
     Unpack the interpreter and its libraries from a root file system or a base layer, for the block.
 
     Yields:
-        A directory in which `bytecode.interpreter_of` finds them.
+        A directory in which `bytecode.compiler_of` finds them.
     """
     with tempfile.TemporaryDirectory(prefix="slipway-python-") as name:
         root = Path(name)

@@ -27,12 +27,6 @@ def pyc_path(path: str) -> str:
     return f"{parent}/__pycache__/{name.removesuffix('.py')}.{CACHE_TAG}.pyc".removeprefix("/")
 
 
-def interpreter_of(root: Path) -> list[str]:
-    """Make the command that runs the interpreter in the root file system *root* from outside."""
-    libraries = root / "usr/lib/x86_64-linux-gnu"
-    return [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries), str(root / "usr/bin/python3.11")]
-
-
 class Compiler:
     """Compiles on all cores. Use it as a context manager."""
 
@@ -87,3 +81,10 @@ class Compiler:
             raise BuildError(f"{' '.join(self._argv[:4])}: the image's interpreter died while compiling.") from error
         finally:
             self._workers.put(worker)
+
+
+def compiler_of(root: Path) -> Compiler:
+    """Make a compiler of the interpreter in the root file system *root*; it need not be the root of this process."""
+    libraries = root / "usr/lib/x86_64-linux-gnu"
+    loader = str(libraries / "ld-linux-x86-64.so.2")
+    return Compiler([loader, "--library-path", str(libraries), str(root / "usr/bin/python3.11")], home=root / "usr")
