@@ -46,7 +46,24 @@ class Histogram:
             self.sum += value
 
 
-M = TypeVar("M", Counter, Histogram)
+class Summary:
+    """Sum and count."""
+
+    __slots__ = ("_lock", "count", "sum")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.sum = 0.0
+        self.count = 0
+
+    def observe(self, value: float) -> None:
+        """Count one *value*."""
+        with self._lock:
+            self.sum += value
+            self.count += 1
+
+
+M = TypeVar("M", Counter, Histogram, Summary)
 
 
 class Family(Generic[M]):
@@ -77,8 +94,11 @@ class Family(Generic[M]):
             labels = ",".join(f'{name}="{_escape(value)}"' for name, value in zip(self._labels, key, strict=True))
             if isinstance(member, Counter):
                 lines.append(f"{self.name}{{{labels}}} {_number(member.value)}")
-            else:
+            elif isinstance(member, Histogram):
                 lines += self._buckets(member, labels)
+            else:
+                lines.append(f"{self.name}_sum{{{labels}}} {_number(member.sum)}")
+                lines.append(f"{self.name}_count{{{labels}}} {member.count}")
         return lines
 
     def _buckets(self, histogram: Histogram, labels: str) -> list[str]:
@@ -122,8 +142,7 @@ class Metrics:
         self.requests = Family(
             "slipway_requests_total", "counter", ("model", "version", "signature", "protocol", "status"), Counter
         )
-        self.stage_sum_s = Family("slipway_stage_seconds_sum", "counter", ("model", "protocol", "stage"), Counter)
-        self.stage_count = Family("slipway_stage_seconds_count", "counter", ("model", "protocol", "stage"), Counter)
+        self.stages_s = Family("slipway_stage_seconds", "summary", ("model", "protocol", "stage"), Summary)
         self.batches = Family("slipway_batches_total", "counter", ("model", "size", "reason"), Counter)
         self.batch_padding_rows = Family("slipway_batch_padding_rows_total", "counter", ("model",), Counter)
         self.model_loads = Family("slipway_model_loads_total", "counter", ("model", "version", "status"), Counter)
@@ -131,8 +150,7 @@ class Metrics:
 
     def stage(self, model: str, protocol: str, stage: str, seconds: float) -> None:
         """Count *seconds* that one request spent in *stage*: parse, queue, compute or encode."""
-        self.stage_sum_s.of(model, protocol, stage).add(seconds)
-        self.stage_count.of(model, protocol, stage).add()
+        self.stages_s.of(model, protocol, stage).observe(seconds)
 
     def batch(self, model: str, rows: int, padding_rows: int, reason: str) -> None:
         """Count one executed batch of *rows* rows that were asked for, and the rows added to them."""
