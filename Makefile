@@ -44,6 +44,10 @@ format: setup  ## put code into its shape
 locks: setup  ## resolve dependencies again and lock them with hashes
 	deploy/lock
 
+protos: setup  ## compile the messages in server/protos again
+	$(BIN)/python -m grpc_tools.protoc --proto_path=server/protos \
+	  --descriptor_set_out=server/slipway_wire/descriptors.binpb server/protos/*.proto
+
 schemas: setup  ## write the JSON Schemas of config, contract and result again
 	$(BIN)/slipway schema --config config/config.schema.json --contract config/contract.schema.json --result docs/result.schema.json
 

@@ -37,13 +37,16 @@ _WORD_VALUE: dict[bytes, Any] = {
 }
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+# The keys that requests are made of.
+_OUR_KEYS = {"signature_name", "instances", "inputs", "examples", "context"}
+
 # Offending values are shown up to about this many characters.
 _SHOWN = 256
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """
-    Parse a request body whose top level must be an object. Of equal keys at the top level the first counts.
+    Parse a request body whose top level must be an object. Of equal keys that mean something there the first counts.
 
     Raises:
         InvalidArgument: `JSON Parse error: <reason> at offset: <n>` or `JSON Value: <text> Is not object`.
@@ -56,7 +59,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = parse_leniently(body)
     else:
         # orjson keeps the last of equal keys. Deeper down we let it; here a second "instances" would be a trap.
-        if isinstance(value, dict) and any(body.count(b'"%b"' % key.encode()) > 1 for key in value):
+        if isinstance(value, dict) and any(body.count(b'"%b"' % key.encode()) > 1 for key in _OUR_KEYS & value.keys()):
             value = parse_leniently(body)
     if not isinstance(value, dict):
         raise InvalidArgument(f"JSON Value: {describe(value)} Is not object")
@@ -181,7 +184,9 @@ def _read_string(body: bytes, at: int) -> tuple[str, int]:
 
 def _has_escaped_surrogate(text: str) -> bool:
     # U+DC80 to U+DCFF are our own marks for bytes that are not UTF-8; the others were written as \uXXXX.
-    return any("\ud800" <= char <= "\udfff" and not "\udc80" <= char <= "\udcff" for char in text)
+    return not text.isascii() and any(
+        "\ud800" <= char <= "\udfff" and not "\udc80" <= char <= "\udcff" for char in text
+    )
 
 
 def _parse_error(reason: str, offset: int) -> InvalidArgument:
