@@ -37,7 +37,7 @@ def test_byte_order_and_kinds_of_text_do_not_matter():
 def test_what_tensorflow_has_no_type_for_is_refused():
     with pytest.raises(InvalidArgument, match="datetime64"):
         dtypes.from_numpy(np.dtype("datetime64[s]"))
-    with pytest.raises(InvalidArgument, match=r"unknown data type 'flaot'; known are .*float"):
-        dtypes.from_name("flaot")
+    with pytest.raises(InvalidArgument, match=r"unknown data type 'real32'; known are .*float"):
+        dtypes.from_name("real32")
     with pytest.raises(InvalidArgument, match="unknown data type number 77"):
         dtypes.from_number(77)
