@@ -62,13 +62,25 @@ def start_owned(
     log: IO[bytes] | int | None = None,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    talk: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start *argv* in a process group of its own that the kernel kills if we die. Call it from the main thread."""
+    """
+    Start *argv* in a process group of its own that the kernel kills if we die. Call it from the main thread.
+
+    Args:
+        argv: Program and arguments.
+        log: Gets standard output and standard error; None: ours.
+        env: Environment; None: ours.
+        cwd: Working directory; None: ours.
+        talk: Standard input and standard output are unbuffered pipes to us; *log* gets standard error alone.
+    """
+    merged = subprocess.STDOUT if log is not None else None
     return subprocess.Popen(
         argv,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT if log is not None else None,
+        bufsize=0,
+        stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if talk else log,
+        stderr=log if talk else merged,
         env=env,
         cwd=cwd,
         start_new_session=True,

@@ -370,9 +370,13 @@ class Repetition(Record):
         description="CPU seconds the generator used per second of window, of one core."
     )
     foreign_cpu_cores: float | None = Field(None, description="Cores busy with neither server nor generator.")
-    batch_sizes: dict[int, int] = Field(description="Rows in an executed batch -> batches in the window.")
+    loop_lag_p99_us: float | None = Field(None, description="How late the generator's event loop woke up, usually.")
+    loop_lag_max_us: float | None = Field(None, description="How late at worst.")
+    batch_sizes: dict[int, int] = Field(
+        description="Rows in an executed batch -> batches, in warm-up and window; empty: the server does not say."
+    )
     stages_us: dict[str, float] = Field(
-        description="Server's mean time per request by stage: parse, queue, compute, encode…"
+        description="Server's mean time per request by stage, in warm-up and window: parse, queue, compute, encode…"
     )
     histogram: dict[int, int] = Field(description="Log-linear latency histogram: upper bound in µs -> count.")
     per_slot: list[int] = Field(description="Completions in each 250 ms of warm-up and window.")

@@ -1,0 +1,70 @@
+"""Which windows a benchmark measures, in which order, and at which rate. Pure."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipway.records import Load, Protocol, Repetition
+
+PROTOCOLS: tuple[Protocol, ...] = ("rest", "grpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One cell: what the load is, and how its files and errors call it."""
+
+    protocol: Protocol
+    load: Load
+
+    @property
+    def id(self) -> str:
+        """Such as rest-closed-16."""
+        return f"{self.protocol}-{self.load.kind}-{self.load.concurrency or round(self.load.rate or 0)}"
+
+    def __str__(self) -> str:
+        """Such as `REST, 16 users`."""
+        name = {"rest": "REST", "grpc": "gRPC"}[self.protocol]
+        users = self.load.concurrency
+        if users is None:
+            return f"{name}, {self.load.rate:.0f} requests/s offered"
+        return f"{name}, {users} users" if users > 1 else f"{name}, 1 user"
+
+
+def closed_cells(concurrency: Sequence[int]) -> list[Planned]:
+    """List the cells of the sweep over *concurrency*."""
+    return [
+        Planned(protocol, Load(kind="closed", concurrency=users)) for users in concurrency for protocol in PROTOCOLS
+    ]
+
+
+def open_cells(rate: float) -> list[Planned]:
+    """List the cells with *rate* requests per second offered."""
+    return [Planned(protocol, Load(kind="open", rate=rate)) for protocol in PROTOCOLS]
+
+
+def place(planned: Planned) -> tuple[str, int, int]:
+    """Give the place of a cell in the record: closed loop first, then by concurrency, REST before gRPC."""
+    return planned.load.kind, planned.load.concurrency or 0, PROTOCOLS.index(planned.protocol)
+
+
+def interleaved(cells: Sequence[Planned], seed: int, index: int) -> list[Planned]:
+    """Put *cells* in the random order of repetition *index*: neither protocol always comes first, or after the other."""
+    shuffled = list(cells)
+    random.Random(f"{seed}/order/{index}").shuffle(shuffled)  # noqa: S311 - the same order tomorrow is the point
+    return shuffled
+
+
+def offered_rate(cells: Mapping[Planned, Sequence[Repetition]], share: float) -> float:
+    """
+    Choose the rate of the open loop: *share* of the slower protocol's peak, so that both can keep up.
+
+    The peak is the best median throughput over concurrency; only valid repetitions count, unless there are none.
+    """
+    peaks: dict[Protocol, float] = {}
+    for planned, measured in cells.items():
+        counted = [r for r in measured if not r.invalid] or measured
+        median = float(np.median([r.throughput_rps for r in counted]))
+        peaks[planned.protocol] = max(peaks.get(planned.protocol, 0.0), median)
+    return share * min(peaks.values())

@@ -1,0 +1,126 @@
+"""What the load sends: golden rows as requests, the same values in both protocols, with the answers they must get."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway import files, golden, records
+from slipway.contract import DEFAULT_SIGNATURE, Contract
+from slipway.errors import SettingsError, SourceError
+from slipway_wire import json_predict, payloads, predict, signatures
+from slipway_wire.payloads import Payload
+from slipway_wire.status import WireError
+
+Array = npt.NDArray[Any]
+
+# Enough that no cache in front of the model could answer from memory unnoticed, few enough to stay in the CPU's.
+MOST_DISTINCT = 16
+
+
+def from_golden(
+    data: golden.Golden, contract: Contract, *, model: str, version: int, signature: str, rows: int
+) -> list[Payload]:
+    """
+    Make requests of *rows* golden rows each, for version *version* alone.
+
+    Args:
+        data: Golden rows; taken in order, beginning again at the first where they are too few.
+        contract: Gives the tensors of *signature*.
+        model: Name of the model.
+        version: The version that must answer.
+        signature: A predict signature whose tensors golden data have.
+        rows: Rows in each request.
+
+    Raises:
+        SettingsError: If *signature* is not such a signature.
+    """
+    wanted = contract.signatures.get(signature)
+    if wanted is None or wanted.method != "predict":
+        there = ", ".join(name for name, s in contract.signatures.items() if s.method == "predict")
+        raise SettingsError(
+            f"benchmark.signature: no predict signature {signature} in the contract; there are: {there}"
+        )
+    missing = [f"input {n}" for n in wanted.inputs if n not in data.inputs]
+    missing += [f"output {n}" for n in wanted.outputs if n not in data.outputs]
+    if missing:
+        raise SettingsError(
+            f"benchmark.signature: golden data have no {', no '.join(missing)} of {signature}; "
+            f"they are those of {DEFAULT_SIGNATURE}"
+        )
+    distinct = min(MOST_DISTINCT, max(data.rows // rows, 1))
+    chosen = [(np.arange(rows) + number * rows) % data.rows for number in range(distinct)]
+    return [
+        payloads.make(
+            model,
+            {name: data.inputs[name][places] for name in wanted.inputs},
+            {name: data.outputs[name][places] for name in wanted.outputs},
+            version=version,
+            signature_name="" if signature == DEFAULT_SIGNATURE else signature,
+        )
+        for places in chosen
+    ]
+
+
+def check_parity(sent: Sequence[Payload], version_directory: Path) -> None:
+    """
+    Decode every payload from both protocols, as the server will, and compare the values bit for bit.
+
+    Args:
+        sent: Payloads.
+        version_directory: The SavedModel; JSON carries no dtypes, its signature does.
+
+    Raises:
+        SourceError: If the two protocols would not ask for the same.
+    """
+    try:
+        known = signatures.read_signatures(version_directory)
+        for number, payload in enumerate(sent):
+            over_grpc = predict.decode_request(payload.grpc_message).inputs
+            signature = signatures.find_signature(known, payload.spec.signature_key)
+            over_rest = json_predict.parse_request(payload.rest_body).inputs(signature)
+            for name in over_grpc.keys() | over_rest.keys():
+                if not _same_bits(over_grpc.get(name), over_rest.get(name)):
+                    raise SourceError(
+                        f"payload {number}, input {name}: REST and gRPC carry different values: "
+                        f"{_told(over_rest.get(name))} and {_told(over_grpc.get(name))}. "
+                        "A dtype that JSON cannot carry, or golden data in another dtype than the signature's."
+                    )
+    except WireError as error:
+        raise SourceError(f"{version_directory}: its signature does not take the golden rows: {error}") from error
+
+
+def _same_bits(one: Array | None, other: Array | None) -> bool:
+    if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return one.tolist() == other.tolist() if one.dtype == object else one.tobytes() == other.tobytes()
+
+
+def _told(array: Array | None) -> str:
+    return "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
+
+
+def record(sent: Sequence[Payload]) -> records.Payload:
+    """Tell what is sent, as the report shows it."""
+    rows = sent[0].rows
+    return records.Payload(
+        id=f"golden-{rows}",
+        signature=sent[0].spec.signature_key,
+        rows=rows,
+        distinct=len(sent),
+        values_digest=_digest([payload.inputs for payload in sent]),
+        rest_body_bytes=float(np.mean([len(payload.rest_body) for payload in sent])),
+        grpc_message_bytes=float(np.mean([len(payload.grpc_message) for payload in sent])),
+    )
+
+
+def _digest(inputs: Sequence[Mapping[str, Array]]) -> str:
+    """Digest names, shapes, dtypes and values; not their form on the wire."""
+    parts = []
+    for one in inputs:
+        for name, array in sorted(one.items()):
+            values = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+            parts.append(f"{name} {array.dtype} {list(array.shape)} {files.sha256_bytes(values)}\n")
+    return files.sha256_bytes("".join(parts).encode())

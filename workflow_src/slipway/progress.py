@@ -1,0 +1,65 @@
+"""What a long stage is doing and how long it still takes: a bar on a terminal, plain lines in a log."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Steps:
+    """Steps of known length, told as they come; made by `steps`."""
+
+    def __init__(self, total_s: float, count: int, bar: Progress | None) -> None:
+        self._left_s = total_s
+        self._count = count
+        self._done = 0
+        self._bar = bar
+        self._task = bar.add_task("", total=count) if bar else None
+
+    def begin(self, what: str) -> None:
+        """Tell of the next step."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=what)
+        else:
+            told = f"[{self._done + 1}/{self._count}] {what}; about {max(self._left_s, 0):.0f} s left"
+            sys.stderr.write(told + "\n")
+            sys.stderr.flush()
+
+    def note(self, what: str) -> None:
+        """Tell of something on a line of its own."""
+        if self._bar is not None:
+            self._bar.console.print(what, highlight=False, markup=False)
+        else:
+            sys.stderr.write(what + "\n")
+            sys.stderr.flush()
+
+    def end(self, planned_s: float) -> None:
+        """Count the step that began last; *planned_s* is what it was planned to take."""
+        self._done += 1
+        self._left_s -= planned_s
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+
+@contextlib.contextmanager
+def steps(count: int, total_s: float) -> Iterator[Steps]:
+    """
+    Tell of *count* steps during the block, on standard error.
+
+    Args:
+        count: Steps.
+        total_s: What all of them together are planned to take.
+    """
+    began = time.monotonic()
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        told = Steps(total_s, count, None)
+        yield told
+        told.note(f"done in {time.monotonic() - began:.0f} s")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        yield Steps(total_s, count, bar)

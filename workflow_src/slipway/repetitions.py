@@ -1,0 +1,209 @@
+"""Samples and readings of one window -> a repetition, and whether it counts. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway import statistics
+from slipway.records import Latency, Load, Repetition
+from slipway.server_metrics import ServerSide
+from slipway_wire.loads import LoadOutcome
+from slipway_wire.samples import Samples
+
+SLOT_US = 250_000
+
+# The validity rules. A generator close to its limit delays what it measures; the one below is what Locust warns at.
+MOST_GENERATOR_UTILISATION = 0.9
+# An open loop kept its schedule if requests left on time: within 1 ms, or a tenth of the latency they measure.
+MOST_SLIP_US = 1000.0
+MOST_SLIP_SHARE = 0.1
+MOST_RATE_ERROR = 0.01
+# The event loop of the generator: how late it may wake up, usually and ever.
+MOST_LAG_P99_US = 2000.0
+MOST_LAG_US = 50_000.0
+
+NOTHING_ANSWERED = "no request was answered in the window"
+FAILED_REQUESTS = "requests failed"
+WRONG_ANSWERS = "answers were wrong"
+SATURATED = "the load generator used more than 90 % of its core: it was saturated, not the server"
+LATE = "open loop: requests left later than 1 ms and a tenth of the 99th percentile of latency"
+OFF_RATE = "open loop: answered less or more than was offered, by over 1 %"
+LAGGING = "the load generator's event loop lagged (99th percentile over 2 ms, or 50 ms once)"
+MISCOUNTED = "the server counted another number of requests than the client"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    What was used up to one moment.
+
+    Attributes:
+        time_ns: CLOCK_MONOTONIC.
+        server_ns: CPU time of the server; None if it cannot be read.
+        host_busy_s: CPU time of everything on the host.
+    """
+
+    time_ns: int
+    server_ns: int | None
+    host_busy_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Everything known of one window: from the client, from the kernel at its begin and end, from the server."""
+
+    samples: Samples
+    outcome: LoadOutcome
+    begin: Reading
+    end: Reading
+    server: ServerSide
+
+
+def latencies_us(samples: Samples, load: Load) -> npt.NDArray[np.int64]:
+    """
+    Give the latencies that a window is judged by, sorted.
+
+    Closed loop: from sending to the last byte, of every request that was *sent* in the window; however long it
+    took. Open loop: from the *planned* time, of every request that was planned in the window, failed ones
+    included.
+
+    Returns:
+        Microseconds, int64 [requests], ascending.
+    """
+    planned = (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+    if load.kind == "open":
+        return np.sort((samples.slip_us + samples.service_us)[planned])
+    return np.sort(samples.service_us[planned & ~samples.failed])
+
+
+def latency_record(ordered: npt.NDArray[np.int64]) -> Latency:
+    """Sum up sorted latencies; a percentile is there only where the samples are enough to prove one."""
+    return Latency(
+        samples=len(ordered),
+        mean_us=float(ordered.mean()) if len(ordered) else 0.0,
+        p50_us=statistics.percentile(ordered, 0.5),
+        p90_us=statistics.percentile(ordered, 0.9),
+        p95_us=statistics.percentile(ordered, 0.95),
+        p99_us=statistics.percentile(ordered, 0.99),
+        p999_us=statistics.percentile(ordered, 0.999),
+        max_us=float(ordered[-1]) if len(ordered) else 0.0,
+    )
+
+
+def done_between(samples: Samples, begin_ns: int, end_ns: int) -> int:
+    """Count the answers that were complete between two moments of CLOCK_MONOTONIC."""
+    begin_us, end_us = (begin_ns - samples.origin_ns) / 1000, (end_ns - samples.origin_ns) / 1000
+    done = samples.done_us[~samples.failed]
+    return int(np.count_nonzero((done >= begin_us) & (done < end_us)))
+
+
+def repetition(window: Window, load: Load, *, rows: int, index: int, order: int) -> Repetition:
+    """
+    Make the record of one window.
+
+    Args:
+        window: What is known of it.
+        load: What was asked for.
+        rows: Rows in each request.
+        index: Number of the repetition, the same for both protocols: they are compared in pairs.
+        order: Place in the run.
+    """
+    samples, outcome = window.samples, window.outcome
+    window_s = (samples.end_us - samples.begin_us) / 1e6
+    ordered = latencies_us(samples, load)
+    done = samples.done_us[~samples.failed]
+    completed = int(np.count_nonzero((done >= samples.begin_us) & (done < samples.end_us)))
+    planned = (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+    slots = np.arange(0, samples.end_us + 1, SLOT_US)
+    generator_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
+    generator_requests = done_between(samples, outcome.cpu_from_ns, outcome.cpu_to_ns)
+    return Repetition(
+        index=index,
+        order=order,
+        window_s=window_s,
+        discarded_s=samples.begin_us / 1e6,
+        completed=completed,
+        errors=outcome.errors,
+        wrong_answers=outcome.wrong_answers,
+        checked_answers=outcome.checked_answers,
+        throughput_rps=completed / window_s,
+        predictions_per_s=completed * rows / window_s,
+        latency=latency_record(ordered),
+        slip_p99_us=_slip_p99_us(samples, planned) if load.kind == "open" else None,
+        offered=int(planned.sum()) if load.kind == "open" else None,
+        bytes_sent_per_request=_per_request(outcome.bytes_sent, outcome.requests),
+        bytes_received_per_request=_per_request(outcome.bytes_received, outcome.requests),
+        server_cpu_us_per_request=_server_cpu_us(window),
+        generator_cpu_us_per_request=outcome.cpu_ns / 1000 / max(generator_requests, 1),
+        generator_utilisation=outcome.cpu_ns / 1e9 / generator_s if generator_s else 0.0,
+        foreign_cpu_cores=_foreign_cores(window),
+        loop_lag_p99_us=outcome.lag_p99_us,
+        loop_lag_max_us=outcome.lag_max_us,
+        batch_sizes=window.server.batch_sizes,
+        stages_us=window.server.stages_us,
+        histogram=statistics.log_linear_histogram(ordered),
+        per_slot=np.histogram(done, slots)[0].tolist(),
+        invalid=broken_rules(window, load, ordered, completed),
+    )
+
+
+def broken_rules(window: Window, load: Load, ordered: npt.NDArray[np.int64], completed: int) -> list[str]:
+    """List the validity rules that *window* broke; its *ordered* latencies and *completed* requests are given."""
+    outcome, samples = window.outcome, window.samples
+    busy_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
+    lagged = outcome.lag_p99_us > MOST_LAG_P99_US or outcome.lag_max_us > MOST_LAG_US
+    rules = {
+        NOTHING_ANSWERED: completed == 0,
+        FAILED_REQUESTS: bool(outcome.errors),
+        WRONG_ANSWERS: outcome.wrong_answers > 0,
+        SATURATED: outcome.cpu_ns / 1e9 > MOST_GENERATOR_UTILISATION * busy_s,
+        LAGGING: lagged,
+        MISCOUNTED: window.server.requests not in (None, outcome.requests),
+    }
+    if load.kind == "open":
+        planned = (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+        slip = _slip_p99_us(samples, planned)
+        high = float(ordered[int(len(ordered) * 0.99)]) if len(ordered) else 0.0
+        rules[LATE] = slip is not None and slip > max(MOST_SLIP_US, MOST_SLIP_SHARE * high)
+        rules[OFF_RATE] = _is_off_rate(int(planned.sum()), completed, ordered, samples)
+    return [rule for rule, broken in rules.items() if broken]
+
+
+def _is_off_rate(offered: int, completed: int, ordered: npt.NDArray[np.int64], samples: Samples) -> bool:
+    if not offered:
+        return True
+    # What is under way when the window begins is answered in it, and what is under way when it ends is not.
+    # By Little's law that is rate × mean latency at each edge, and it varies as arrivals do.
+    under_way = offered / (samples.end_us - samples.begin_us) * float(ordered.mean())
+    edges = 2 + 3 * (2 * under_way) ** 0.5
+    return bool(abs(completed - offered) > MOST_RATE_ERROR * offered + edges)
+
+
+def _slip_p99_us(samples: Samples, planned: npt.NDArray[np.bool_]) -> float | None:
+    slips = samples.slip_us[planned]
+    return float(np.percentile(slips, 99)) if len(slips) else None
+
+
+def _per_request(count: int | None, requests: int) -> float | None:
+    return None if count is None or not requests else count / requests
+
+
+def _server_cpu_us(window: Window) -> float | None:
+    begin, end = window.begin, window.end
+    requests = done_between(window.samples, begin.time_ns, end.time_ns)
+    if begin.server_ns is None or end.server_ns is None or not requests:
+        return None
+    return (end.server_ns - begin.server_ns) / 1000 / requests
+
+
+def _foreign_cores(window: Window) -> float | None:
+    begin, end, outcome = window.begin, window.end, window.outcome
+    seconds = (end.time_ns - begin.time_ns) / 1e9
+    generator_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
+    if begin.server_ns is None or end.server_ns is None or not generator_s:
+        return None
+    server = (end.server_ns - begin.server_ns) / 1e9 / seconds
+    generator = outcome.cpu_ns / 1e9 / generator_s
+    # The host's time comes in steps of 10 ms, the others do not: on a quiet host the rest may be below zero.
+    return max(0.0, (end.host_busy_s - begin.host_busy_s) / seconds - server - generator)

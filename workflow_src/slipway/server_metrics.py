@@ -1,0 +1,76 @@
+"""What a server says of itself on /monitoring/prometheus/metrics, read before and after a load."""
+
+import http.client
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from slipway_wire.paths import METRICS_PATH
+
+_SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+
+# Name and labels of a metric -> its value.
+Metrics = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSide:
+    """
+    What happened at the server between two readings.
+
+    Attributes:
+        requests: Requests of the protocol it answered, with whatever status; None if it does not count them.
+        batch_sizes: Rows in an executed batch -> batches; empty if it does not say.
+        stages_us: Stage -> mean microseconds per request of the protocol; empty if it does not say.
+    """
+
+    requests: int | None
+    batch_sizes: dict[int, int]
+    stages_us: dict[str, float]
+
+
+def parse(text: str) -> Metrics:
+    """Read Prometheus' text format; lines that are no sample are passed over."""
+    return {(name, frozenset(_LABEL.findall(labels))): float(value) for name, labels, value in _SAMPLE.findall(text)}
+
+
+def scrape(host: str, rest_port: int) -> Metrics | None:
+    """Ask the server; None if it does not offer metrics there."""
+    connection = http.client.HTTPConnection(host, rest_port, timeout=10)
+    try:
+        connection.request("GET", METRICS_PATH)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return parse(text) if answer.status == 200 else None
+
+
+def between(before: Metrics | None, after: Metrics | None, *, model: str, protocol: str) -> ServerSide:
+    """Take the difference of two readings around a load that had the server to itself."""
+    if before is None or after is None:
+        return ServerSide(None, {}, {})
+
+    def grown(name: str, label: Callable[[dict[str, str]], str], **wanted: str) -> dict[str, float]:
+        found: dict[str, float] = defaultdict(float)
+        for (metric, labels), value in after.items():
+            named = dict(labels)
+            if metric == name and wanted.items() <= named.items():
+                found[label(named)] += value - before.get((metric, labels), 0.0)
+        return found
+
+    answered = grown("slipway_requests_total", lambda _: "", model=model, protocol=protocol)
+    batches = grown("slipway_batches_total", lambda labels: labels.get("size", ""), model=model)
+    spent_s = grown("slipway_stage_seconds_sum", lambda labels: labels.get("stage", ""), model=model, protocol=protocol)
+    counted = grown(
+        "slipway_stage_seconds_count", lambda labels: labels.get("stage", ""), model=model, protocol=protocol
+    )
+    return ServerSide(
+        requests=round(sum(answered.values())) if answered else None,
+        batch_sizes={int(size): round(count) for size, count in sorted(batches.items()) if count and size.isdigit()},
+        stages_us={stage: spent_s[stage] / count * 1e6 for stage, count in counted.items() if count},
+    )
