@@ -1,5 +1,6 @@
 """Fakes that behave: a servable in numpy, executors and timers that a test drives by hand, everything around them."""
 
+import asyncio
 import sys
 import threading
 from concurrent.futures import Executor, Future
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from slipway_server.batching.scheduler import DirectScheduler
 from slipway_server.config_files import ModelConfig
@@ -127,6 +129,32 @@ class Timers:
         return delay_s
 
 
+class LoopThread:
+    """An event loop on a thread of its own, so that tests can talk to it over real sockets."""
+
+    def __enter__(self):
+        self.loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        return self
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WAIT_S)
+
+    def __exit__(self, *_):
+        self.run(self._cancel_all())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    @staticmethod
+    async def _cancel_all():
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def make_serving(servables, *, scheduler=None, labels=None, metrics=None):
     """Serve *servables*, {(model, version): servable}, all loaded."""
     metrics = metrics or Metrics()
@@ -149,6 +177,13 @@ def make_serving(servables, *, scheduler=None, labels=None, metrics=None):
 def fakes():
     """This module: test files are no package and cannot import it."""
     return sys.modules[__name__]
+
+
+@pytest.fixture
+def loop_thread():
+    """A running event loop."""
+    with LoopThread() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ costs 19 and a framework 58.
 """
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 64 * 1024
 # As large as a gRPC message may be; numpy and TensorFlow set the practical limit.
 MAX_BODY_BYTES = 2**31 - 1
-# Requests of one connection that may be under way at once (pipelining); then its socket is no longer read.
+# Requests of one connection that are under way at once (pipelining); then its socket is no longer read.
 MAX_PIPELINED = 16
 
 
@@ -60,8 +61,9 @@ class _Turn:
     """A request's place in the order of answers."""
 
     keeps_alive: bool
-    is_http_1_0: bool
-    is_head: bool
+    is_http_1_0: bool = False
+    is_head: bool = False
+    request: Request | None = None
     response: Response | None = None
     task: "asyncio.Task[None] | None" = None
 
@@ -106,7 +108,12 @@ class HttpConnection(asyncio.Protocol):
         self._open_connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection, and whatever nobody waits for any more."""
+        """
+        Forget the connection, and whatever nobody waits for any more.
+
+        This is also the end for a client that closes only its half: it cannot be told from one that has gone, and
+        work for clients that have gone would hold up the others.
+        """
         self._is_done = True
         self._open_connections.discard(self)
         for turn in self._turns:
@@ -134,23 +141,15 @@ class HttpConnection(asyncio.Protocol):
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse(431, f"Request line and headers exceed {MAX_HEAD_BYTES} bytes")
 
-    def eof_received(self) -> bool:
-        """Answer what was asked, then close."""
-        # A client may close its half and still read.
-        self._is_done = True
-        if self._turns:
-            self._turns[-1].keeps_alive = False
-        return bool(self._turns)
-
     def pause_writing(self) -> None:
         """Stop reading from a client that does not take its answers."""
         self._is_writable = False
-        self._read_or_wait()
+        self._go_on()
 
     def resume_writing(self) -> None:
         """Read on."""
         self._is_writable = True
-        self._read_or_wait()
+        self._go_on()
 
     # What the parser calls.
 
@@ -192,13 +191,11 @@ class HttpConnection(asyncio.Protocol):
             keeps_alive=self._parser.should_keep_alive(),
             is_http_1_0=self._parser.get_http_version() == "1.0",
             is_head=method == "HEAD",
+            request=Request(method, self._url.decode("latin-1"), self._headers, body),
         )
         self._turns.append(turn)
-        turn.task = self._loop.create_task(
-            self._answer(turn, Request(method, self._url.decode("latin-1"), self._headers, body))
-        )
         self._begin_message()
-        self._read_or_wait()
+        self._go_on()
 
     # Answers.
 
@@ -214,7 +211,7 @@ class HttpConnection(asyncio.Protocol):
         """Answer what cannot be read on, after what was asked before it."""
         self._is_done = True
         response = self._make_error(status, message)
-        self._turns.append(_Turn(keeps_alive=False, is_http_1_0=False, is_head=False, response=response))
+        self._turns.append(_Turn(keeps_alive=False, response=response))
         self._send_answers()
 
     def _send_answers(self) -> None:
@@ -235,10 +232,14 @@ class HttpConnection(asyncio.Protocol):
             self._transport.write(b"".join(out))
             if self._is_done and not self._turns:
                 self._transport.close()
-        self._read_or_wait()
+        self._go_on()
 
-    def _read_or_wait(self) -> None:
-        """Read on only while the client takes its answers and has not asked for too many at once."""
+    def _go_on(self) -> None:
+        """Begin what may begin; read on only while the client takes its answers and has not asked for too many at once."""
+        for turn in itertools.islice(self._turns, MAX_PIPELINED):
+            if turn.request is not None:
+                turn.task = self._loop.create_task(self._answer(turn, turn.request))
+                turn.request = None
         wants = self._is_writable and len(self._turns) < MAX_PIPELINED
         if wants != self._is_reading and not self._transport.is_closing():
             self._is_reading = wants

@@ -1,0 +1,306 @@
+import asyncio
+import socket
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slipway_server.transports import http
+from slipway_server.transports.http import HttpConnection, Response
+
+WAIT_S = 20.0
+
+
+def error(status, message):
+    return Response(status, message.encode(), b"text/plain")
+
+
+async def echo(request):
+    return Response(200, b"%b %b %b" % (request.method.encode(), request.target.encode(), request.body), b"text/plain")
+
+
+class Server:
+    """Any handler behind a real socket."""
+
+    def __init__(self, loop_thread, handler):
+        self._loop_thread = loop_thread
+        self.open = set()
+        self._server = loop_thread.run(self._start(handler))
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _start(self, handler):
+        return await asyncio.get_running_loop().create_server(
+            lambda: HttpConnection(handler, error, self.open), "127.0.0.1", 0
+        )
+
+    async def stop(self):
+        self._server.close()
+        for connection in tuple(self.open):
+            connection._transport.abort()
+
+    def connect(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@pytest.fixture
+def serve(loop_thread):
+    servers = []
+
+    def start(handler=echo):
+        servers.append(Server(loop_thread, handler))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        loop_thread.run(server.stop())
+
+
+def read_answer(stream, *, has_body=True):
+    """Read one answer: status line, headers, body."""
+    status = stream.readline().decode().rstrip()
+    headers = {}
+    while line := stream.readline().strip():
+        name, _, value = line.partition(b": ")
+        headers[name.decode().lower()] = value.decode()
+    return status, headers, stream.read(int(headers.get("content-length", 0))) if has_body else b""
+
+
+def ask(connection, *requests, count=None):
+    connection.sendall(b"".join(requests))
+    with connection.makefile("rb") as stream:
+        return [read_answer(stream) for _ in range(count or len(requests))]
+
+
+def post(target, body, *headers):
+    lines = [b"POST %b HTTP/1.1" % target, b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def test_a_connection_serves_one_request_after_the_other(serve):
+    with serve().connect() as connection:
+        first = ask(connection, post(b"/a", b"1"))[0]
+        second = ask(connection, post(b"/b", b""))[0]
+
+    assert first == ("HTTP/1.1 200 OK", {"content-type": "text/plain", "content-length": "9"}, b"POST /a 1")
+    assert second[2] == b"POST /b "
+
+
+def test_pipelined_requests_are_answered_in_their_order(serve):
+    """The first is held back until the others are done."""
+    others = asyncio.Event()
+
+    async def handler(request):
+        if request.target == "/first":
+            await others.wait()
+        elif request.target == "/third":
+            others.set()
+        return await echo(request)
+
+    with serve(handler).connect() as connection:
+        answers = ask(connection, post(b"/first", b"1"), post(b"/second", b"2"), post(b"/third", b"3"))
+
+    assert [body for _, _, body in answers] == [b"POST /first 1", b"POST /second 2", b"POST /third 3"]
+
+
+def test_a_client_cannot_have_more_under_way_than_the_limit(serve):
+    at_once, most = 0, 0
+
+    async def handler(request):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        at_once -= 1
+        return await echo(request)
+
+    with serve(handler).connect() as connection:
+        answers = ask(connection, *[post(b"/x", b"%d" % number) for number in range(200)])
+
+    assert [body for _, _, body in answers] == [b"POST /x %d" % number for number in range(200)]
+    assert most == http.MAX_PIPELINED
+
+
+def test_a_chunked_body_is_put_together(serve):
+    with serve().connect() as connection:
+        (answer,) = ask(
+            connection,
+            b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+        )
+
+    assert answer[2] == b"POST /c abcde"
+
+
+@pytest.mark.parametrize(
+    ("request_", "keeps"),
+    [
+        (b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", True),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", False),
+        (b"GET /a HTTP/1.0\r\n\r\n", False),
+        (b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", True),
+    ],
+)
+def test_a_connection_is_kept_as_the_client_wishes(serve, request_, keeps):
+    with serve().connect() as connection:
+        ((_, headers, _),) = ask(connection, request_)
+        if keeps:
+            assert ask(connection, request_)
+            assert headers.get("connection") == ("keep-alive" if b"1.0" in request_ else None)
+        else:
+            assert headers["connection"] == "close"
+            assert connection.recv(1) == b""
+
+
+def test_a_head_request_gets_no_body(serve):
+    with serve().connect() as connection:
+        connection.sendall(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"/b", b"1"))
+        with connection.makefile("rb") as stream:
+            head = read_answer(stream, has_body=False)
+            following = read_answer(stream)
+
+    assert head[1]["content-length"] == "8"
+    assert following[2] == b"POST /b 1"
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to(serve):
+    with serve().connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+        stream.readline()
+        connection.sendall(b"ok")
+        assert read_answer(stream)[2] == b"POST /a ok"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"no http at all\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (http.MAX_HEAD_BYTES + 1), "HTTP/1.1 431 "),
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (http.MAX_BODY_BYTES + 1),
+            "HTTP/1.1 413 ",
+        ),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: two\r\n\r\n", "HTTP/1.1 400 "),
+    ],
+)
+def test_what_cannot_be_read_on_is_answered_and_ends_the_connection(serve, sent, status):
+    with serve().connect() as connection:
+        ((line, headers, body),) = ask(connection, sent)
+        assert line.startswith(status)
+        assert headers["connection"] == "close"
+        assert body
+        assert connection.recv(1) == b""
+
+
+def test_what_came_before_a_broken_request_is_answered_first(serve):
+    with serve().connect() as connection:
+        good, bad = ask(connection, post(b"/a", b"1"), b"broken\r\n\r\n")
+
+    assert good[2] == b"POST /a 1"
+    assert bad[0].startswith("HTTP/1.1 400")
+
+
+def test_a_fault_of_ours_is_answered_without_its_details(serve, caplog):
+    async def handler(request):
+        raise KeyError("secret")
+
+    with serve(handler).connect() as connection:
+        ((line, _, body),) = ask(connection, post(b"/a", b"1"))
+
+    assert line.startswith("HTTP/1.1 500")
+    assert body == b"internal error"
+    assert "secret" in caplog.text
+
+
+def test_a_client_that_goes_away_ends_the_work_for_it(serve):
+    began, cancelled = threading.Event(), threading.Event()
+
+    async def handler(request):
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    with serve(handler).connect() as connection:
+        connection.sendall(post(b"/a", b"1"))
+        assert began.wait(WAIT_S)
+
+    assert cancelled.wait(WAIT_S)
+
+
+def test_a_client_that_does_not_read_is_not_read_from(serve):
+    """Answers pile up to a bound, not in memory without end."""
+    answered = 0
+
+    async def handler(request):
+        nonlocal answered
+        answered += 1
+        return Response(200, bytes(1_000_000))
+
+    server = serve(handler)
+    with server.connect() as connection:
+        connection.settimeout(0.3)
+        sent = 0
+        try:
+            while sent < 2000:
+                connection.sendall(post(b"/a", bytes(10_000)))
+                sent += 1
+        except TimeoutError:
+            pass
+
+        assert sent < 2000
+        assert answered < 200
+
+
+class Transport:
+    """What was written, and whether it was closed."""
+
+    def __init__(self):
+        self.written = b""
+        self.closed = False
+
+    def write(self, data):
+        self.written += data
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.closed
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+STREAM = (
+    post(b"/a", b"one")
+    + b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+    + b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    + post(b"/d", b"last", b"Connection: close")
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12).map(sorted))
+def test_however_the_bytes_arrive_the_answers_are_the_same(cuts):
+    async def play(cuts):
+        transport = Transport()
+        connection = HttpConnection(echo, error, set())
+        connection.connection_made(transport)
+        for start, end in zip([0, *cuts], [*cuts, len(STREAM)], strict=True):
+            connection.data_received(STREAM[start:end])
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert transport.closed
+        return transport.written
+
+    assert asyncio.run(play(cuts)) == asyncio.run(play([]))

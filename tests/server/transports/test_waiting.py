@@ -1,0 +1,86 @@
+import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from slipway_server.transports.waiting import Arrivals
+
+
+def test_every_waiter_gets_its_own_answer(loop_thread):
+    arrivals = Arrivals(loop_thread.loop)
+    futures = [Future() for _ in range(500)]
+
+    async def wait_for_all():
+        return await asyncio.gather(*map(arrivals.of, futures))
+
+    waiting = asyncio.run_coroutine_threadsafe(wait_for_all(), loop_thread.loop)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda pair: pair[1].set_result(pair[0]), enumerate(futures)))
+
+    assert waiting.result(20) == list(range(500))
+
+
+def test_a_future_that_is_done_already_is_an_answer_too(loop_thread):
+    done = Future()
+    done.set_result("answer")
+
+    assert loop_thread.run(Arrivals(loop_thread.loop).of(done)) == "answer"
+
+
+def test_an_error_arrives(loop_thread):
+    failed = Future()
+    failed.set_exception(ValueError("told"))
+
+    with pytest.raises(ValueError, match="told"):
+        loop_thread.run(Arrivals(loop_thread.loop).of(failed))
+
+
+def test_who_stops_waiting_cancels_the_work(loop_thread):
+    future = Future()
+
+    async def give_up():
+        async with asyncio.timeout(0):
+            await Arrivals(loop_thread.loop).of(future)
+
+    with pytest.raises(TimeoutError):
+        loop_thread.run(give_up())
+    assert future.cancelled()
+
+
+def test_a_cancelled_future_cancels_who_waits(loop_thread):
+    future = Future()
+    future.cancel()
+
+    async def wait():
+        try:
+            await Arrivals(loop_thread.loop).of(future)
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    assert loop_thread.run(wait()) == "cancelled"
+
+
+def test_answers_that_come_together_wake_the_loop_once(loop_thread):
+    """Each wake-up is a write to a pipe and a turn of the loop; a batch of 32 answers should cost one."""
+    wakes = []
+
+    class Counting:
+        def create_future(self):
+            return loop_thread.loop.create_future()
+
+        def call_soon_threadsafe(self, callback):
+            wakes.append(callback)
+
+    futures = [Future() for _ in range(32)]
+    arrivals = Arrivals(Counting())
+
+    async def scenario():
+        waiters = [asyncio.ensure_future(arrivals.of(future)) for future in futures]
+        await asyncio.sleep(0)
+        for future in futures:
+            future.set_result(1)
+        assert len(wakes) == 1
+        wakes.pop()()
+        return sum(await asyncio.gather(*waiters))
+
+    assert loop_thread.run(scenario()) == 32
