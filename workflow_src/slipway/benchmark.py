@@ -229,7 +229,7 @@ class _Session:
     @contextlib.contextmanager
     def _server(self, flags: tuple[str, ...]) -> Iterator[RunningServer]:
         with contextlib.ExitStack() as stack:
-            spec = replace(self.subject.spec, flags=flags, cpus=self.cpuset)
+            spec = replace(self.subject.spec, flags=(*self.subject.spec.flags, *flags), cpus=self.cpuset)
             try:
                 server = stack.enter_context(running_server(spec, log=self.subject.log))
             except ServerError:
