@@ -6,6 +6,7 @@ image's own interpreter compiles, run through its own loader: it needs no root a
 version of the Python that runs us does not matter.
 """
 
+import contextlib
 import os
 import queue
 import struct
@@ -58,7 +59,8 @@ class Compiler:
             worker = self._workers.get()
             assert worker.stdin is not None
             assert worker.stdout is not None
-            worker.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it died before, and was told of
+                worker.stdin.close()
             worker.stdout.close()
             worker.wait()
 
@@ -74,11 +76,11 @@ class Compiler:
             worker.stdin.write(struct.pack("<II", len(path), len(source)) + path + source)
             worker.stdin.flush()
             header = worker.stdout.read(4)
-            if len(header) < 4:
-                raise BuildError(f"{' '.join(self._argv[:4])}: the image's interpreter does not run on this machine.")
             return worker.stdout.read(int(struct.unpack("<I", header)[0]))
-        except BrokenPipeError as error:
-            raise BuildError(f"{' '.join(self._argv[:4])}: the image's interpreter died while compiling.") from error
+        except (BrokenPipeError, struct.error) as error:
+            raise BuildError(
+                f"{self._argv[0]}: the image's interpreter does not run on this machine, or died."
+            ) from error
         finally:
             self._workers.put(worker)
 
