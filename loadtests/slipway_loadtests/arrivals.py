@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 
-def poisson(rate: float, seed: str, worker: int = 0, workers: int = 1) -> Iterator[int]:
+def poisson(rate: float, seed: str) -> Iterator[int]:
     """
     Draw arrivals of a Poisson process.
 
@@ -12,17 +12,15 @@ def poisson(rate: float, seed: str, worker: int = 0, workers: int = 1) -> Iterat
     send nothing, and the stall is missing from the latencies (coordinated omission).
 
     Args:
-        rate: Arrivals per second, over all workers.
+        rate: Arrivals per second. Processes with rates a and b and different seeds are together one of rate a + b.
         seed: Same seed, same arrivals: both protocols meet the same bursts.
-        worker: Which of *workers* generators this is; together they give the whole process.
-        workers: How many share the rate.
 
     Yields:
         Nanoseconds since the start of the load, increasing.
     """
     # Not for secrets: the same arrivals tomorrow are the point.
-    draw = random.Random(f"{seed}/{worker}")  # noqa: S311
+    draw = random.Random(seed)  # noqa: S311
     at = 0.0
     while True:
-        at += draw.expovariate(rate / workers)
+        at += draw.expovariate(rate)
         yield round(at * 1e9)

@@ -76,7 +76,7 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
     try:
         runner.start(users, spawn_rate=users)
         session.wait_for_users(users, _CONNECTING_TIMEOUT_S)
-        origin = now_ns() + _NOTICE_NS
+        origin = now_ns() + _NOTICE_NS if order.origin_ns is None else order.origin_ns
         begin = origin + round(order.warmup_s * 1e9)
         end = begin + round(order.window_s * 1e9)
         announce(LoadWindow(origin_ns=origin, begin_ns=begin, end_ns=end))

@@ -72,6 +72,7 @@ class Session:
         self._observer = observer
         self._left = limit
         self._users = self._ready = 0
+        self._abandoned = False
         self._entered = gevent.event.Event()
         self._end_ns: int | None = None
         self._origin_ns = 0
@@ -85,6 +86,11 @@ class Session:
         self._origin_ns, self._end_ns = origin_ns, end_ns
         self._transferred_before = [transferred(connection.socket) for connection in self.connections]
         self._began.set()
+
+    def abandon(self) -> None:
+        """End the load without waiting for answers: what is in flight is forgotten, not failed."""
+        self._abandoned = True
+        self._left = 0
 
     def wait_for_users(self, count: int, timeout_s: float) -> None:
         """
@@ -164,7 +170,7 @@ class Session:
             Whether the connection may be used again.
         """
         payload = number % len(self._requests)
-        if self._left is not None:
+        if self._left:
             self._left -= 1
         sent = now_ns()
         planned = sent if planned_ns is None else planned_ns
@@ -175,7 +181,7 @@ class Session:
             return failure.reusable
         except gevent.GreenletExit:
             # The load is over and this answer still is not here.
-            self._fail(planned, sent, RequestFailed("timeout", "no answer until the end of the drain"))
+            self.give_up(planned, sent, "timeout")
             raise
         done = now_ns()
         self.recorder.answered(planned, sent, done)
@@ -184,9 +190,10 @@ class Session:
             self._observer(done - planned, len(answer), None)
         return connection.usable
 
-    def give_up(self, planned_ns: int, kind: str) -> None:
-        """Take down a request that was due and never sent."""
-        self._fail(planned_ns, now_ns(), RequestFailed(kind))
+    def give_up(self, planned_ns: int, sent_ns: int, kind: str) -> None:
+        """Take down a request that nobody waits for any longer; one that was never sent has *sent_ns* of now."""
+        if not self._abandoned:
+            self._fail(planned_ns, sent_ns, RequestFailed(kind, "no answer until the end of the load"))
 
     def _fail(self, planned_ns: int, sent_ns: int, failure: RequestFailed) -> None:
         done = now_ns()

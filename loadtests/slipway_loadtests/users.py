@@ -69,7 +69,6 @@ class OpenLoopUser(LoadUser):
     """
 
     abstract = True
-    fixed_count = 1
 
     def on_start(self) -> None:
         """Open connections before the load begins, and wait for it."""
@@ -92,7 +91,7 @@ class OpenLoopUser(LoadUser):
                 if session.is_over(planned):
                     break
                 if len(self._outstanding) >= MAX_OUTSTANDING:
-                    session.give_up(planned, "overload")
+                    session.give_up(planned, now_ns(), "overload")
                     break
                 alarm.wait_until(planned)
                 self._outstanding.spawn(self._arrive, number, planned)
@@ -117,7 +116,7 @@ class OpenLoopUser(LoadUser):
                 self._open()
             connection = self._idle.get()
         except gevent.GreenletExit:
-            self.session.give_up(planned_ns, "timeout")
+            self.session.give_up(planned_ns, now_ns(), "timeout")
             raise
         if self.session.exchange(connection, number, planned_ns):
             self._idle.put(connection)

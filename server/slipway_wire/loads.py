@@ -49,6 +49,8 @@ class LoadOrder(_Line):
         requests: Closed loop: end after so many requests instead of after the window.
         drain_s: How long to wait for answers after the window; what is still missing is a timeout.
         seed: Of the arrivals.
+        origin_ns: When to begin, in nanoseconds of CLOCK_MONOTONIC, so that several generators make one load; None:
+            as soon as all users are connected.
         samples: Path of the sample file to write.
     """
 
@@ -63,6 +65,7 @@ class LoadOrder(_Line):
     requests: int | None = None
     drain_s: float = 30.0
     seed: str = ""
+    origin_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

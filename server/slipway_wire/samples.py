@@ -63,7 +63,7 @@ def read(path: Path) -> Samples:
         ValueError: If it is damaged or something else; the message names the file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             _, origin_ns, begin_us, end_us = arrays["header"].tolist()
             planned_us = arrays["planned_us"].astype(np.int64)
             return Samples(
@@ -75,7 +75,7 @@ def read(path: Path) -> Samples:
                 service_us=arrays["service_us"].astype(np.int64),
                 failed=np.unpackbits(arrays["failed"], count=len(planned_us)).astype(bool),
             )
-    except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a sample file: {error}") from error
 
 

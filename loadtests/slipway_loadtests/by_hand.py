@@ -1,0 +1,139 @@
+"""
+What makes `locust -f loadtests/locustfile.py` work against any server with TensorFlow Serving's interface.
+
+Locust's own statistics, reports and web UI get every request; `--samples` keeps the raw times, which Locust
+rounds to milliseconds.
+"""
+
+import logging
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from locust.env import Environment
+from locust.event import Events
+
+from slipway_loadtests import drawing
+from slipway_loadtests.alarm import now_ns
+from slipway_loadtests.connections import RequestFailed
+from slipway_loadtests.session import Arrivals, Observer, Session
+from slipway_loadtests.sessions import CLOSED_LOOP, OPEN_LOOP, answers_for, session_for
+from slipway_wire import payloads, samples
+from slipway_wire.loads import Protocol
+from slipway_wire.payloads import Payload
+from slipway_wire.status import WireError
+
+_log = logging.getLogger(__name__)
+_PROTOCOLS: dict[str, list[Protocol]] = {"rest": ["rest"], "grpc": ["grpc"], "both": ["rest", "grpc"]}
+_DEFAULT_HOST = "http://127.0.0.1:8501"
+
+
+def register(events: Events) -> None:
+    """Take part in a run of Locust."""
+    events.init_command_line_parser.add_listener(_add_arguments)
+    events.init.add_listener(_choose_users)
+    events.test_start.add_listener(_begin)
+    events.test_stopping.add_listener(_end)
+    events.quitting.add_listener(_report)
+
+
+def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
+    group = parser.add_argument_group("slipway", "What to send; --host is the REST address (default 127.0.0.1:8501)")
+    group.add_argument("--protocol", choices=sorted(_PROTOCOLS), default="both", help="which to load")
+    group.add_argument("--grpc-port", type=int, default=8500, help="gRPC port on the same host")
+    group.add_argument("--model", default="default", help="name of the model")
+    group.add_argument("--signature", default="serving_default", help="a predict signature")
+    group.add_argument("--rows", type=int, default=1, help="rows in each request that is drawn at random")
+    group.add_argument("--seed", type=int, default=1, help="seed of drawn values and of arrivals")
+    group.add_argument(
+        "--payloads", default="", help="TFRecord of PredictionLog with requests (and answers) to use instead"
+    )
+    group.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance of answers in --payloads")
+    group.add_argument("--rtol", type=float, default=1e-4, help="relative tolerance of answers in --payloads")
+    group.add_argument(
+        "--rate", type=float, default=0.0, help="offer so many requests/s whatever the answers (-u 1 per protocol)"
+    )
+    group.add_argument("--samples", default="", help="keep raw times in SAMPLES-rest.npz and SAMPLES-grpc.npz")
+
+
+def _choose_users(environment: Environment, **_: Any) -> None:
+    options = environment.parsed_options
+    if options is not None and not options.user_classes:
+        users = OPEN_LOOP if options.rate else CLOSED_LOOP
+        environment.user_classes = [users[protocol] for protocol in _PROTOCOLS[options.protocol]]
+        if options.rate:
+            for user in environment.user_classes:
+                user.fixed_count = 1
+
+
+def _begin(environment: Environment, **_: Any) -> None:
+    options = environment.parsed_options
+    address = urlsplit(environment.host or _DEFAULT_HOST)
+    host, ports = address.hostname or "127.0.0.1", {"rest": address.port or 8501, "grpc": options.grpc_port}
+    try:
+        sent = _payloads(options, host, ports["rest"])
+    except (WireError, RequestFailed, OSError) as error:
+        _log.error("%s:%d: no payloads to send: %s", host, ports["rest"], error)
+        environment.sessions = {}
+        environment.process_exit_code = 2
+        environment.runner.quit()
+        return
+    environment.sessions = {
+        protocol: session_for(
+            protocol,
+            sent,
+            host,
+            ports[protocol],
+            answers_for(protocol, sent, atol=options.atol, rtol=options.rtol),
+            arrivals=Arrivals(options.rate, str(options.seed), 1) if options.rate else None,
+            observer=_observer(environment, protocol),
+        )
+        for protocol in _PROTOCOLS["both"]
+    }
+    for session in environment.sessions.values():
+        session.begin(now_ns(), None)
+
+
+def _payloads(options: Any, host: str, port: int) -> list[Payload]:
+    if options.payloads:
+        return payloads.read(Path(options.payloads))
+    signature = drawing.ask_signature(host, port, options.model, options.signature)
+    return list(drawing.draw(options.model, signature, rows=options.rows, seed=options.seed))
+
+
+def _end(environment: Environment, **_: Any) -> None:
+    for session in environment.sessions.values():
+        session.abandon()
+
+
+def _observer(environment: Environment, protocol: Protocol) -> Observer:
+    def observe(response_ns: int, answer_bytes: int, failure: RequestFailed | None) -> None:
+        environment.events.request.fire(
+            request_type=protocol,
+            name="Predict",
+            response_time=response_ns / 1e6,
+            response_length=answer_bytes,
+            response=None,
+            context={},
+            exception=failure,
+        )
+
+    return observe
+
+
+def _report(environment: Environment, **_: Any) -> None:
+    # At test_stop the last answers may still be missing; now they are in.
+    sessions: dict[Protocol, Session] = getattr(environment, "sessions", {})
+    for protocol, session in sessions.items():
+        if not len(session.recorder):
+            continue
+        verdict = session.answers.judge()
+        if verdict.wrong:
+            _log.error(
+                "%s: %d of %d answers are wrong: %s", protocol, verdict.wrong, verdict.checked, verdict.first_wrong
+            )
+            environment.process_exit_code = 3
+        if environment.parsed_options.samples:
+            path = Path(f"{environment.parsed_options.samples}-{protocol}.npz")
+            samples.write(path, session.recorder.samples(session.origin_ns, session.origin_ns, now_ns()))

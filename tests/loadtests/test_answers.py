@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_loadtests import answers
+from slipway_loadtests.answers import Answers, difference
+
+EXPECTED = [{"y": np.array([1.0, 2.0], np.float32)}, {"y": np.array([3.0, 4.0], np.float32)}, None]
+
+
+def judge_of(expected=EXPECTED, decode=None):
+    decoded = []
+
+    def decode_floats(payload, answer):
+        decoded.append(answer)
+        return {"y": np.frombuffer(answer, np.float32)}
+
+    return Answers(expected, decode or decode_floats, atol=1e-3, rtol=0.0), decoded
+
+
+def floats(*values):
+    return np.array(values, np.float32).tobytes()
+
+
+def test_every_answer_counts_and_each_kind_is_decoded_once():
+    judge, decoded = judge_of()
+    for _ in range(100):
+        judge.see(0, floats(1, 2))
+        judge.see(1, floats(3, 4))
+        judge.see(1, floats(3.0005, 4))  # a batch of another size, another last bit
+
+    verdict = judge.judge()
+    for _ in range(50):
+        judge.see(0, floats(1, 2))
+    again = judge.judge()
+
+    assert (verdict.checked, verdict.wrong, verdict.first_wrong) == (300, 0, None)
+    assert (again.checked, again.wrong) == (50, 0)
+    assert len(decoded) == 3
+
+
+def test_wrong_answers_are_counted_one_by_one_and_the_first_is_told():
+    judge, _ = judge_of()
+    for _ in range(7):
+        judge.see(0, floats(1, 2))
+    for _ in range(3):
+        judge.see(1, floats(1, 2))  # right for another payload
+
+    verdict = judge.judge()
+
+    assert (verdict.checked, verdict.wrong) == (10, 3)
+    assert verdict.first_wrong == "payload 1: y[0]: expected 3.0, got 1.0"
+
+
+def test_a_wrong_answer_stays_wrong_in_the_next_window():
+    judge, _ = judge_of()
+    judge.see(0, floats(9, 9))
+    judge.judge()
+    judge.see(0, floats(9, 9))
+
+    assert judge.judge().wrong == 1
+
+
+def test_what_cannot_be_read_is_wrong():
+    judge, _ = judge_of()
+    judge.see(0, b"not floats")
+
+    assert "cannot be read" in judge.judge().first_wrong
+
+
+def test_nobody_is_wrong_where_nobody_knows_the_answer():
+    judge, decoded = judge_of()
+    judge.see(2, b"anything")
+
+    assert judge.judge().checked == 0
+    assert not decoded
+
+
+def test_of_large_answers_some_are_looked_at_and_every_one_of_new_length():
+    """A megabyte costs as much to look up as it costs to receive."""
+    right = np.zeros(100_000, np.float32)
+    judge, _ = judge_of([{"y": right}])
+    for _ in range(1000):
+        judge.see(0, right.tobytes())
+    judge.see(0, right[:-1].tobytes())
+
+    verdict = judge.judge()
+
+    assert verdict.wrong == 1
+    assert 5 <= verdict.checked <= 50
+
+
+def test_a_server_whose_answers_never_repeat_does_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(answers, "_MAX_KEPT_BYTES", 1000)
+    judge, _ = judge_of([{"y": np.zeros(1, np.float32)}])
+    for number in range(1000):
+        judge.see(0, np.array([number / 1e7], np.float32).tobytes())
+
+    assert 200 <= judge.judge().checked <= 300
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        ({"y": np.array([1.0], np.float32)}, "expected outputs n, y, got y"),
+        ({"y": np.array([1.0], np.float32), "n": np.array([[1]])}, r"n: expected shape [1], got [1, 1]"),
+        ({"y": np.array([np.nan], np.float32), "n": np.array([1])}, "y[0]: expected 1.0, got nan"),
+        ({"y": np.array([1.0005], np.float32), "n": np.array([2])}, "n[0]: expected 1, got 2"),
+        ({"y": np.array([1.0005], np.float32), "n": np.array([1.0])}, None),
+        ({"y": np.array([1.0005], np.float32), "n": np.array([1])}, None),
+    ],
+)
+def test_a_difference_is_told_in_one_line(found, fault):
+    expected = {"y": np.array([1.0], np.float32), "n": np.array([1])}
+
+    assert difference(expected, found, atol=1e-3, rtol=0) == fault
+
+
+def test_strings_must_be_equal_and_nan_is_nan():
+    words = {"s": np.array([b"a", b"b"], object), "x": np.array([np.nan])}
+
+    assert difference(words, dict(words), atol=0, rtol=0) is None
+    changed = words | {"s": np.array([b"a", b"c"], object)}
+    assert difference(words, changed, atol=0, rtol=0) == "s[1]: expected b'b', got b'c'"
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1), st.floats(0, 1e-3))
+def test_what_is_within_the_tolerance_is_no_difference(values, off):
+    expected = np.array(values)
+
+    assert difference({"y": expected}, {"y": expected + off}, atol=1e-3 + 1e-9, rtol=0) is None
+    assert difference({"y": expected}, {"y": expected + 1 + off}, atol=1e-3, rtol=0) is not None

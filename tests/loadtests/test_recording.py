@@ -1,0 +1,18 @@
+from slipway_loadtests.recording import Recorder
+
+
+def test_times_become_microseconds_in_the_order_in_which_requests_were_due():
+    recorder = Recorder()
+    recorder.answered(3_000_000, 3_500_000, 53_500_999)
+    recorder.failed(1_000_000, 1_000_000, 1_000_500, "HTTP 503")
+    recorder.answered(2_000_000, 2_000_000, 2_999_999)
+
+    samples = recorder.samples(origin_ns=1_000_000, begin_ns=2_000_000, end_ns=9_000_000)
+
+    assert (samples.origin_ns, samples.begin_us, samples.end_us) == (1_000_000, 1000, 8000)
+    assert samples.planned_us.tolist() == [0, 1000, 2000]
+    assert samples.slip_us.tolist() == [0, 0, 500]
+    assert samples.service_us.tolist() == [0, 999, 50_000]
+    assert samples.failed.tolist() == [True, False, False]
+    assert recorder.errors == {"HTTP 503": 1}
+    assert len(recorder) == 3
