@@ -55,6 +55,12 @@ class Fresh:
         default_factory=lambda: multiprocessing.get_context("forkserver")
     )
 
+    def test_function(self, function, *arguments):
+        """Call a function of a test module, which no other process can import by name."""
+        names = {"file": function.__code__.co_filename, "name": function.__name__, "arguments": arguments}
+        answer, _ = self.call(eval, "__import__('runpy').run_path(file)[name](*arguments)", names)
+        return answer
+
     def call(self, function, *arguments, directory=ROOT):
         log = self.logs / f"{len(list(self.logs.iterdir()))}.log"
         enter = _ENTER.format(directory=str(directory), log=str(log))
@@ -70,7 +76,9 @@ class Fresh:
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["slipway.cli", "slipway.models.digits", "slipway.models.saved_model", "slipway.models.session"])
+    context.set_forkserver_preload(
+        ["slipway.cli", "slipway.models.digits", "slipway.models.saved_model", "slipway.models.session"]
+    )
     return Fresh(tmp_path_factory.mktemp("logs"), context)
 
 
@@ -98,17 +106,40 @@ class Version:
         held = ["--contract", self.contract, "--golden", self.golden, *export]
         match stage:
             case "checkpoint":
-                out = ["--out-source", self.source_directory, "--golden", self.golden, "--record", self.checkpoint_record]
+                out = [
+                    "--out-source",
+                    self.source_directory,
+                    "--golden",
+                    self.golden,
+                    "--record",
+                    self.checkpoint_record,
+                ]
                 return [*common, *source, *out]
             case "export":
-                return [*common, *source, "--from", self.source_directory, "--out", self.export, "--record", self.export_record]
+                return [
+                    *common,
+                    *source,
+                    "--from",
+                    self.source_directory,
+                    "--out",
+                    self.export,
+                    "--record",
+                    self.export_record,
+                ]
             case "validate":
                 return [*common, *held, "--out", self.validation]
             case "warmup":
                 return [*common, *held, "--batch-sizes", "1,4", "--out", self.warmup, "--record", self.warmup_record]
             case "servable":
                 parts = ["--warmup", self.warmup, "--warmup-record", self.warmup_record]
-                whole = ["--checkpoint-record", self.checkpoint_record, "--out", self.servable, "--record", self.servable_record]
+                whole = [
+                    "--checkpoint-record",
+                    self.checkpoint_record,
+                    "--out",
+                    self.servable,
+                    "--record",
+                    self.servable_record,
+                ]
                 return [*common, *export, *parts, *whole]
 
     def run(self, fresh, *stages, directory=None):

@@ -80,6 +80,7 @@ signatures:
     assert contract.forbid_ops == FORBIDDEN_OPS
 
 
+X_INPUT = "signatures.serving_default.predict.inputs.x"
 WRONG = {
     "unknown key": (
         small(tolerance=1),
@@ -91,18 +92,15 @@ WRONG = {
     ),
     "rows do not come first": (
         with_default(inputs={"x": {"shape": [4, "N"]}}),
-        ["signatures.serving_default.predict.inputs.x: shape must begin with N, the rows of a batch, got [4, 'N']"],
+        [f"{X_INPUT}: shape must begin with N, the rows of a batch, got [4, 'N']"],
     ),
     "range the wrong way round": (
         with_default(inputs={"x": {"shape": ["N"], "range": [1, 0]}}),
-        ["signatures.serving_default.predict.inputs.x: range must be [least, greatest], got [1.0, 0.0]"],
+        [f"{X_INPUT}: range must be [least, greatest], got [1.0, 0.0]"],
     ),
     "strings without values": (
         with_default(inputs={"x": {"shape": ["N"], "dtype": "string"}}),
-        [
-            "signatures.serving_default.predict.inputs.x: a string input needs `values`: some strings that the model "
-            "accepts"
-        ],
+        [f"{X_INPUT}: a string input needs `values`: some strings that the model accepts"],
     ),
     "arg max as a float": (
         with_default(outputs={"y": {"shape": ["N"], "from": "argmax(z)"}}),
@@ -184,7 +182,7 @@ def test_what_is_not_yaml_is_told_with_its_line(text, tmp_path):
 
 
 def test_a_missing_contract_names_the_key_that_names_it(tmp_path):
-    with pytest.raises(SettingsError, match="no contract there .* names it"):
+    with pytest.raises(SettingsError, match=r"no contract there .* names it"):
         read_contract(tmp_path / "none.yaml")
 
 

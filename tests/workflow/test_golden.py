@@ -48,7 +48,7 @@ def test_rows_begin_again_where_there_are_too_few():
 def test_a_string_that_numpy_would_shorten_is_refused(tmp_path):
     text = Golden({"text": np.array([b"a\0"], object)}, {"y": np.zeros(1)}, None)
 
-    with pytest.raises(SourceError, match="inputs/text: .* zero byte"):
+    with pytest.raises(SourceError, match=r"inputs/text: .* zero byte"):
         golden.write(tmp_path / "golden.npz", text)
 
 
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_told_in_one_line(harm, tmp_path):
 
 
 def test_a_missing_file_names_the_command_that_writes_it(tmp_path):
-    with pytest.raises(SourceError, match="not there. Run `slipway checkpoint`"):
+    with pytest.raises(SourceError, match=r"not there\. Run `slipway checkpoint`"):
         golden.read(tmp_path / "golden.npz")
 
 

@@ -37,7 +37,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which version is meant and what it is made from; the same for all stages that load the model."""
     parser.add_argument("--model", required=True, help="name of the model")
     parser.add_argument("--version", type=int, required=True, help="number of the version")
-    parser.add_argument("--source", type=parse_source, required=True, metavar="JSON", help="`source` of the version")
+    parser.add_argument("--source", required=True, metavar="JSON", help="`source` of the version")
 
 
 def parse_source(text: str) -> Source:
@@ -51,7 +51,7 @@ def parse_source(text: str) -> Source:
 
 def run(arguments: argparse.Namespace) -> None:
     """Fill the source directory, compute golden answers, and write both down."""
-    source, contract = arguments.source, read_contract(arguments.contract)
+    source, contract = parse_source(arguments.source), read_contract(arguments.contract)
     with files.new_directory(arguments.out_source) as directory:
         try:
             answered, parameters = _fill(source, contract, directory)

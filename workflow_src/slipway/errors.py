@@ -1,6 +1,7 @@
 """What can go wrong that a user can mend; imports nothing of ours."""
 
 import re
+from itertools import pairwise
 
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception): ")
 
@@ -56,5 +57,8 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     if lines and lines[0] == "in user code:":
         # TensorFlow's AutoGraph puts its own traceback in front; what went wrong comes after it.
         lines = [line for line in lines if _ERROR_LINE.match(line)] or lines
+    elif lines and lines[0] == "Graph execution error:":
+        # Where the node came from stands in front; the message is followed by the node's name.
+        lines = [line for line, after in pairwise(lines) if after.startswith("[[{{node")] or lines
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

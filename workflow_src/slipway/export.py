@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from slipway import files
-from slipway.checkpoint import add_source_arguments
+from slipway.checkpoint import add_source_arguments, parse_source
 from slipway.contract import read_contract
 from slipway.errors import SourceError
 from slipway.provenance import tool_versions
@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Load the model and write it; one export per process, or the bytes differ."""
-    contract = read_contract(arguments.contract)
+    source, contract = parse_source(arguments.source), read_contract(arguments.contract)
     from slipway.models import saved_model, sources  # noqa: PLC0415 - seconds; the contract's faults come first
 
     with files.new_directory(arguments.out) as directory:
         try:
-            saved_model.write(sources.load(arguments.source, arguments.source_directory), contract, directory)
+            saved_model.write(sources.load(source, arguments.source_directory), contract, directory)
         except SourceError as error:
             raise SourceError(f"{arguments.model} {arguments.version}: {error}") from error
         tree = TreeManifest.of(directory)

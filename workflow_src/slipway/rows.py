@@ -106,7 +106,7 @@ def examples(contract: Contract, signature: ClassifySignature | RegressSignature
         example = messages.Example()
         for name, feature in contract.features(signature).items():
             kind = example_dtype(contract.default.inputs[name].dtype)
-            _fill(example.features.feature[feature], kind, inputs[name][row].ravel().tolist())
+            _fill(example.features.feature[feature], kind, inputs[name][row : row + 1].ravel().tolist())
         packed[row] = example.SerializeToString(deterministic=True)
     return packed
 

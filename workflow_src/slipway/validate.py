@@ -79,7 +79,7 @@ def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list
             runnable = [name for name in contract.signatures if _can_be_called(name, checks)]
             for name in runnable:
                 checks += check_behaviour(contract, name, answered, model.run)
-            golden_checks, parity, accuracy = check_golden(contract, answered, model.run)
+            golden_checks, parity, accuracy = check_golden(contract, runnable, answered, model.run)
     except SourceError as error:
         found = Check(kind="behaviour", subject="v1.loader", ok=False, expected="loads", found=str(error))
         return [*checks, found], [], None

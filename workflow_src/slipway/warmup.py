@@ -22,12 +22,13 @@ Array = npt.NDArray[Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
     add_export_arguments(parser)
-    parser.add_argument("--batch-sizes", type=_sizes, required=True, metavar="N,N,…", help="rows to warm, e.g. 1,2,4")
+    parser.add_argument("--batch-sizes", required=True, metavar="N,N,…", help="rows to warm, e.g. 1,2,4")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="gets the records (TFRecord)")
     parser.add_argument("--record", type=Path, required=True, metavar="FILE", help="gets what was written (JSON)")
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Read `1,2,4`, or raise SettingsError."""
     try:
         sizes = tuple(int(word) for word in text.split(","))
     except ValueError:
@@ -39,10 +40,11 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the records; none are kept that do not run."""
+    sizes = parse_sizes(arguments.batch_sizes)
     contract = read_contract(arguments.contract)
     answered = golden.read(arguments.golden)
     ExportRecord.read(arguments.export_record).tree.verify(arguments.export)
-    written = list(records(arguments.model, contract, answered, arguments.batch_sizes))
+    written = list(records(arguments.model, contract, answered, sizes))
     content = tfrecord.frame_all(record for _, record in written)
     from slipway.models.session import ServingSession  # noqa: PLC0415 - seconds; faults above come first
 

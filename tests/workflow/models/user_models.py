@@ -29,6 +29,29 @@ def pair():
     return keras.Model({"user": user, "item": item}, {"rating": rating, "click": click})
 
 
+def listed():
+    """Two inputs in a list, two outputs in a list, which differ in what they make of them."""
+    a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
+    left, right = layers.Dense(1)(a), layers.Dense(1)(b)
+    return keras.Model([a, b], [layers.Add(name="sum")([left, right]), layers.Multiply(name="product")([left, right])])
+
+
+class Live(layers.Layer):
+    """Drops at inference too: somebody wrote a Dropout of their own and forgot."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        return keras.random.dropout(inputs, 0.5, seed=self.seed)
+
+
+def live():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, Live()(layers.Dense(4)(inputs)))
+
+
 def words():
     """Strings of any number, by a lookup table, which is no weight."""
     text = keras.Input((None,), dtype="string", name="text")
@@ -105,6 +128,8 @@ def write(directory):
     tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(str(directory / "flowers.ckpt"))
     np.savez(directory / "flowers.npz", x=rows, labels=model.predict(rows, verbose=0).argmax(-1))
     pair().save(directory / "pair.keras")
+    listed().save(directory / "listed.keras")
+    live().save_weights(directory / "live.weights.h5")
     words().save(directory / "words.keras")
     tf.train.Checkpoint(model=Line()).write(str(directory / "line.ckpt"))
 

@@ -1,6 +1,6 @@
 """Hold a SavedModel's answers against its contract and the golden answers; knows only a function that runs a signature."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -165,15 +165,18 @@ def _first(answers: Arrays, size: int) -> dict[str, Array]:
     return {name: array[:size] for name, array in answers.items()}
 
 
-def check_golden(contract: Contract, golden: Golden, run: Run) -> tuple[list[Check], list[Parity], float | None]:
+def check_golden(
+    contract: Contract, names: Sequence[str], golden: Golden, run: Run
+) -> tuple[list[Check], list[Parity], float | None]:
     """
-    Compare the answers of every signature that takes golden rows with the golden answers.
+    Compare the answers of those signatures among *names* that take golden rows with the golden answers.
 
     Returns:
         Checks, how far each output lies from the model's own answer, and the accuracy (0..1) if labels are known.
     """
     checks, parities, measured = [], [], None
-    for name, signature in contract.signatures.items():
+    for name in names:
+        signature = contract.signatures[name]
         asked = _golden_rows(contract, name, golden)
         expected = _golden_answers(contract, signature, golden)
         if asked is None or not expected:

@@ -95,7 +95,10 @@ def _predict(model: Model, signature: PredictSignature) -> Any:
 
     @tf.function(input_signature=specs)
     def predict(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _derive(signature, model.call(dict(zip(signature.inputs, tensors, strict=True))))
+        outputs: dict[str, tf.Tensor] = _derive(
+            signature, model.call(dict(zip(signature.inputs, tensors, strict=True)))
+        )
+        return outputs
 
     return predict
 

@@ -211,6 +211,6 @@ def _build(builder: str) -> Any:
         return getattr(importlib.import_module(module), function)()
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        at = "" if frame.filename == __file__ else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        at = f" ({Path(frame.filename).name}, line {frame.lineno})" if frame.filename.startswith(here) else ""
         msg = f"builder {builder}: {one_line(error)}{at}. It is imported from the working directory, {here}."
         raise SourceError(msg) from error

@@ -1,0 +1,156 @@
+import pytest
+import yaml
+
+from slipway.checks.structure import check_structure, reachable_ops
+from slipway.contract import Contract
+from slipway_wire import messages
+
+
+@pytest.fixture(scope="module")
+def promised(exported):
+    return yaml.safe_load(exported.contract.read_text())
+
+
+def failed(contract, exported):
+    checks = check_structure(Contract.model_validate(contract), exported.export)
+    return {check.subject: (check.expected, check.found) for check in checks if not check.ok}
+
+
+def changed(contract, signature=None, **sections):
+    signatures = contract["signatures"] | ({} if signature is None else signature)
+    return contract | {"signatures": {k: v for k, v in signatures.items() if v is not None}} | sections
+
+
+def default(contract, **sides):
+    signature = contract["signatures"]["serving_default"]
+    merged = {side: {k: v for k, v in (signature[side] | new).items() if v is not None} for side, new in sides.items()}
+    return changed(contract, {"serving_default": signature | merged})
+
+
+def test_an_export_has_the_structure_of_its_contract(promised, exported):
+    checks = check_structure(Contract.model_validate(promised), exported.export)
+
+    assert all(check.ok for check in checks)
+    assert len(checks) >= 20
+
+
+DEPARTURES = {
+    "a signature too many": (
+        lambda c: changed(c, {"classify": None}),
+        {"signatures": ("serving_default", "classify, serving_default")},
+    ),
+    "a signature too few": (
+        lambda c: changed(c, {"rate": {"method": "classify", "scores": "logits"}}),
+        {"signatures": ("classify, rate, serving_default", "classify, serving_default")},
+    ),
+    "another method": (
+        lambda c: changed(c, {"classify": c["signatures"]["serving_default"]}),
+        {
+            "classify.method": ("tensorflow/serving/predict", "tensorflow/serving/classify"),
+            "classify.inputs": ("image", "inputs"),
+            "classify.outputs": ("label, logits, probabilities", "classes, scores"),
+        },
+    ),
+    "another input name": (
+        lambda c: default(
+            changed(c, {"classify": {"method": "classify", "scores": "probabilities"}}),
+            inputs={"image": None, "images": {"shape": ["N", 8, 8, 1]}},
+        ),
+        {"serving_default.inputs": ("images", "image")},
+    ),
+    "another dtype": (
+        lambda c: default(c, outputs={"label": {"dtype": "int32", "shape": ["N"], "from": "argmax(logits)"}}),
+        {"serving_default.outputs.label.dtype": ("DT_INT32", "DT_INT64")},
+    ),
+    "another size": (
+        lambda c: default(c, outputs={"logits": {"shape": ["N", 11]}}),
+        {"serving_default.outputs.logits.shape": ("[N, 11]", "[?, 10]")},
+    ),
+    "a size that should vary": (
+        lambda c: default(c, outputs={"logits": {"shape": ["N", "K"]}}) | {"probe": {"dims": {"K": 10}}},
+        {"serving_default.outputs.logits.shape": ("[N, K]", "[?, 10]")},
+    ),
+    "another rank": (
+        lambda c: default(c, outputs={"label": {"dtype": "int64", "shape": ["N", 1], "from": "argmax(logits)"}}),
+        {"serving_default.outputs.label.shape": ("[N, 1]", "[?]")},
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), DEPARTURES.values(), ids=DEPARTURES)
+def test_every_departure_is_told_by_what_was_expected_and_found(change, expected, promised, exported):
+    assert failed(change(promised), exported) == expected
+
+
+def test_forbidden_ops_are_found_inside_functions(promised, exported):
+    found = failed(changed(promised, forbid_ops=["Conv2D", "PyFunc"]), exported)
+
+    assert set(found) == {"serving_default.ops", "classify.ops"}
+    assert found["serving_default.ops"][1].startswith("Conv2D (")
+
+
+def test_a_directory_without_a_savedmodel_is_one_failed_check(promised, tmp_path):
+    (check,) = check_structure(Contract.model_validate(promised), tmp_path)
+
+    assert not check.ok
+    assert "saved_model.pb: not there" in check.line()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xff\xff", b"not a SavedModel"])
+def test_another_file_is_one_failed_check(content, promised, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(content)
+
+    (check,) = check_structure(Contract.model_validate(promised), tmp_path)
+
+    assert not check.ok
+
+
+def graph(nodes, functions=()):
+    """A meta graph whose signature `f` gives node `out`; functions are name -> nodes, a node is (name, op, inputs, calls)."""
+    meta = messages.MetaGraphDef()
+    meta.signature_def["f"].outputs["y"].name = "out:0"
+
+    def add(to, name, op, inputs=(), calls=()):
+        node = to.add(name=name, op=op, input=inputs)
+        for key, function in enumerate(calls):
+            node.attr[str(key)].func.name = function
+
+    for node in nodes:
+        add(meta.graph_def.node, *node)
+    for name, body in functions:
+        function = meta.graph_def.library.function.add()
+        function.signature.name = name
+        for node in body:
+            add(function.node_def, *node)
+    return meta
+
+
+def test_only_what_a_signature_reaches_counts():
+    meta = graph([("out", "Add", ["a", "^b"]), ("a", "Const"), ("b", "NoOp"), ("c", "PyFunc")])
+
+    assert set(reachable_ops(meta, "f")) == {"Add", "Const", "NoOp"}
+
+
+def test_functions_are_followed_wherever_they_are_named():
+    body = [("r", "RandomUniform")]
+    branches = [("then", [("t", "PartitionedCall", [], ["inner"])]), ("inner", body), ("unused", [("p", "PyFunc")])]
+
+    assert set(reachable_ops(graph([("out", "If", [], ["then"])], branches), "f")) == {
+        "If",
+        "PartitionedCall",
+        "RandomUniform",
+    }
+    assert set(reachable_ops(graph([("out", "inner")], branches), "f")) == {"RandomUniform"}
+
+
+def test_functions_in_a_list_are_followed():
+    meta = graph([("out", "Case")], [("a", [("x", "PyFunc")])])
+    meta.graph_def.node[0].attr["branches"].list.func.add().name = "a"
+
+    assert set(reachable_ops(meta, "f")) == {"Case", "PyFunc"}
+
+
+def test_functions_that_call_themselves_end():
+    meta = graph([("out", "While", [], ["loop"])], [("loop", [("again", "While", [], ["loop"])])])
+
+    assert set(reachable_ops(meta, "f")) == {"While"}
