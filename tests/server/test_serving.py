@@ -1,0 +1,179 @@
+import threading
+from concurrent.futures import CancelledError
+
+import numpy as np
+import pytest
+
+from slipway_server.metrics import Metrics
+from slipway_server.servables.loader import Call
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.status import Code, DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+
+WAIT_S = 20.0
+
+
+def half_of(*values):
+    def decode(signatures):
+        assert "serving_default" in signatures
+        return Call("serving_default", {"x": np.float32(values)}, ("y",))
+
+    return decode
+
+
+def outputs(serving, spec, *values, protocol="grpc"):
+    with serving.exchange(protocol, "Predict") as exchange:
+        answer = exchange.start(spec, half_of(*values)).result(WAIT_S)
+        return exchange.spec, exchange.answered(answer)["y"].tolist()
+
+
+@pytest.fixture
+def two(fakes):
+    servables = {("m", 1): fakes.HalfPlusTwo(), ("m", 2): fakes.HalfPlusTwo()}
+    # Version 2 is loaded first; both are wanted, so both serve.
+    return fakes.make_serving(servables, labels={"m": {"stable": 1, "gone": 9}})
+
+
+def test_the_version_asked_for_answers_and_is_named(two):
+    serving, _ = two
+
+    assert outputs(serving, ModelSpec("m"), 1.0) == (ModelSpec("m", 2, None, "serving_default"), [2.5])
+    assert outputs(serving, ModelSpec("m", 1), 1.0)[0].version == 1
+    assert outputs(serving, ModelSpec("m", label="stable"), 1.0)[0].version == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        (ModelSpec("nope"), NotFound, r"Servable not found for request: Latest\(nope\)"),
+        (ModelSpec("m", 7), NotFound, r"Servable not found for request: Specific\(m, 7\)"),
+        (ModelSpec("m", label="gone"), NotFound, r"Servable not found for request: Specific\(m, 9\)"),
+        (ModelSpec("m", label="nope"), InvalidArgument, "Unrecognized servable version label: nope"),
+        (ModelSpec("nope", label="stable"), InvalidArgument, "Unrecognized servable version label: stable"),
+    ],
+)
+def test_what_nothing_serves_is_told_in_tf_servings_words(two, spec, error, message):
+    with pytest.raises(error, match=message):
+        outputs(two[0], spec, 1.0)
+
+
+def test_statuses_and_metadata(two):
+    serving, _ = two
+
+    assert [status.version for status in serving.statuses("m")] == [2, 1]
+    assert [status.version for status in serving.statuses("m", 1)] == [1]
+    with pytest.raises(NotFound, match="Could not find any versions of model nope"):
+        serving.statuses("nope")
+    with pytest.raises(NotFound, match="Could not find version 7 of model m"):
+        serving.statuses("m", 7)
+    served, definitions = serving.metadata(ModelSpec("m"))
+    assert served == ModelSpec("m", 2)
+    assert set(definitions) == {"serving_default"}
+
+
+def test_a_version_stays_until_its_answers_are_there(fakes):
+    servable = fakes.HalfPlusTwo()
+    serving, manager = fakes.make_serving({("m", 1): servable})
+    servable.gate.clear()
+    with serving.exchange("grpc", "Predict") as exchange:
+        future = exchange.start(ModelSpec("m"), half_of(1.0))
+        assert servable.started.acquire(timeout=WAIT_S)
+        manager.aspire("m", {})
+        assert manager.statuses("m")[0].state == "UNLOADING"
+        assert not servable.is_closed
+        servable.gate.set()
+        assert exchange.answered(future.result(WAIT_S))["y"].tolist() == [2.5]
+
+    assert manager.wait_until(lambda: manager.statuses("m")[0].state == "END", WAIT_S)
+    assert servable.is_closed
+
+
+def test_a_request_that_does_not_fit_leaves_no_lease_behind(fakes):
+    serving, manager = fakes.make_serving({("m", 1): fakes.HalfPlusTwo()})
+
+    def decode(signatures):
+        raise InvalidArgument("does not fit")
+
+    with pytest.raises(InvalidArgument), serving.exchange("rest", "Predict") as exchange:
+        exchange.start(ModelSpec("m"), decode)
+
+    manager.aspire("m", {})
+    assert manager.statuses("m")[0].state == "END"
+
+
+def test_readiness_follows_models_and_draining(fakes):
+    serving, manager = fakes.make_serving({("m", 1): fakes.HalfPlusTwo(), ("n", 1): fakes.HalfPlusTwo()})
+    assert serving.is_ready()
+    manager.aspire("n", {})
+    assert not serving.is_ready()
+
+    ready, _ = fakes.make_serving({("m", 1): fakes.HalfPlusTwo()})
+    ready.drain(0.0)
+    assert ready.is_draining
+    assert not ready.is_ready()
+
+
+def test_draining_refuses_what_is_new_and_waits_for_what_has_begun(fakes):
+    servable = fakes.HalfPlusTwo()
+    serving, _ = fakes.make_serving({("m", 1): servable})
+    servable.gate.clear()
+    answers, drained = [], []
+    asking = threading.Thread(target=lambda: answers.append(outputs(serving, ModelSpec("m"), 1.0)[1]))
+    asking.start()
+    assert servable.started.acquire(timeout=WAIT_S)
+    assert serving.drain(0.0) is False
+
+    with pytest.raises(Unavailable, match="shutting down"):
+        outputs(serving, ModelSpec("m"), 1.0)
+    draining = threading.Thread(target=lambda: drained.append(serving.drain(WAIT_S)))
+    draining.start()
+    servable.gate.set()
+    draining.join(WAIT_S)
+    asking.join(WAIT_S)
+
+    assert drained == [True]
+    assert answers == [[2.5]]
+
+
+def test_a_request_whose_time_is_over_while_the_model_runs(fakes):
+    servable = fakes.HalfPlusTwo()
+    serving, _ = fakes.make_serving({("m", 1): servable})
+    servable.gate.clear()
+    with serving.exchange("rest", "Predict") as exchange:
+        future = exchange.start(ModelSpec("m"), half_of(1.0))
+        assert servable.started.acquire(timeout=WAIT_S)
+
+        assert isinstance(exchange.expire(future), DeadlineExceeded)
+    servable.gate.set()
+
+
+def test_requests_are_timed_and_counted(fakes):
+    metrics = Metrics()
+    serving, _ = fakes.make_serving({("m", 1): fakes.HalfPlusTwo()}, metrics=metrics)
+    outputs(serving, ModelSpec("m"), 1.0)
+    outputs(serving, ModelSpec("m"), 1.0, protocol="rest")
+    with pytest.raises(NotFound):
+        outputs(serving, ModelSpec("made up"), 1.0)
+    with pytest.raises(InvalidArgument):
+        outputs(serving, ModelSpec("m"), float("nan"))
+    with pytest.raises(CancelledError), serving.exchange("grpc", "Predict"):
+        raise CancelledError
+    with pytest.raises(ZeroDivisionError), serving.exchange("grpc", "Predict"):
+        raise ZeroDivisionError
+
+    def count(*labels):
+        return metrics.requests.of(*labels).value
+
+    assert count("m", 1, "serving_default", "grpc", "OK") == 1
+    assert count("m", 1, "serving_default", "rest", "OK") == 1
+    assert count("m", 1, "serving_default", "grpc", "INVALID_ARGUMENT") == 1
+    # A caller must not be able to make new series by inventing names.
+    assert count("", "", "", "grpc", "NOT_FOUND") == 1
+    assert count("", "", "", "grpc", "INTERNAL") == 2
+    for protocol, requests in (("grpc", 1), ("rest", 1)):
+        for stage in ("queue", "compute", "encode"):
+            assert metrics.stages_s.of("m", protocol, stage).count == requests
+    assert metrics.stages_s.of("m", "grpc", "parse").count == 2
+    assert metrics.request_count.of("m", Code.OK.name).value == 2
+    assert sum(metrics.request_latency_us.of("m", "Predict", "GRPC").counts) == 1
+    assert sum(metrics.request_latency_us.of("m", "predict", "REST").counts) == 1
+    assert metrics.in_flight.of().value == 0

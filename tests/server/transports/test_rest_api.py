@@ -1,0 +1,281 @@
+import contextlib
+import gzip
+import json
+import threading
+
+import httpx
+import numpy as np
+import pytest
+
+from slipway_server.batching.scheduler import BatchScheduler
+from slipway_server.config_files import BatchingPolicy
+from slipway_server.metrics import Metrics
+from slipway_server.transports import ports, rest_api
+from slipway_server.transports.rest_api import RestApi, RestServer
+from slipway_server.transports.waiting import Arrivals
+from slipway_wire.signatures import PREDICT
+
+WAIT_S = 20.0
+PREDICT_PATH = "/v1/models/half:predict"
+ONE = b'{"instances": [1.0]}'
+
+
+@pytest.fixture
+def half(fakes):
+    return fakes.HalfPlusTwo()
+
+
+@pytest.fixture
+def rest(loop_thread, fakes, half):
+    """`rest(...)` serves *half* over a real socket and gives a client; its `serving` is what answers."""
+    with contextlib.ExitStack() as cleanup:
+
+        def start(*, scheduler=None, **parameters):
+            serving, _ = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler)
+            arrivals = Arrivals(loop_thread.loop)
+            api = RestApi(
+                serving,
+                arrivals,
+                **{"timeout_s": float("inf"), "has_cors": False, "metrics_path": None, **parameters},
+            )
+            server = RestServer(api)
+            bound = ports.bind("127.0.0.1", "auto", flag="rest_api_port")
+            loop_thread.run(server.start(bound))
+            client = cleanup.enter_context(
+                httpx.Client(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", trust_env=False, timeout=WAIT_S)
+            )
+            client.serving, client.server = serving, server
+
+            async def stop():
+                server.stop()
+
+            cleanup.callback(lambda: loop_thread.run(stop()))
+            return client
+
+        yield start
+
+
+def test_predict_by_name_version_and_label(rest):
+    client = rest()
+
+    assert client.post(PREDICT_PATH, content=b'{"instances": [1, 2.5]}').json() == {"predictions": [2.5, 3.25]}
+    assert client.post("/v1/models/half/versions/1:predict", content=b'{"inputs": [4]}').json() == {"outputs": [4.0]}
+
+
+def test_classify_and_regress(rest):
+    client = rest()
+    body = {"signature_name": "regress", "examples": [{"x": 1.0}, {"x": 3.0}]}
+
+    assert client.post("/v1/models/half:regress", json=body).json() == {"results": [2.5, 3.5]}
+    body["signature_name"] = "classify"
+    assert client.post("/v1/models/half:classify", json=body).json() == {"results": [[["one", 2.5]], [["one", 3.5]]]}
+
+
+def test_status_and_metadata(rest):
+    client = rest()
+    status = client.get("/v1/models/half/versions/3")
+
+    assert status.text == (
+        '{\n "model_version_status": [\n  {\n   "version": "3",\n   "state": "AVAILABLE",\n'
+        '   "status": {\n    "error_code": "OK",\n    "error_message": ""\n   }\n  }\n ]\n}'
+    )
+    assert [one["version"] for one in client.get("/v1/models/half").json()["model_version_status"]] == ["3", "1"]
+    # A label is passed over, even one that does not exist.
+    assert client.get("/v1/models/half/labels/nope").status_code == 200
+    metadata = client.get("/v1/models/half/metadata").json()
+    assert metadata["model_spec"] == {"name": "half", "signature_name": "", "version": "3"}
+    definition = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert definition == {"inputs": {}, "outputs": {}, "method_name": PREDICT, "defaults": {}}
+
+
+REFUSED = [
+    ("POST", "/v1/models/nope:predict", ONE, 404, "Servable not found for request: Latest(nope)"),
+    ("POST", "/v1/models/half/versions/7:predict", ONE, 404, "Servable not found for request: Specific(half, 7)"),
+    ("POST", "/v1/models/half/labels/L:predict", ONE, 400, "Unrecognized servable version label: L"),
+    (
+        "POST",
+        PREDICT_PATH,
+        b'{"signature_name": "S", "instances": [1]}',
+        400,
+        'Serving signature name: "S" not found in signature def',
+    ),
+    ("POST", "/v1/models/nope:predict", b"", 400, "JSON Parse error: The document is empty"),
+    ("POST", PREDICT_PATH, b"1", 400, "JSON Value: 1 Is not object"),
+    ("POST", PREDICT_PATH, b"{}", 400, "Missing 'inputs' or 'instances' key"),
+    ("POST", PREDICT_PATH, b'{"instances": ["a"]}', 400, "is not of expected type: float"),
+    ("POST", PREDICT_PATH, b'{"instances": [NaN]}', 400, "x is not a number"),
+    ("POST", "/v1/models/half:regress", b'{"examples": []}', 400, "'examples' value is an empty array"),
+    (
+        "POST",
+        "/v1/models/half:classify",
+        b'{"signature_name": "S", "examples": [{}]}',
+        400,
+        "No signature was found with the name: S",
+    ),
+    ("GET", "/v1/models/nope", b"", 404, "Could not find any versions of model nope"),
+    ("GET", "/v1/models/half/versions/7", b"", 404, "Could not find version 7 of model half"),
+    ("GET", "/v1/models/nope/metadata", b"", 404, "Servable not found for request: Latest(nope)"),
+    ("GET", "/v1/models", b"", 400, "Missing model name in request."),
+    ("GET", PREDICT_PATH, b"", 400, f"Malformed request: GET {PREDICT_PATH}"),
+    ("PUT", PREDICT_PATH, ONE, 400, f"Malformed request: PUT {PREDICT_PATH}"),
+    ("POST", f"{PREDICT_PATH}?x=1", ONE, 400, f"Malformed request: POST {PREDICT_PATH}?x=1"),
+    ("POST", "/v1/models/half:frobnicate", ONE, 400, "Malformed request: POST /v1/models/half:frobnicate"),
+    ("GET", f"/v1/models/half/versions/{2**63}", b"", 400, f"Failed to convert version: {2**63} to numeric."),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "message"), REFUSED)
+def test_what_is_refused_is_told_in_tf_servings_words(rest, method, path, body, status, message):
+    answer = rest().request(method, path, content=body)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json()) == ["error"]
+    assert message in answer.json()["error"]
+
+
+def test_a_path_outside_the_api_is_a_plain_404(rest):
+    answer = rest().get("/")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "text/plain"
+
+
+def test_health(rest):
+    client = rest()
+    assert (client.get("/v1/health/live").status_code, client.get("/v1/health/ready").status_code) == (200, 200)
+    client.serving.drain(0.0)
+
+    ready = client.get("/v1/health/ready")
+    assert (ready.status_code, ready.json()) == (503, {"status": "NOT_SERVING"})
+    assert client.get("/v1/health/live").status_code == 200
+
+
+def test_while_draining_requests_are_refused_and_connections_end(rest):
+    client = rest()
+    client.serving.drain(0.0)
+
+    answer = client.post(PREDICT_PATH, content=ONE)
+
+    assert answer.status_code == 503
+    assert answer.headers["connection"] == "close"
+    assert answer.json() == {"error": "The server is shutting down"}
+
+
+def test_gzip_bodies_are_read(rest):
+    client = rest()
+
+    def post(body):
+        return client.post(PREDICT_PATH, content=body, headers={"Content-Encoding": "gzip"})
+
+    assert post(gzip.compress(ONE)).json() == {"predictions": [2.5]}
+    assert post(gzip.compress(ONE[:8]) + gzip.compress(ONE[8:])).json() == {"predictions": [2.5]}
+    assert "is not gzip" in post(ONE).json()["error"]
+    assert "cut off" in post(gzip.compress(ONE)[:-9]).json()["error"]
+
+
+def test_a_gzip_bomb_is_stopped(rest, monkeypatch):
+    monkeypatch.setattr(rest_api, "MAX_UNZIPPED_BYTES", 1000)
+    answer = rest().post(PREDICT_PATH, content=gzip.compress(bytes(10_000_000)), headers={"Content-Encoding": "gzip"})
+
+    assert answer.status_code == 400
+    assert "exceeds 1000 bytes" in answer.json()["error"]
+
+
+def test_cors_headers_come_with_the_flag_only(rest):
+    assert "access-control-allow-origin" not in rest().get("/v1/models/half").headers
+    client = rest(has_cors=True)
+
+    for answer in (client.get("/v1/models/half"), client.get("/v1/models/nope")):
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["access-control-allow-methods"] == "POST, GET"
+        assert answer.headers["access-control-allow-headers"] == "Content-Type"
+
+
+@pytest.mark.parametrize(("origin", "status"), [("http://a", 200), ("https://a", 200), ("a", 400)])
+def test_options(rest, origin, status):
+    answer = rest().options(PREDICT_PATH, headers={"Origin": origin})
+
+    assert (answer.status_code, answer.content) == (status, b"")
+
+
+def test_metrics_are_served_where_configured(rest):
+    assert rest().get("/metrics").status_code == 404
+    client = rest(metrics_path="/metrics")
+    client.post(PREDICT_PATH, content=ONE)
+
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain"
+    assert ':tensorflow:serving:request_count{model_name="half",status="OK"} 1' in answer.text
+
+
+def test_a_request_that_takes_too_long_is_given_up(rest, half):
+    client = rest(timeout_s=0.05)
+    half.gate.clear()
+
+    answer = client.post(PREDICT_PATH, content=ONE)
+
+    assert answer.status_code == 504
+    half.gate.set()
+
+
+def test_a_request_that_waits_too_long_in_the_batching_queue_is_given_up(rest, half):
+    policy = BatchingPolicy(num_batch_threads=1)
+    scheduler = BatchScheduler(policy, Metrics())
+    scheduler.start()
+    client = rest(scheduler=scheduler, timeout_s=0.3)
+    half.gate.clear()
+    first = threading.Thread(target=client.post, args=(PREDICT_PATH,), kwargs={"content": ONE})
+    first.start()
+    assert half.started.acquire(timeout=WAIT_S)
+
+    answer = client.post(PREDICT_PATH, content=ONE)
+
+    assert answer.status_code == 429
+    assert answer.json() == {"error": "Run() timeout exceeded while waiting in batching queue"}
+    half.gate.set()
+    first.join(WAIT_S)
+    scheduler.stop()
+
+
+def test_too_large_for_a_batch_is_a_bad_request(rest):
+    scheduler = BatchScheduler(BatchingPolicy(max_batch_size=2), Metrics())
+    scheduler.start()
+
+    answer = rest(scheduler=scheduler).post(PREDICT_PATH, content=b'{"instances": [1, 2, 3]}')
+
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "Task size 3 is larger than maximum input batch size 2"}
+    scheduler.stop()
+
+
+def test_many_clients_get_their_own_answers(rest):
+    scheduler = BatchScheduler(BatchingPolicy(max_batch_size=32, num_batch_threads=2), Metrics())
+    scheduler.start()
+    client = rest(scheduler=scheduler)
+    wrong = []
+
+    def ask(offset):
+        for number in range(offset, offset + 50):
+            values = [float(number), number + 0.5]
+            answer = client.post(PREDICT_PATH, content=json.dumps({"instances": values}))
+            if answer.json() != {"predictions": [value / 2 + 2 for value in values]}:
+                wrong.append(answer.text)
+
+    threads = [threading.Thread(target=ask, args=(1000 * number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+
+    assert not wrong
+    scheduler.stop()
+
+
+def test_fault_of_ours_is_told_by_an_id(rest, half):
+    half.run = lambda _: np.zeros(3) @ np.zeros(4)
+
+    answer = rest().post(PREDICT_PATH, content=ONE)
+
+    assert answer.status_code == 500
+    assert answer.json()["error"].startswith("internal error (id ")
