@@ -1,0 +1,60 @@
+"""Draw the report from what was measured: result.json, index.html, summary.md and cells.csv in one directory."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipway import files
+from slipway.errors import SettingsError
+from slipway.records import Result
+from slipway.report.cells import cells_csv
+from slipway.report.gather import gather
+from slipway.report.page import render_report, result_bytes
+from slipway.report.summary import summary_markdown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where the records are and where the report goes."""
+    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", help="draw this result.json again")
+    parser.add_argument("--title", default="Slipway", help="title of the page")
+    parser.add_argument("--records", type=Path, default=Path("results"), metavar="DIR", help="records of all stages")
+    parser.add_argument("--model", nargs="+", default=[], metavar="NAME=V1,V2", help="models and their versions")
+    parser.add_argument("--benchmarked", nargs="+", default=[], metavar="NAME=V", help="versions that were measured")
+    parser.add_argument("--usage", type=Path, metavar="DIR", help="Snakemake's benchmark files: stage/job.tsv")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the report, whole")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Gather the records (or read a result again) and draw the report."""
+    if arguments.source:
+        result = Result.read(arguments.source)
+    elif arguments.model:
+        models = parse_versions(arguments.model, "--model")
+        benchmarked = parse_versions(arguments.benchmarked, "--benchmarked")
+        if unknown := sorted(benchmarked.keys() - models.keys()):
+            raise SettingsError(f"--benchmarked: no model {unknown[0]}; there are: {', '.join(models)}")
+        result = gather(arguments.records, models, benchmarked, title=arguments.title, usage=arguments.usage)
+    else:
+        raise SettingsError("nothing to draw: give --model NAME=V1,V2 with --benchmarked NAME=V, or --from result.json")
+    with files.new_directory(arguments.out) as directory:
+        write_report(result, directory)
+
+
+def write_report(result: Result, directory: Path) -> None:
+    """Write the report of *result* into *directory*: the same result, the same bytes."""
+    files.write_bytes(directory / "result.json", result_bytes(result))
+    files.write_text(directory / "index.html", render_report(result))
+    files.write_text(directory / "summary.md", summary_markdown(result))
+    files.write_text(directory / "cells.csv", cells_csv(result))
+
+
+def parse_versions(words: Sequence[str], option: str) -> dict[str, list[int]]:
+    """Read `NAME=V1,V2` words; a name that comes twice gathers its versions."""
+    found: dict[str, list[int]] = {}
+    for word in words:
+        name, _, versions = word.partition("=")
+        parts = versions.split(",")
+        if not name or not all(part.isascii() and part.isdigit() for part in parts):
+            raise SettingsError(f"{option}: expected NAME=V1,V2 such as digits=1,2, got {word!r}")
+        found.setdefault(name, []).extend(int(part) for part in parts)
+    return found

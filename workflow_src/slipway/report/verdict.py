@@ -1,0 +1,230 @@
+"""The verdict: one sentence with a number and its interval, why, and what to be warned of. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slipway.records import Parity
+from slipway.report import numbers
+from slipway.report.content import PROTOCOL_NAMES, Level, Measurement
+from slipway.statistics import Estimate
+
+State = Literal["proven", "unproven", "unisolated", "invalid", "wrong"]
+# The mildest first: a report of several measurements is as good as its worst.
+STATES: tuple[State, ...] = ("proven", "unproven", "unisolated", "invalid", "wrong")
+SIGNS: dict[State, str] = {"proven": "✓", "unproven": "?", "unisolated": "!", "invalid": "!", "wrong": "✕"}
+WORDS: dict[State, str] = {
+    "proven": "Proven",
+    "unproven": "Measured, not proven",
+    "unisolated": "Served without isolation",
+    "invalid": "Measurement invalid",
+    "wrong": "Answers wrong",
+}
+# A benchmark of which more than this share of repetitions broke a rule is invalid as a whole.
+MOST_INVALID = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What was found, for people who read nothing else.
+
+    Attributes:
+        state: How good it is.
+        headline: One sentence.
+        sentences: What it rests on and where it comes from.
+        warnings: What must be read before the numbers are used.
+    """
+
+    state: State
+    headline: str
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def sign(self) -> str:
+        """One character that repeats what the colour says."""
+        return SIGNS[self.state]
+
+    @property
+    def word(self) -> str:
+        """The state in words."""
+        return WORDS[self.state]
+
+
+def judge(measurement: Measurement) -> Verdict:
+    """Judge one measurement; the worst of what was found decides."""
+    comparison = _comparison(measurement.headline)
+    matched = _matched(measurement)
+    warnings = _warnings(measurement)
+    if wrong := wrong_lines(measurement):
+        more = (f"{numbers.counted(len(wrong), 'comparison')} failed in all.",) if len(wrong) > 1 else ()
+        return Verdict(
+            "wrong",
+            f"Wrong answers: {wrong[0]}",
+            (*more, "Find out why before looking at speed: a fast wrong answer is not fast."),
+            warnings,
+        )
+    if measurement.repetitions and measurement.invalid > MOST_INVALID * measurement.repetitions:
+        rule, count = next(iter(measurement.broken.items()))
+        headline = (
+            f"Measurement invalid: {measurement.invalid} of {numbers.counted(measurement.repetitions, 'repetition')} "
+            f"broke a rule, {count} of them this one: {rule}"
+        )
+        told = f"What is left says: {comparison.sentence}." if comparison else "No load was measured validly on both."
+        return Verdict(
+            "invalid", headline, (told, "Leave the machine to the benchmark alone, and run it again."), warnings
+        )
+    if comparison is None:
+        headline = "Nothing to compare: no closed-loop load was measured validly over both REST and gRPC"
+        return Verdict("invalid" if measurement.broken else "unproven", headline, (), warnings)
+    headline = f"{comparison.sentence}; {matched}"
+    sentences = (*_latency(measurement), *_cause(measurement.headline), comparison.certainty)
+    if not measurement.record.engine.isolated:
+        return Verdict("unisolated", f"Served without isolation: {headline}", sentences, warnings)
+    return Verdict("proven" if comparison.proven else "unproven", headline, sentences, warnings)
+
+
+def worst(verdicts: list[Verdict]) -> State:
+    """Give the state of a whole report; without any measurement nothing is proven."""
+    return max((v.state for v in verdicts), key=STATES.index, default="unproven")
+
+
+# --- answers ---------------------------------------------------------------------------------------
+
+
+def wrong_lines(measurement: Measurement) -> tuple[str, ...]:
+    """Name every comparison with the checkpoint that failed, the worst kind first."""
+    lines = []
+    if measurement.wrong_answers:
+        lines.append(
+            f"{numbers.integer(measurement.wrong_answers)} of "
+            f"{numbers.counted(measurement.checked_answers, 'answer')} checked under load "
+            f"{'differs' if measurement.wrong_answers == 1 else 'differ'} from the checkpoint's"
+        )
+    for answer in measurement.answers:
+        where = f"over {PROTOCOL_NAMES[answer.protocol]}"
+        lines += [f"{where}, {_distance(parity)}" for parity in answer.parity if not parity.ok]
+    lines += [
+        f"in the SavedModel, {_distance(parity)}" for parity in measurement.version.validation.parity if not parity.ok
+    ]
+    lines += [f"contract broken: {check.line()}" for check in measurement.version.validation.checks if not check.ok]
+    return tuple(lines)
+
+
+def _distance(parity: Parity) -> str:
+    return (
+        f"{parity.signature}.{parity.output} is up to {numbers.number(parity.max_abs)} away from the checkpoint's answer "
+        f"(tolerance {numbers.number(parity.atol)} + {numbers.number(parity.rtol)} × |answer|)"
+    )
+
+
+def _matched(measurement: Measurement) -> str:
+    rows = sum(parity.rows for answer in measurement.answers for parity in answer.parity)
+    if measurement.checked_answers:
+        return (
+            f"every checked answer matched the checkpoint ({numbers.integer(measurement.checked_answers)} under load)"
+        )
+    if rows:
+        return f"every golden answer matched the checkpoint ({numbers.counted(rows, 'row')})"
+    return "no answer was checked"
+
+
+# --- comparison ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    sentence: str
+    certainty: str
+    proven: bool
+
+
+def _comparison(level: Level | None) -> _Comparison | None:
+    if level is None:
+        return None
+    ratio = level.ratios["throughput"]
+    repetitions = numbers.counted(ratio.n, "paired repetition")
+    if ratio.low is None or ratio.high is None or ratio.confidence is None:
+        certainty = f"{repetitions} give no interval: at least 6 are needed for 95%."
+        return _Comparison(f"{_ahead(ratio)} at {level.name} {numbers.interval(ratio)}", certainty, proven=False)
+    certainty = f"Intervals hold with at least 95% confidence, from {repetitions}."
+    if ratio.low <= 1 <= ratio.high:
+        sentence = (
+            f"REST and gRPC answer about equally many predictions per second at {level.name}: "
+            f"gRPC ÷ REST is {numbers.with_interval(ratio)}"
+        )
+        return _Comparison(sentence, certainty, proven=True)
+    return _Comparison(f"{_ahead(ratio)} at {level.name}", certainty, proven=True)
+
+
+def _ahead(ratio: Estimate) -> str:
+    first, second = ("gRPC", "REST") if ratio.value >= 1 else ("REST", "gRPC")
+    shown = ratio if ratio.value >= 1 else inverse(ratio)
+    limits = "" if shown.low is None else f" {numbers.interval(shown)}"
+    return f"{first} answers {numbers.times(shown.value)} as many predictions per second as {second}{limits}"
+
+
+def inverse(ratio: Estimate) -> Estimate:
+    """Turn a ratio and its interval round."""
+    low = None if ratio.high is None else 1 / ratio.high
+    high = None if ratio.low is None else 1 / ratio.low
+    return Estimate(1 / ratio.value, low, high, ratio.n, ratio.confidence)
+
+
+def _latency(measurement: Measurement) -> tuple[str, ...]:
+    """At the same offered rate, for that is where latencies may be compared."""
+    for level in measurement.open:
+        shown = {protocol: cell.p99_us or cell.p50_us for protocol, cell in level.cells.items()}
+        rest, grpc = shown.get("rest"), shown.get("grpc")
+        if rest and grpc:
+            which = "99 of 100 answers" if all(cell.p99_us for cell in level.cells.values()) else "half of the answers"
+            rate = numbers.number(level.load.rate)
+            over_grpc, over_rest = numbers.microseconds(grpc.value), numbers.microseconds(rest.value)
+            told = f"At {rate} requests per second offered to each, {which} come within {over_grpc} over gRPC and {over_rest} over REST."
+            return (told,)
+    return ()
+
+
+def _cause(level: Level | None) -> tuple[str, ...]:
+    """CPU per request moved with throughput: the server works more. CPU flat: somebody waits."""
+    if level is None or "server_cpu" not in level.ratios:
+        return ()
+    cpu, speed = level.ratios["server_cpu"], level.ratios["throughput"]
+    if cpu.low is None or cpu.high is None or speed.low is None or speed.high is None:
+        return ()
+    if speed.low <= 1 <= speed.high:
+        return ()
+    slower = "REST" if speed.value > 1 else "gRPC"
+    more = cpu.value if speed.value > 1 else 1 / cpu.value
+    if (cpu.low > 1 and speed.value > 1) or (cpu.high < 1 and speed.value < 1):
+        return (
+            f"The server spends {numbers.times(more)} the CPU time on a {slower} request: the difference is work, not waiting.",
+        )
+    return (
+        f"The server spends {numbers.times(more)} the CPU time on a {slower} request: the difference is waiting, not work.",
+    )
+
+
+# --- warnings --------------------------------------------------------------------------------------
+
+
+def _warnings(measurement: Measurement) -> tuple[str, ...]:
+    lines = []
+    engine, launch = measurement.record.engine, measurement.model.launch
+    if not engine.isolated:
+        why = (
+            "; ".join(f"{name}: {reason}" for name, reason in engine.rejected.items())
+            or "no container engine was tried"
+        )
+        lines.append(
+            "The server ran as a plain local process, not from the container image: nothing here proves the image "
+            f"itself. No container engine would do ({why})."
+        )
+    if launch.exit_code != 0:
+        lines.append(f"The server did not stop as it should after SIGTERM: exit code {launch.exit_code}.")
+    if errors := measurement.errors:
+        told = ", ".join(f"{numbers.integer(count)} × {kind}" for kind, count in sorted(errors.items()))
+        lines.append(f"Requests failed under load: {told}.")
+    if measurement.record.image_id != measurement.model.image.image_id:
+        lines.append("The benchmark ran another image than the one this report describes: run the benchmark again.")
+    return tuple(lines)
