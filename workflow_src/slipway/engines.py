@@ -152,7 +152,7 @@ def call(argv: Sequence[str], *, timeout_s: float = _TIMEOUT_S, directory: Path 
             cwd=directory,
         )
     except subprocess.TimeoutExpired as error:
-        raise EngineError(f"`{' '.join(argv[:4])}` did not end within {timeout_s:.0f} s.") from error
+        raise EngineError(f"`{' '.join(argv[:4])}` did not end within {timeout_s:g} s.") from error
     if done.returncode:
         raise EngineError(_complaint(done.stderr) or f"`{' '.join(argv[:4])}` exited with {done.returncode}")
     return done.stdout.strip()
