@@ -1,0 +1,277 @@
+import contextlib
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from slipway_server.transports.grpc_api import GrpcApi, start_server
+from slipway_server.transports.waiting import Arrivals
+from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
+
+WAIT_S = 20.0
+X = {"x": np.float32([1.0, 2.0])}
+
+
+def example(value):
+    message = messages.Example()
+    message.features.feature["x"].float_list.value.append(value)
+    return message.SerializeToString()
+
+
+@pytest.fixture
+def half(fakes):
+    return fakes.HalfPlusTwo()
+
+
+@pytest.fixture
+def serve(loop_thread, fakes, half):
+    """`serve(...)` serves *half* over a real port and gives a channel; its `serving` is what answers."""
+    with contextlib.ExitStack() as cleanup:
+
+        def start(*, as_content=False, has_health_service=False, options=None):
+            serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half})
+            api = GrpcApi(serving, Arrivals(loop_thread.loop), as_content=as_content)
+            server, ports = loop_thread.run(
+                start_server(api, ["127.0.0.1:0"], options or {}, has_health_service=has_health_service)
+            )
+            cleanup.callback(lambda: loop_thread.run(server.stop(None)))
+            channel = cleanup.enter_context(
+                grpc.insecure_channel(f"127.0.0.1:{ports[0]}", options=[("grpc.max_receive_message_length", -1)])
+            )
+            channel.serving, channel.manager, channel.port = serving, manager, ports[0]
+            return channel
+
+        yield start
+
+
+def call(channel, method, body, **options):
+    return channel.unary_unary(method)(body, timeout=WAIT_S, **options)
+
+
+def test_predict_answers_in_typed_fields_with_the_spec_that_served(serve):
+    answer = call(serve(), paths.GRPC_PREDICT, predict.encode_request("half", X))
+
+    spec, outputs = predict.decode_response(answer)
+    assert (spec.name, spec.version, spec.signature_name) == ("half", 3, "serving_default")
+    assert outputs["y"].tolist() == [2.5, 3.0]
+    proto = messages.PredictResponse.FromString(answer).outputs["y"]
+    assert list(proto.float_val) == [2.5, 3.0]
+    assert not proto.tensor_content
+
+
+def test_predict_answers_in_tensor_content_if_told(serve):
+    answer = call(serve(as_content=True), paths.GRPC_PREDICT, predict.encode_request("half", X))
+
+    proto = messages.PredictResponse.FromString(answer).outputs["y"]
+    assert proto.tensor_content == np.float32([2.5, 3.0]).tobytes()
+    assert not proto.float_val
+
+
+def test_classify_and_regress(serve):
+    channel = serve()
+    examples = [example(1.0), example(3.0)]
+
+    regressed = call(channel, paths.GRPC_REGRESS, inference.encode_request("half", examples, signature_name="regress"))
+    classified = call(
+        channel, paths.GRPC_CLASSIFY, inference.encode_request("half", examples, signature_name="classify")
+    )
+
+    assert inference.decode_regress_response(regressed)[1].values.tolist() == [2.5, 3.5]
+    spec, classification = inference.decode_classify_response(classified)
+    assert spec.signature_name == "classify"
+    assert classification.classes.tolist() == [[b"one"], [b"one"]]
+    assert classification.scores.tolist() == [[2.5], [3.5]]
+
+
+def test_metadata_and_status(serve):
+    channel = serve()
+
+    answer = call(channel, paths.GRPC_GET_MODEL_METADATA, model_metadata.encode_request("half"))
+    spec, signatures = model_metadata.decode_response(answer)
+    assert (spec.version, spec.signature_name, set(signatures)) == (3, "", {"serving_default"})
+    answer = call(channel, paths.GRPC_GET_MODEL_STATUS, model_status.encode_request("half"))
+    assert [(one.version, one.state) for one in model_status.decode_response(answer)] == [
+        (3, "AVAILABLE"),
+        (1, "AVAILABLE"),
+    ]
+
+
+REFUSED = [
+    (paths.GRPC_PREDICT, b"", "INVALID_ARGUMENT", "Missing ModelSpec"),
+    (paths.GRPC_PREDICT, b"\xff", "INVALID_ARGUMENT", "not a PredictRequest"),
+    (paths.GRPC_PREDICT, predict.encode_request("nope", X), "NOT_FOUND", "Latest(nope)"),
+    (paths.GRPC_PREDICT, predict.encode_request("half", X, version=7), "NOT_FOUND", "Specific(half, 7)"),
+    (paths.GRPC_PREDICT, predict.encode_request("half", X, label="L"), "INVALID_ARGUMENT", "version label: L"),
+    (
+        paths.GRPC_PREDICT,
+        predict.encode_request("half", X, signature_name="S"),
+        "FAILED_PRECONDITION",
+        'Serving signature key "S" not found.',
+    ),
+    (paths.GRPC_PREDICT, predict.encode_request("half", {}), "INVALID_ARGUMENT", "input size does not match"),
+    (
+        paths.GRPC_PREDICT,
+        predict.encode_request("half", {"x": np.float32([np.nan])}),
+        "INVALID_ARGUMENT",
+        "x is not a number",
+    ),
+    (
+        paths.GRPC_CLASSIFY,
+        inference.encode_request("half", [b""], signature_name="S"),
+        "INVALID_ARGUMENT",
+        "No signature was found with the name: S",
+    ),
+    (paths.GRPC_REGRESS, inference.encode_request("half", []), "INVALID_ARGUMENT", "Input is empty."),
+    (
+        paths.GRPC_GET_MODEL_METADATA,
+        messages.GetModelMetadataRequest(model_spec={"name": "half"}).SerializeToString(),
+        "INVALID_ARGUMENT",
+        "must specify at least one metadata_field",
+    ),
+    (paths.GRPC_GET_MODEL_STATUS, model_status.encode_request("nope"), "NOT_FOUND", "versions of model nope"),
+    (paths.GRPC_GET_MODEL_STATUS, b"", "INVALID_ARGUMENT", "Missing ModelSpec"),
+    (paths.GRPC_HEALTH_CHECK, b"", "UNIMPLEMENTED", ""),
+    (paths.GRPC_RELOAD_CONFIG, b"", "UNIMPLEMENTED", ""),
+]
+
+
+@pytest.mark.parametrize(("method", "body", "code", "details"), REFUSED)
+def test_what_is_refused_is_told_with_tf_servings_codes_and_words(serve, method, body, code, details):
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(serve(), method, body)
+
+    assert refusal.value.code().name == code
+    assert details in refusal.value.details()
+
+
+def test_long_details_are_cut_as_tf_serving_cuts_them(serve):
+    """They travel in a header, and peers limit its size: uncut, the client would see another error."""
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(serve(), paths.GRPC_PREDICT, predict.encode_request("n" * 5000, X))
+
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    assert len(refusal.value.details()) == 1024 + len("...TRUNCATED")
+    assert refusal.value.details().endswith("...TRUNCATED")
+
+
+def test_messages_beyond_grpcs_own_four_megabytes_pass(serve):
+    rows = 3_000_000
+
+    answer = call(serve(), paths.GRPC_PREDICT, predict.encode_request("half", {"x": np.ones(rows, np.float32)}))
+
+    assert predict.decode_response(answer)[1]["y"].shape == (rows,)
+
+
+def test_a_client_that_gives_up_is_not_computed_for(serve, half):
+    """All run threads are busy; the request that was given up must not be run when one is free again."""
+    channel = serve()
+    half.gate.clear()
+    body = predict.encode_request("half", X)
+    busy = [channel.unary_unary(paths.GRPC_PREDICT).future(body) for _ in range(4)]
+    for _ in busy:
+        assert half.started.acquire(timeout=WAIT_S)
+    with pytest.raises(grpc.RpcError) as given_up:
+        channel.unary_unary(paths.GRPC_PREDICT)(predict.encode_request("half", {"x": X["x"][:1]}), timeout=0.2)
+    assert given_up.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    half.gate.set()
+
+    assert all(predict.decode_response(one.result(WAIT_S))[1]["y"].tolist() == [2.5, 3.0] for one in busy)
+    call(channel, paths.GRPC_PREDICT, body)
+    assert half.rows == [2] * 5
+
+
+def test_many_clients_get_their_own_answers(serve):
+    channel = serve()
+    wrong = []
+
+    def ask(offset):
+        for number in range(offset, offset + 40):
+            x = np.float32([number, number + 0.5])
+            _, outputs = predict.decode_response(
+                call(channel, paths.GRPC_PREDICT, predict.encode_request("half", {"x": x}))
+            )
+            if outputs["y"].tolist() != (x / 2 + 2).tolist():
+                wrong.append(number)
+
+    threads = [threading.Thread(target=ask, args=(1000 * number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+
+    assert not wrong
+
+
+def test_draining_refuses_with_unavailable(serve):
+    channel = serve()
+    channel.serving.drain(0.0)
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(channel, paths.GRPC_PREDICT, predict.encode_request("half", X))
+
+    assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refusal.value.details() == "The server is shutting down"
+
+
+def health(answer):
+    return messages.HealthCheckResponse.ServingStatus.Name(messages.HealthCheckResponse.FromString(answer).status)
+
+
+@pytest.mark.parametrize("service", ["", "ModelService", "PredictionService"])
+def test_health_is_told_by_the_standard_service(serve, service):
+    channel = serve(has_health_service=True)
+    body = messages.HealthCheckRequest(service=service).SerializeToString()
+
+    assert health(call(channel, paths.GRPC_HEALTH_CHECK, body)) == "SERVING"
+    channel.manager.aspire("half", {})
+    assert health(call(channel, paths.GRPC_HEALTH_CHECK, body)) == "NOT_SERVING"
+
+
+def test_health_of_an_unknown_service(serve):
+    channel = serve(has_health_service=True)
+    body = messages.HealthCheckRequest(service="nope").SerializeToString()
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(channel, paths.GRPC_HEALTH_CHECK, body)
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    watch = channel.unary_stream(paths.GRPC_HEALTH_WATCH)(body, timeout=WAIT_S)
+    assert health(next(watch)) == "SERVICE_UNKNOWN"
+    watch.cancel()
+
+
+def test_watched_health_is_told_when_it_changes(serve):
+    channel = serve(has_health_service=True)
+    watch = channel.unary_stream(paths.GRPC_HEALTH_WATCH)(b"", timeout=WAIT_S)
+
+    assert health(next(watch)) == "SERVING"
+    channel.serving.drain(0.0)
+    assert health(next(watch)) == "NOT_SERVING"
+    watch.cancel()
+
+
+def test_two_servers_cannot_share_a_port_unnoticed(serve, loop_thread):
+    """With gRPC's default SO_REUSEPORT the second would start, and each get half of the clients."""
+    channel = serve()
+    api = GrpcApi(channel.serving, Arrivals(loop_thread.loop), as_content=False)
+
+    with pytest.raises(RuntimeError):
+        loop_thread.run(start_server(api, [f"127.0.0.1:{channel.port}"], {}, has_health_service=False))
+
+
+def test_channel_arguments_of_the_user_win(serve):
+    channel = serve(options={"grpc.max_receive_message_length": 100})
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(channel, paths.GRPC_PREDICT, predict.encode_request("half", {"x": np.ones(100, np.float32)}))
+
+    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_the_request_may_hold_values_in_any_form(serve):
+    request = messages.PredictRequest(model_spec={"name": "half"})
+    request.inputs["x"].CopyFrom(tensors.to_proto(np.float32([1.0]), as_content=False))
+
+    answer = call(serve(), paths.GRPC_PREDICT, request.SerializeToString())
+
+    assert predict.decode_response(answer)[1]["y"].tolist() == [2.5]
