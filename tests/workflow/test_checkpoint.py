@@ -1,4 +1,8 @@
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -139,6 +143,26 @@ def test_a_source_that_cannot_be_used_is_one_line_and_leaves_nothing(
     assert expected in finished.errors[0]
     assert "Traceback" not in finished.output
     assert list(version.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, 1)])
+def test_a_stage_that_is_stopped_leaves_nothing_that_the_next_does_not_remove(
+    number, left, user_version, user_files, fresh
+):
+    version = user_version({"kind": "keras", "path": "flowers.keras"}, FLOWERS)
+    words = [str(word) for word in version.words("checkpoint")]
+    process = subprocess.Popen([sys.executable, "-m", "slipway", *words], cwd=user_files, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (partials := list(version.directory.glob(".source.*.partial"))) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert partials
+
+    process.send_signal(number)
+    process.wait(60)
+
+    assert len(list(version.directory.iterdir())) == left
+    assert version.run(fresh, "checkpoint", directory=user_files).code == 0
+    assert sorted(path.name for path in version.directory.iterdir()) == ["checkpoint.json", "golden.npz", "source"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,15 @@ FLOWERS = {
     },
     "golden": {"label": "kind", "min_accuracy": 0.99},
 }
+SUBCLASSED = {
+    "signatures": {
+        "serving_default": {
+            "method": "predict",
+            "inputs": {"x": {"shape": ["N", 4]}},
+            "outputs": {"size": {"shape": ["N"]}, "kind": {"dtype": "int64", "shape": ["N"], "from": "argmax(scores)"}},
+        },
+    },
+}
 PAIR = {
     "signatures": {
         "serving_default": {
@@ -61,6 +70,10 @@ USERS_MODELS = {
     "a checkpoint and a builder": (
         {"kind": "checkpoint", "path": "flowers.ckpt", "builder": "user_models:flowers", "golden": "flowers.npz"},
         FLOWERS,
+    ),
+    "a subclassed model": (
+        {"kind": "weights", "path": "subclassed.weights.h5", "builder": "user_models:subclassed"},
+        SUBCLASSED,
     ),
     "inputs and outputs by name": ({"kind": "keras", "path": "pair.keras"}, PAIR),
     "strings and a lookup table": ({"kind": "keras", "path": "words.keras"}, WORDS),

@@ -90,10 +90,12 @@ def new_directory(path: Path) -> Iterator[Path]:
 
     Yields:
         An empty directory beside *path*. Everything in it is flushed to the disk before the rename; if
-        the block raises, it is removed and *path* is as it was.
+        the block raises, it is removed and *path* is as it was. What processes that were killed left
+        half-written beside *path* goes too.
     """
     partial = partial_path(path)
     with readable_disk_faults(path):
+        remove_partials(path.parent)
         partial.mkdir(parents=True)
         try:
             yield partial

@@ -36,6 +36,24 @@ def listed():
     return keras.Model([a, b], [layers.Add(name="sum")([left, right]), layers.Multiply(name="product")([left, right])])
 
 
+@keras.saving.register_keras_serializable("user")
+class Subclassed(keras.Model):
+    """A model that says nothing of its inputs until it is called."""
+
+    def __init__(self, **config):
+        super().__init__(**config)
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        return {"scores": self.dense(inputs), "size": keras.ops.sum(inputs, axis=-1)}
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 4), np.float32))
+    return model
+
+
 class Live(layers.Layer):
     """Drops at inference too: somebody wrote a Dropout of their own and forgot."""
 
@@ -129,6 +147,7 @@ def write(directory):
     np.savez(directory / "flowers.npz", x=rows, labels=model.predict(rows, verbose=0).argmax(-1))
     pair().save(directory / "pair.keras")
     listed().save(directory / "listed.keras")
+    subclassed().save_weights(directory / "subclassed.weights.h5")
     live().save_weights(directory / "live.weights.h5")
     words().save(directory / "words.keras")
     tf.train.Checkpoint(model=Line()).write(str(directory / "line.ckpt"))

@@ -98,21 +98,20 @@ class Model:
         return {name: np.asarray(value) for name, value in found.items()}
 
     def _packed(self, inputs: Mapping[str, tf.Tensor]) -> Any:
-        if len(inputs) == 1 and (self._input is None or len(keras.tree.flatten(self._input)) == 1):
-            values = list(inputs.values())
-            return values[0] if self._input is None else keras.tree.pack_sequence_as(self._input, values)
-        if self._input is None:
-            return dict(inputs)
-        names = (
-            list(self._input) if isinstance(self._input, dict) else [t.name for t in keras.tree.flatten(self._input)]
+        """Nest *inputs* as a Keras model takes them: by name, or as they come where there is only one."""
+        if self._input is None:  # a subclassed model says nothing of its inputs
+            return next(iter(inputs.values())) if len(inputs) == 1 else dict(inputs)
+        wanted = keras.tree.flatten(self._input)
+        if len(inputs) == len(wanted) == 1:
+            return keras.tree.pack_sequence_as(self._input, list(inputs.values()))
+        by_key = self._input if isinstance(self._input, dict) else {tensor.name: tensor for tensor in wanted}
+        if by_key.keys() != inputs.keys():
+            msg = f"contract: the model has inputs {', '.join(by_key)}, the contract has {', '.join(inputs)}."
+            raise SettingsError(msg)
+        named = {name: inputs[name] for name in by_key}
+        return (
+            named if isinstance(self._input, dict) else keras.tree.pack_sequence_as(self._input, list(named.values()))
         )
-        if set(names) != set(inputs):
-            raise SettingsError(
-                f"contract: the model has inputs {', '.join(names)}, the contract has {', '.join(inputs)}."
-            )
-        if isinstance(self._input, dict):
-            return {name: inputs[name] for name in names}
-        return keras.tree.pack_sequence_as(self._input, [inputs[name] for name in names])
 
     def _named(self, outputs: Any) -> dict[str, Any]:
         if isinstance(outputs, Mapping):
