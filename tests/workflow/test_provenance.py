@@ -90,7 +90,9 @@ def test_the_real_stages_are_digested_without_importing_tensorflow():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
-    assert {"slipway/report/__init__.py", "slipway/files.py", "slipway/report/templates/report.css"} <= sources("slipway.report")
+    assert {"slipway/report/__init__.py", "slipway/files.py", "slipway/report/templates/report.css"} <= sources(
+        "slipway.report"
+    )
 
 
 def test_versions_are_those_installed_and_absence_is_said():
