@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent
 from locust.env import Environment
 from locust.event import Events
 
@@ -58,6 +59,8 @@ def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
 
 
 def _choose_users(environment: Environment, **_: Any) -> None:
+    # gevent's clock stands still while modules are imported; without this `-t 1s` may be over at once.
+    gevent.get_hub().loop.update_now()
     options = environment.parsed_options
     if options is not None and not options.user_classes:
         users = OPEN_LOOP if options.rate else CLOSED_LOOP
@@ -77,7 +80,8 @@ def _begin(environment: Environment, **_: Any) -> None:
         _log.error("%s:%d: no payloads to send: %s", host, ports["rest"], error)
         environment.sessions = {}
         environment.process_exit_code = 2
-        environment.runner.quit()
+        # Not from here: this greenlet is one of those that quitting ends.
+        gevent.spawn(environment.runner.quit)
         return
     environment.sessions = {
         protocol: session_for(
@@ -103,8 +107,13 @@ def _payloads(options: Any, host: str, port: int) -> list[Payload]:
 
 
 def _end(environment: Environment, **_: Any) -> None:
-    for session in environment.sessions.values():
+    for session in _sessions(environment).values():
         session.abandon()
+
+
+def _sessions(environment: Environment) -> dict[Protocol, Session]:
+    # A test may end before it has begun.
+    return getattr(environment, "sessions", {})
 
 
 def _observer(environment: Environment, protocol: Protocol) -> Observer:
@@ -124,8 +133,7 @@ def _observer(environment: Environment, protocol: Protocol) -> Observer:
 
 def _report(environment: Environment, **_: Any) -> None:
     # At test_stop the last answers may still be missing; now they are in.
-    sessions: dict[Protocol, Session] = getattr(environment, "sessions", {})
-    for protocol, session in sessions.items():
+    for protocol, session in _sessions(environment).items():
         if not len(session.recorder):
             continue
         verdict = session.answers.judge()

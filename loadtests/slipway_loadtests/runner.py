@@ -94,7 +94,9 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
             connection.close()
         gc.enable()
         gc.unfreeze()
-    samples.write(Path(order.samples), session.recorder.samples(origin, begin, min(end, finished)))
+    # A load of so many requests has no window but itself.
+    end = end if order.requests is None else finished
+    samples.write(Path(order.samples), session.recorder.samples(origin, begin, end))
     verdict = session.answers.judge()
     (cpu_from, cpu_before), (cpu_to, cpu_after) = watch.cpu
     lags_us = np.array(watch.lags_ns or [0]) / 1000

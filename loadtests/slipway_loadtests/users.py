@@ -27,11 +27,11 @@ class LoadUser(User):  # type: ignore[misc]  # Locust ships types for its caller
     abstract = True
     protocol: Protocol
 
-    @property
-    def session(self) -> Session:
-        """The load that this user takes part in."""
-        sessions: dict[str, Session] = self.environment.sessions
-        return sessions[self.protocol]
+    session: Session | None = None
+
+    def on_start(self) -> None:
+        """Find the session; where there was nothing to send there is none, and the user stops at its first task."""
+        self.session = self.environment.sessions.get(self.protocol)
 
 
 class ClosedLoopUser(LoadUser):
@@ -41,6 +41,9 @@ class ClosedLoopUser(LoadUser):
 
     def on_start(self) -> None:
         """Connect, and wait for the others."""
+        super().on_start()
+        if self.session is None:
+            return
         # Each user begins with another payload, so that no two users ever ask the same at once.
         self._number = self.session.enter()
         self._connection = self.session.connect()
@@ -50,7 +53,7 @@ class ClosedLoopUser(LoadUser):
     def predict(self) -> None:
         """Send one request."""
         session = self.session
-        if session.is_over(now_ns()):
+        if session is None or session.is_over(now_ns()):
             raise StopUser
         connection = self._connection or session.connect()
         if connection is not None and not session.exchange(connection, self._number):
@@ -72,19 +75,24 @@ class OpenLoopUser(LoadUser):
 
     def on_start(self) -> None:
         """Open connections before the load begins, and wait for it."""
+        super().on_start()
+        self._outstanding = gevent.pool.Group()
+        if self.session is None:
+            return
         self._idle: gevent.queue.LifoQueue[Connection] = gevent.queue.LifoQueue()
         self._opened = 0
-        self._outstanding = gevent.pool.Group()
         for _ in range(self.session.arrivals.connections):
-            self._open()
+            self._open(self.session)
         self.session.enter()
         self.session.wait_for_begin()
 
     @task  # type: ignore[untyped-decorator]
     def dispatch(self) -> None:
         """Follow the schedule to the end of the load, then wait for the last answer."""
-        session, alarm = self.session, Alarm()
-        arrivals = poisson(session.arrivals.rate, session.arrivals.seed)
+        session = self.session
+        if session is None:
+            raise StopUser
+        arrivals, alarm = poisson(session.arrivals.rate, session.arrivals.seed), Alarm()
         try:
             for number, after_ns in enumerate(arrivals):
                 planned = session.origin_ns + after_ns
@@ -94,7 +102,7 @@ class OpenLoopUser(LoadUser):
                     session.give_up(planned, now_ns(), "overload")
                     break
                 alarm.wait_until(planned)
-                self._outstanding.spawn(self._arrive, number, planned)
+                self._outstanding.spawn(self._arrive, session, number, planned)
             self._outstanding.join()
         finally:
             alarm.close()
@@ -104,24 +112,24 @@ class OpenLoopUser(LoadUser):
         """End what is still waiting; each request takes itself down as a timeout."""
         self._outstanding.kill()
 
-    def _open(self) -> None:
-        connection = self.session.connect()
+    def _open(self, session: Session) -> None:
+        connection = session.connect()
         if connection is not None:
             self._opened += 1
             self._idle.put(connection)
 
-    def _arrive(self, number: int, planned_ns: int) -> None:
+    def _arrive(self, session: Session, number: int, planned_ns: int) -> None:
         try:
             if self._idle.empty() and self._opened < MAX_CONNECTIONS:
-                self._open()
+                self._open(session)
             connection = self._idle.get()
         except gevent.GreenletExit:
-            self.session.give_up(planned_ns, now_ns(), "timeout")
+            session.give_up(planned_ns, now_ns(), "timeout")
             raise
-        if self.session.exchange(connection, number, planned_ns):
+        if session.exchange(connection, number, planned_ns):
             self._idle.put(connection)
         else:
             connection.close()
             self._opened -= 1
             # Somebody may wait for the connection that is gone.
-            self._open()
+            self._open(session)

@@ -1,14 +1,19 @@
 """Real peers for the load generator's clients: grpcio's server, Python's own HTTP server, and sockets that follow a script."""
 
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+
+from slipway_wire import json_predict, payloads, predict
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
@@ -38,8 +43,11 @@ def grpc_server(answer: Callable[[bytes, grpc.ServicerContext], bytes], **option
 
 
 @contextlib.contextmanager
-def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], bytes | None]) -> Iterator[int]:
-    """Serve POST over HTTP/1.1 with keep-alive; *answer* gives the body of a 200, or None if it wrote everything itself."""
+def http_server(
+    answer: Callable[[BaseHTTPRequestHandler, bytes], bytes | None],
+    get: Callable[[BaseHTTPRequestHandler], bytes | None] = lambda _: None,
+) -> Iterator[int]:
+    """Serve HTTP/1.1 with keep-alive; *answer* gives the body of a 200 to a POST, or None if it wrote everything itself."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -48,7 +56,12 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], bytes | None])
 
         def do_POST(self):
             request = self.rfile.read(int(self.headers["Content-Length"]))
-            body = answer(self, request)
+            self._finish(answer(self, request))
+
+        def do_GET(self):
+            self._finish(get(self) or b"")
+
+        def _finish(self, body):
             if body is not None:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
@@ -60,6 +73,7 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler, bytes], bytes | None])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # a client that hangs up is no news; anything else fails the client
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -108,3 +122,25 @@ def refused_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+# --- a model on these peers ------------------------------------------------------------------------
+
+
+def half_plus_two_over_rest(_: BaseHTTPRequestHandler, body: bytes) -> bytes:
+    x = np.array(json.loads(body)["instances"], np.float32)
+    return json_predict.encode_response({"y": x / 2 + 2}, row_format=True)
+
+
+def half_plus_two_over_grpc(message: bytes, _: grpc.ServicerContext) -> bytes:
+    request = predict.decode_request(message)
+    return predict.encode_response(request.spec, {"y": request.inputs["x"] / 2 + 2})
+
+
+@pytest.fixture(scope="session")
+def payload_file(tmp_path_factory) -> Path:
+    """Four payloads for half_plus_two, with the right answers."""
+    path = tmp_path_factory.mktemp("payloads") / "payloads.tfrecord"
+    rows = [np.array([number, number / 3], np.float32) for number in range(4)]
+    path.write_bytes(payloads.encode(payloads.make("m", {"x": x}, {"y": x / 2 + 2}) for x in rows))
+    return path

@@ -1,0 +1,90 @@
+"""`locust -f loadtests/locustfile.py`, as somebody would type it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.loadtests.conftest import grpc_server, half_plus_two_over_grpc, half_plus_two_over_rest, http_server
+
+from slipway_wire import model_metadata, samples
+from slipway_wire.model_spec import ModelSpec
+
+LOCUSTFILE = Path(__file__).parents[2] / "loadtests/locustfile.py"
+
+
+def locust(directory, rest_port, grpc_port, *arguments):
+    command = [Path(sys.executable).with_name("locust"), "-f", LOCUSTFILE, "--headless", "-t", "1s", "--json"]
+    address = ["--host", f"http://127.0.0.1:{rest_port}", "--grpc-port", str(grpc_port), "--model", "m"]
+    return subprocess.run(
+        [*command, *address, *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def counts(done):
+    """Protocol -> requests and failures, as Locust's own statistics have them."""
+    return {row["method"]: (row["num_requests"], row["num_failures"]) for row in json.loads(done.stdout)}
+
+
+@pytest.fixture(scope="module")
+def ports():
+    with http_server(half_plus_two_over_rest) as rest, grpc_server(half_plus_two_over_grpc) as grpc:
+        yield rest, grpc
+
+
+def test_both_protocols_are_loaded_and_every_request_reaches_locust(ports, payload_file, tmp_path):
+    done = locust(tmp_path, *ports, "-u", "4", "-r", "4", "--payloads", payload_file, "--samples", "raw")
+
+    assert done.returncode == 0, done.stderr
+    found = counts(done)
+    for protocol in ("rest", "grpc"):
+        raw = samples.read(tmp_path / f"raw-{protocol}.npz")
+        assert len(raw.planned_us) == found[protocol][0] > 10
+        assert found[protocol][1] == 0
+        assert raw.service_us.min() > 0
+
+
+def test_a_rate_is_offered_on_a_schedule(ports, payload_file, tmp_path):
+    arguments = ["-u", "1", "--rate", "100", "--protocol", "rest", "--payloads", payload_file, "--samples", "raw"]
+    done = locust(tmp_path, *ports, *arguments)
+
+    assert done.returncode == 0, done.stderr
+    gaps = np.diff(samples.read(tmp_path / "raw-rest.npz").planned_us)
+    assert 0.5 < gaps.mean() / 10_000 < 2
+    assert set(counts(done)) == {"rest"}
+
+
+def test_wrong_answers_have_an_exit_code_of_their_own(payload_file, tmp_path):
+    with http_server(lambda *_: b'{"predictions":[1.0,1.0]}') as port:
+        done = locust(tmp_path, port, 1, "-u", "1", "--protocol", "rest", "--payloads", payload_file)
+
+    assert done.returncode == 3
+    assert "answers are wrong: payload 0: y[0]: expected 2.0, got 1.0" in done.stderr
+
+
+def test_without_payloads_the_server_is_asked_what_it_takes(ports, tmp_path):
+    """Any server of that interface: nothing but its address and the model's name is needed."""
+    definition = model_metadata.messages.SignatureDef(method_name="tensorflow/serving/predict")
+    definition.inputs["x"].dtype = 1
+    definition.inputs["x"].tensor_shape.dim.add(size=-1)
+    metadata = model_metadata.encode_json(ModelSpec("m", 1), {"serving_default": definition})
+
+    def answer(handler, body):
+        return half_plus_two_over_rest(handler, body)
+
+    with http_server(answer, get=lambda handler: metadata if handler.path == "/v1/models/m/metadata" else None) as port:
+        done = locust(tmp_path, port, ports[1], "-u", "2", "-r", "2", "--rows", "3")
+
+    assert done.returncode == 0, done.stderr
+    assert counts(done)["rest"][0] > 10
+    assert counts(done)["grpc"][0] > 10
+
+
+def test_nobody_there_is_one_line(refused_port, tmp_path):
+    done = locust(tmp_path, refused_port, refused_port, "-u", "1")
+
+    assert done.returncode == 2
+    assert f"127.0.0.1:{refused_port}: no payloads to send: connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
