@@ -22,6 +22,7 @@ class TableCell:
         mark: CSS class of a pill around it, such as ok or bad.
         full: The whole of what *text* shortens.
         value: What sorting goes by, where the text would not do.
+        link: Where the text leads.
     """
 
     text: str
@@ -29,10 +30,13 @@ class TableCell:
     mark: str = ""
     full: str = ""
     value: float | None = None
+    link: str = ""
 
     @property
     def shown(self) -> Markup:
-        """The text, in its pill if it has one."""
+        """The text, as a link or in its pill if it has one."""
+        if self.link:
+            return Markup('<a href="{}">{}</a>').format(self.link, self.text)
         if not self.mark:
             return escape(self.text)
         return Markup('<span class="pill {}">{}</span>').format(self.mark, self.text)

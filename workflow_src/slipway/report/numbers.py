@@ -105,8 +105,16 @@ def percent(share: float | None, digits: int = 3) -> str:
 
 
 def times(ratio: float | None) -> str:
-    """Show a ratio: 1.82×."""
-    return NOT_MEASURED if ratio is None else f"{number(ratio)}×"
+    """Show a ratio with its zeros, so that those in a column agree: 1.80×, 12.3×."""
+    if ratio is None or not 0.01 <= ratio < 999:
+        return number(ratio) + ("" if ratio is None else "×")
+    exponent = math.floor(math.log10(_round(ratio, 3)) + 1e-12)
+    return f"{ratio:.{max(0, 2 - exponent)}f}×"
+
+
+def times_tick(ratio: float) -> str:
+    """Show a ratio at a tick of an axis, where it is round: 2×."""
+    return f"{number(ratio)}×"
 
 
 def interval(estimate: Estimate | None, show: Callable[[float], str] = number) -> str:

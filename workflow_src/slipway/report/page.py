@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from slipway import files
 from slipway.records import Result
-from slipway.report import artefacts, numbers, performance, trust
-from slipway.report.blocks import Part, Section
+from slipway.report import numbers, sections
+from slipway.report.blocks import Part
 from slipway.report.content import measurements, slug
 from slipway.report.verdict import State, judge, worst
 
@@ -62,15 +62,15 @@ def build_page(result: Result) -> Page:
             id=measurement.anchor,
             title=f"{measurement.model.model}, version {measurement.version.version}",
             subtitle=measurement.version.checkpoint.description,
-            sections=performance.sections(measurement, verdict, result.command),
+            sections=sections.of_measurement(measurement, verdict, result.command),
         )
         for measurement, verdict in zip(measured, verdicts, strict=True)
     ]
     parts += [
-        Part(f"model-{slug(model.model)}", f"The model {model.model}", "", artefacts.sections(model))
+        Part(f"model-{slug(model.model)}", f"The model {model.model}", "", sections.of_model(model))
         for model in result.models
     ]
-    parts.append(Part("run", "This run", "", trust.sections(result, measured)))
+    parts.append(Part("run", "This run", "", sections.of_run(result, measured)))
     state = worst(verdicts)
     word = verdicts[0].word if len(verdicts) == 1 else f"{len(verdicts)} measurements"
     written = result_bytes(result)
@@ -78,7 +78,7 @@ def build_page(result: Result) -> Page:
     return Page(
         title=f"{result.title} – Slipway report – {word}",
         heading=result.title,
-        meta=_meta(result),
+        meta=page_meta(result),
         state=state,
         parts=tuple(parts),
         navigation=_navigation(parts, several=len(measured) != 1 or len(result.models) != 1),
@@ -88,26 +88,27 @@ def build_page(result: Result) -> Page:
     )
 
 
-def _meta(result: Result) -> tuple[str, ...]:
+def page_meta(result: Result) -> tuple[str, ...]:
+    """Say in a few words when, where and from which commit."""
     where = result.environment
     commit = f"commit {where.commit[:10]}{' + changes' if where.dirty else ''}" if where.commit else "no commit"
     return (
-        result.created.replace("T", " ").replace("Z", " UTC"),
+        readable_time(result.created),
         f"{numbers.counted(where.logical_cpus, 'CPU')} · {where.cpu}",
         ", ".join(where.gpus) or "no GPU",
         commit,
     )
 
 
+def readable_time(created: str) -> str:
+    """Show an RFC 3339 time in UTC as people write it."""
+    return created.replace("T", " ").replace("Z", " UTC")
+
+
 def _navigation(parts: list[Part], *, several: bool) -> tuple[tuple[str, str], ...]:
     if several:
         return tuple((part.id, part.title) for part in parts)
     return tuple((section.id, section.short) for part in parts for section in part.sections)
-
-
-def find_section(page: Page, ending: str) -> Section | None:
-    """Give the first section whose id ends with *ending*."""
-    return next((s for part in page.parts for s in part.sections if s.id.endswith(ending)), None)
 
 
 # --- templates -------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""Inside the server: where a request spends its time, batches, CPU."""
+
+from collections.abc import Sequence
+
+from slipway.report import charts, content, numbers
+from slipway.report.blocks import (
+    Figure,
+    Pair,
+    Section,
+    Table,
+    heads,
+    row,
+)
+from slipway.report.charts import PROTOCOL_STYLES, Axis, Bar, Segment, Style
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Measurement
+from slipway.report.sections.figures import bars_table, identifier, measured_figure
+
+
+def inside(measurement: Measurement) -> Section | None:
+    """Write what the server tells of itself; None if it told nothing."""
+    figures = (_stages_figure(measurement), _batch_figure(measurement), _cpu_figure(measurement))
+    drawn = tuple(figure for figure in figures if figure)
+    if not drawn:
+        return None
+    return Section(
+        id=identifier(measurement, "server"),
+        title="Inside the server",
+        short="Server",
+        lead="",
+        blocks=(Pair(drawn),),
+    )
+
+
+_REMAINDER = "client, wire, scheduling"
+
+
+def _stages_figure(measurement: Measurement) -> Figure | None:
+    """A request's mean latency, split by the server's own clocks; what they do not explain is a part of its own."""
+    level = next((one for one in measurement.closed if any(map(content.stages, one.cells.values()))), None)
+    if level is None:
+        return None
+    bars, names = [], dict[str, Style]()
+    for protocol in PROTOCOLS:
+        cell = level.cells.get(protocol)
+        found = content.stages(cell) if cell else {}
+        if cell is None or cell.mean_us is None or not found:
+            continue
+        segments = [
+            Segment(name, us, names.setdefault(name, charts.CATEGORIES[1 + len(names) % (len(charts.CATEGORIES) - 1)]))
+            for name, us in found.items()
+        ]
+        rest = max(cell.mean_us.value - sum(found.values()), 0.0)
+        segments.append(Segment(_REMAINDER, rest, charts.CATEGORIES[0]))
+        bars.append(Bar(PROTOCOL_NAMES[protocol], tuple(segments), numbers.microseconds(cell.mean_us.value)))
+    if not bars:
+        return None
+    return measured_figure(
+        measurement,
+        "stages",
+        f"Where a request spends its time, at {level.name}",
+        "Mean time per request by stage, as the server's own clocks tell it; the grey remainder is what they do not see: "
+        "the client, the wire, and waiting for a turn.",
+        [("", charts.bar_chart(bars, Axis("µs")))],
+        charts.fill_legend([*names.items(), (_REMAINDER, charts.CATEGORIES[0])]),
+        bars_table("Time by stage", bars, "µs"),
+    )
+
+
+def _batch_figure(measurement: Measurement) -> Figure | None:
+    level = measurement.headline
+    if level is None:
+        return None
+    found = {p: content.batch_sizes(level.cells[p]) for p in PROTOCOLS}
+    if not any(found.values()):
+        return None
+    ranges = _ranges(sorted({size for sizes in found.values() for size in sizes}))
+    series = [
+        charts.Columns(PROTOCOL_NAMES[p], PROTOCOL_STYLES[p], tuple(_share(sizes, low, high) for low, high in ranges))
+        for p, sizes in found.items()
+    ]
+    names = [str(low) if low == high else f"{low}–{high}" for low, high in ranges]
+    means = ", ".join(
+        f"{sum(s * n for s, n in sizes.items()) / sum(sizes.values()):.1f} rows over {PROTOCOL_NAMES[p]}"
+        for p, sizes in found.items()
+        if sizes
+    )
+    table = Table(
+        "Batches by size",
+        heads("Rows in batch", *(f"{PROTOCOL_NAMES[p]} batches" for p in found)),
+        tuple(
+            row(
+                name,
+                *(numbers.integer(sum(n for s, n in sizes.items() if low <= s <= high)) for sizes in found.values()),
+            )
+            for name, (low, high) in zip(names, ranges, strict=True)
+        ),
+    )
+    return measured_figure(
+        measurement,
+        "batches",
+        f"Batches that the server put together, at {level.name}",
+        f"Share of executed batches by their rows, before padding; on average {means}.",
+        [("", charts.column_chart(names, series, "rows in batch", Axis("% of batches")))],
+        charts.fill_legend([(PROTOCOL_NAMES[p], PROTOCOL_STYLES[p]) for p in PROTOCOLS]),
+        table,
+    )
+
+
+def _share(sizes: dict[int, int], low: int, high: int) -> float:
+    total = sum(sizes.values())
+    return 100 * sum(count for size, count in sizes.items() if low <= size <= high) / total if total else 0.0
+
+
+def _ranges(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Take each size by itself while they are few, else ranges that end at powers of two: 1, 2, 3–4, 5–8, …."""
+    if len(sizes) <= 10:
+        return [(size, size) for size in sizes]
+    ranges = [(1, 1)]
+    while ranges[-1][1] < sizes[-1]:
+        ranges.append((ranges[-1][1] + 1, ranges[-1][1] * 2))
+    return ranges
+
+
+def _cpu_figure(measurement: Measurement) -> Figure | None:
+    bars, cells = [], []
+    for level in measurement.closed:
+        for protocol in PROTOCOLS:
+            cell = level.cells.get(protocol)
+            if cell is None or cell.server_cpu_us is None:
+                continue
+            cells.append(cell)
+            bars.append(
+                Bar(
+                    f"{cell.name}, {level.name}",
+                    (Segment("server CPU", cell.server_cpu_us.value, PROTOCOL_STYLES[protocol]),),
+                    numbers.microseconds(cell.server_cpu_us.value),
+                    cell.server_cpu_us.low,
+                    cell.server_cpu_us.high,
+                )
+            )
+    if not bars:
+        return None
+    return measured_figure(
+        measurement,
+        "cpu",
+        "Server CPU per request",
+        "CPU time of the whole server process divided by requests: what a prediction costs, and the number that a busy "
+        "machine disturbs least. Medians with 95% intervals.",
+        [("", charts.bar_chart(bars, Axis("CPU µs per request")))],
+        charts.fill_legend([(PROTOCOL_NAMES[p], PROTOCOL_STYLES[p]) for p in PROTOCOLS]),
+        bars_table("Server CPU per request", bars, "µs"),
+        cells,
+    )

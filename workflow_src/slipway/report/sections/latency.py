@@ -1,0 +1,204 @@
+"""Latency: by concurrency in a closed loop, by percentile at one offered rate."""
+
+from slipway.report import charts, content, numbers
+from slipway.report.blocks import (
+    Block,
+    Figure,
+    Pair,
+    Section,
+    Table,
+    TableCell,
+    heads,
+    row,
+)
+from slipway.report.charts import PROTOCOL_STYLES, Axis, Dot, DotRow, Line, Point
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Level, Measurement, slug
+from slipway.report.sections.figures import distinct, identifier, measured_figure, metric_line, untrusted
+from slipway.statistics import Estimate
+
+_PERCENTILES = {"p50_us": "p50", "p90_us": "p90", "p95_us": "p95", "p99_us": "p99", "p999_us": "p99.9"}
+
+
+def latency(measurement: Measurement) -> Section | None:
+    """Write how long answers take, closed loop and open loop apart; None if nothing was measured."""
+    by_rate = tuple(
+        figure
+        for level in measurement.open
+        for figure in (_open_figure(measurement, level), _distribution(measurement, level))
+        if figure
+    )
+    blocks: list[Block] = [figure] if (figure := latency_figure(measurement)) else []
+    blocks += [Pair(by_rate)] if by_rate else []
+    if not blocks:
+        return None
+    return Section(
+        id=identifier(measurement, "latency"),
+        title="Latency",
+        short="Latency",
+        lead="Closed loop and open loop are different questions and never share an axis. In a closed loop latency is "
+        "counted from the send; in an open loop from when the request was due, so that a stalled server cannot hide "
+        "the queue in front of it. A percentile that too few samples prove is not shown.",
+        blocks=tuple(blocks),
+    )
+
+
+def latency_figure(measurement: Measurement) -> Figure | None:
+    """Draw p50, p95 and p99 by concurrency, as panels with one scale."""
+    percentiles = {}
+    for metric in ("p50_us", "p95_us", "p99_us"):
+        lines = [metric_line(measurement.closed, p, metric, numbers.microseconds, scale=1e-3) for p in PROTOCOLS]
+        if drawn := [line for line in lines if line]:
+            percentiles[metric] = drawn
+    if not percentiles:
+        return None
+    values = [p.y for lines in percentiles.values() for line in lines for p in line.points]
+    concurrency = distinct([float(level.load.concurrency or 0) for level in measurement.closed])
+    panels = [
+        (
+            f"{_PERCENTILES[metric]} service latency",
+            charts.line_chart(
+                lines,
+                Axis("requests in flight (log)", log=True, at=concurrency),
+                Axis(f"{_PERCENTILES[metric]}, ms (log)", log=True),
+                width=400,
+                height=290,
+                y_values=values,
+            ),
+        )
+        for metric, lines in percentiles.items()
+    ]
+    table = Table(
+        "Service latency",
+        heads("Load", "Protocol", *(_PERCENTILES[m] for m in percentiles), numbers_from=2),
+        tuple(
+            (
+                TableCell(level.name),
+                TableCell(cell.name),
+                *(TableCell(numbers.with_interval(getattr(cell, m), numbers.microseconds), "n") for m in percentiles),
+            )
+            for level in measurement.closed
+            for protocol in PROTOCOLS
+            if (cell := level.cells.get(protocol))
+        ),
+    )
+    return measured_figure(
+        measurement,
+        "latency-lines",
+        "Latency by concurrency (closed loop)",
+        "Half, 95% and 99% of answers come within this time. Medians over repetitions with 95% intervals; all panels "
+        "share one scale.",
+        panels,
+        charts.line_legend(next(iter(percentiles.values()))),
+        table,
+        [cell for level in measurement.closed for cell in level.cells.values()],
+        wide=True,
+    )
+
+
+def _open_figure(measurement: Measurement, level: Level) -> Figure | None:
+    rows = []
+    for metric, name in _PERCENTILES.items():
+        dots = [_latency_dot(cell, metric, name) for p in PROTOCOLS if (cell := level.cells.get(p))]
+        if drawn := tuple(dot for dot in dots if dot):
+            rows.append(DotRow(name, drawn))
+    if not rows:
+        return None
+    rate = numbers.number(level.load.rate)
+    table = Table(
+        "Response latency",
+        heads("Percentile", *(PROTOCOL_NAMES[p] for p in PROTOCOLS if p in level.cells)),
+        tuple(
+            row(
+                name,
+                *(
+                    numbers.with_interval(getattr(level.cells[p], metric), numbers.microseconds)
+                    for p in PROTOCOLS
+                    if p in level.cells
+                ),
+            )
+            for metric, name in _PERCENTILES.items()
+        ),
+    )
+    return measured_figure(
+        measurement,
+        f"open-{_rate_id(level)}",
+        f"Latency at {rate} requests/s (open loop)",
+        "Requests arrive at random (Poisson) at the same rate for both, whatever the server does. Medians over "
+        "repetitions with 95% intervals.",
+        [("", charts.dot_chart(rows, Axis("response latency, ms (log)", log=True)))],
+        charts.marker_legend([(PROTOCOL_NAMES[p], PROTOCOL_STYLES[p]) for p in PROTOCOLS if p in level.cells]),
+        table,
+        list(level.cells.values()),
+    )
+
+
+def _latency_dot(cell: CellSummary, metric: str, name: str) -> Dot | None:
+    estimate: Estimate | None = getattr(cell, metric) if cell.trusted else untrusted(cell, metric)
+    if estimate is None or estimate.value <= 0:
+        return None
+    return Dot(
+        estimate.value / 1e3,
+        PROTOCOL_STYLES[cell.protocol],
+        None if estimate.low is None else estimate.low / 1e3,
+        None if estimate.high is None else estimate.high / 1e3,
+        f"{cell.name} {name}: {numbers.with_interval(estimate, numbers.microseconds)}",
+        cell.trusted,
+    )
+
+
+def _rate_id(level: Level) -> str:
+    return slug(f"{level.payload.id}-{level.load.rate or 0:g}")
+
+
+def _distribution(measurement: Measurement, level: Level) -> Figure | None:
+    found = {p: content.distribution(level.cells[p]) for p in PROTOCOLS if p in level.cells}
+    drawn = {p: [(q, us) for q, us in points if us > 0] for p, points in found.items()}
+    lines = [
+        Line(
+            PROTOCOL_NAMES[p],
+            PROTOCOL_STYLES[p],
+            tuple(
+                Point(
+                    1 / (1 - q), us / 1e3, note=f"{PROTOCOL_NAMES[p]}: {_quantile(q)} within {numbers.microseconds(us)}"
+                )
+                for q, us in points
+            ),
+        )
+        for p, points in drawn.items()
+        if points
+    ]
+    if not lines:
+        return None
+    ticks = (1.0, 2.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0)
+    furthest = max(point.x for line in lines for point in line.points)
+    x = Axis(
+        "percentile",
+        log=True,
+        show=lambda v: f"{100 * (1 - 1 / v):.6g}",
+        at=tuple(t for t in ticks if t <= furthest * 1.01),
+    )
+    samples = {p: sum(r.latency.samples for r in level.cells[p].repetitions) for p in drawn}
+    told = ", ".join(f"{numbers.integer(count)} over {PROTOCOL_NAMES[p]}" for p, count in samples.items())
+    table = Table(
+        "Latency distribution",
+        heads("Protocol", "percentile", "latency"),
+        tuple(
+            row(PROTOCOL_NAMES[p], f"{q * 100:.6g}", numbers.microseconds(us))
+            for p, points in drawn.items()
+            for q, us in points
+        ),
+    )
+    return measured_figure(
+        measurement,
+        f"distribution-{_rate_id(level)}",
+        f"Latency distribution at {numbers.number(level.load.rate)} requests/s",
+        f"All valid repetitions together ({told} answers). Each step to the right is ten times rarer; lines end where "
+        "the samples prove nothing more.",
+        [("", charts.line_chart(lines, x, Axis("response latency, ms (log)", log=True)))],
+        charts.line_legend(lines),
+        table,
+    )
+
+
+def _quantile(quantile: float) -> str:
+    return f"{quantile * 100:.6g} %"

@@ -1,0 +1,158 @@
+"""Whether the numbers can be trusted, and what limits them."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from slipway import repetitions as rules
+from slipway.records import (
+    Repetition,
+)
+from slipway.report import charts, numbers
+from slipway.report.blocks import (
+    Block,
+    Heading,
+    Items,
+    Section,
+    Table,
+    TableCell,
+    heads,
+    passed,
+    row,
+)
+from slipway.report.content import PROTOCOLS, Measurement
+from slipway.report.sections.figures import name_of
+from slipway.report.verdict import MOST_INVALID
+
+# A generator busier than this may be what was measured.
+BUSY = 0.7
+
+
+def validity(measured: Sequence[Measurement]) -> Section:
+    """Write what could have spoiled the numbers, how bad it was, and what they do not say."""
+    blocks: list[Block] = []
+    for measurement in measured:
+        if len(measured) > 1:
+            blocks.append(Heading(name_of(measurement)))
+        blocks.append(_checks(measurement))
+        blocks += [Heading("What limits these numbers"), Items(limits(measurement))]
+    return Section(
+        id="validity",
+        title="Can these numbers be trusted?",
+        short="Validity",
+        lead="A repetition that breaks a rule counts nowhere above; it stays in the data and is shown here.",
+        blocks=tuple(blocks),
+    )
+
+
+def _checks(measurement: Measurement) -> Table:
+    """One line per validity rule: its limit, the worst of all repetitions, and how many broke it."""
+    every = [r for cell in measurement.cells for r in cell.cell.repetitions]
+    opened = [r for level in measurement.open for cell in level.cells.values() for r in cell.cell.repetitions]
+    errors = numbers.integer(sum(measurement.errors.values()))
+    wrong = f"{numbers.integer(measurement.wrong_answers)} of {numbers.integer(measurement.checked_answers)} checked"
+    late = _worst(opened, lambda r: r.slip_p99_us, numbers.microseconds)
+    lag = _worst(every, lambda r: r.loop_lag_p99_us, numbers.microseconds)
+    longest = _worst(every, lambda r: r.loop_lag_max_us, numbers.microseconds)
+    slip = f"{numbers.microseconds(rules.MOST_SLIP_US)} or {numbers.percent(rules.MOST_SLIP_SHARE)} of p99"
+    once = f"{numbers.microseconds(rules.MOST_LAG_P99_US)} usually, {numbers.microseconds(rules.MOST_LAG_US)} once"
+    saturated = f"{numbers.percent(rules.MOST_GENERATOR_UTILISATION)} of a core"
+    listed = (
+        (rules.NOTHING_ANSWERED, "Something was answered", "1 answer", ""),
+        (rules.FAILED_REQUESTS, "No request failed", "0", errors),
+        (rules.WRONG_ANSWERS, "No answer was wrong", "0", wrong),
+        (rules.SATURATED, "The load generator was not the limit", saturated, _worst(every, _used, numbers.percent)),
+        (rules.LAGGING, "The load generator woke up in time (p99, worst)", once, f"{lag}, {longest}"),
+        (rules.MISCOUNTED, "The server counted as many requests as the client", "equal", ""),
+        (rules.LATE, "Open loop: requests left on time (p99)", slip, late),
+        (
+            rules.OFF_RATE,
+            "Open loop: what was offered was answered",
+            f"±{numbers.percent(rules.MOST_RATE_ERROR)} and what is under way",
+            "",
+        ),
+    )
+    broken = measurement.broken
+    lines = [_rule(name, limit, seen, broken.pop(rule, 0)) for rule, name, limit, seen in listed]
+    lines += [_rule(rule, "", "", count) for rule, count in broken.items()]
+    foreign = _worst(every, lambda r: r.foreign_cpu_cores, numbers.number)
+    lines.append((*row("Cores that something else used meanwhile", "none set", foreign, ""), TableCell("", "c")))
+    whole = measurement.invalid <= MOST_INVALID * measurement.repetitions
+    share = f"{measurement.invalid} of {measurement.repetitions}"
+    lines.append((*row("Repetitions that count", f"≥ {numbers.percent(1 - MOST_INVALID)}", "", share), passed(whole)))
+    head = (*heads("Rule", "limit", "worst seen", "repetitions that broke it"), TableCell("", "c"))
+    return Table("Validity rules", head, tuple(lines))
+
+
+def _rule(name: str, limit: str, seen: str, count: int) -> tuple[TableCell, ...]:
+    verdict = passed(ok=True) if count == 0 else TableCell("! broken", "c", "bad")
+    return (*row(name, limit, seen or numbers.NOT_MEASURED if count else seen, str(count)), verdict)
+
+
+def _used(repetition: Repetition) -> float:
+    return repetition.generator_utilisation
+
+
+def _worst(repetitions: Iterable[Repetition], value: Callable[[Repetition], float | None], show: charts.Show) -> str:
+    worst = max((v for r in repetitions if (v := value(r)) is not None), default=None)
+    return numbers.NOT_MEASURED if worst is None else show(worst)
+
+
+def limits(measurement: Measurement) -> tuple[tuple[str, str], ...]:
+    """Say what holds the numbers down or makes them uncertain; each line follows from what was measured."""
+    placement = measurement.record.placement
+    lines = []
+    if not measurement.record.engine.isolated:
+        lines.append(("No isolation", "the server was a plain local process; nothing here speaks for the image"))
+    if placement.pinned:
+        where = f"the server on CPUs {placement.server_cpus}, the load generator on {placement.generator_cpus}"
+        lines.append(("One machine", f"{where}, of {placement.logical_cpus}; they share caches, memory and the kernel"))
+    else:
+        lines.append(("One machine, unpinned", f"server and load generator share all {placement.logical_cpus} CPUs"))
+    lines += _bound(measurement)
+    fewest = min((cell.valid for cell in measurement.cells), default=0)
+    if fewest < 6:
+        lines.append(("Few repetitions", f"{fewest} valid ones in the thinnest cell; a 95% interval needs 6"))
+    foreign = [
+        r.foreign_cpu_cores for cell in measurement.cells for r in cell.repetitions if r.foreign_cpu_cores is not None
+    ]
+    if foreign and max(foreign) > 0.05:
+        lines.append(
+            ("A busy machine", f"something else used up to {numbers.number(max(foreign))} cores while it was measured")
+        )
+    if not measurement.record.batching:
+        lines.append(("No batching", "every request ran by itself"))
+    lines.append(
+        ("Loopback", "no network between client and server; a real one adds its round-trip time to every latency")
+    )
+    return tuple(lines)
+
+
+def _bound(measurement: Measurement) -> list[tuple[str, str]]:
+    """Name what was busy when each protocol peaked: the server, the generator, or neither (then something waits)."""
+    lines = []
+    cores = _count_cpus(measurement.record.placement.server_cpus) or measurement.record.placement.logical_cpus
+    for protocol in reversed(PROTOCOLS):
+        peak = measurement.peak(protocol)
+        if peak is None or peak.throughput_rps is None:
+            continue
+        generator = max(r.generator_utilisation for r in peak.repetitions)
+        used = peak.throughput_rps.value * peak.server_cpu_us.value / 1e6 if peak.server_cpu_us else None
+        told = f"the load generator used {numbers.percent(generator)} of one core"
+        if used is not None:
+            told += f", the server {numbers.number(used)} of {numbers.counted(cores, 'core')}"
+        if generator > BUSY:
+            told += ": the ceiling may be the generator's"
+        elif used is not None and used > 0.85 * cores:
+            told += ": the server's CPU is the limit"
+        lines.append((f"{peak.name} at its peak", told))
+    return lines
+
+
+def _count_cpus(listed: str) -> int:
+    """Count CPUs in a kernel list such as 0-2,5; 0 if it is none."""
+    total = 0
+    for part in listed.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            return 0
+        total += int(last) - int(first) + 1 if dash else 1
+    return total
