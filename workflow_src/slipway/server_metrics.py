@@ -71,6 +71,6 @@ def between(before: Metrics | None, after: Metrics | None, *, model: str, protoc
     )
     return ServerSide(
         requests=round(sum(answered.values())) if answered else None,
-        batch_sizes={int(size): round(count) for size, count in sorted(batches.items()) if count and size.isdigit()},
+        batch_sizes=dict(sorted((int(size), round(count)) for size, count in batches.items() if count and size)),
         stages_us={stage: spent_s[stage] / count * 1e6 for stage, count in counted.items() if count},
     )

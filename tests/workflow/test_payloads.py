@@ -1,0 +1,80 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slipway import payloads
+from slipway.contract import Contract
+from slipway.errors import SettingsError, SourceError
+from slipway.golden import Golden
+from slipway_wire import json_predict
+
+ROOT = Path(__file__).parents[1]
+HALF_PLUS_TWO = ROOT / "testdata/saved_model_half_plus_two_cpu/00000123"
+
+ROWS = np.random.default_rng(1).random((20, 3), np.float32)
+GOLDEN = Golden({"x": ROWS}, {"y": ROWS / 2 + 2}, None)
+
+
+def contract(**more):
+    tensors = {"inputs": {"x": {"shape": ["N", 3]}}, "outputs": {"y": {"shape": ["N", 3]}}}
+    return Contract.model_validate(
+        {"format": 1, "signatures": {"serving_default": {"method": "predict", **tensors}, **more}}
+    )
+
+
+def sent(rows=1, signature="serving_default", of=GOLDEN, by=None):
+    return payloads.from_golden(of, by or contract(), model="m", version=7, signature=signature, rows=rows)
+
+
+@pytest.mark.parametrize(("rows", "distinct"), [(1, 16), (4, 5), (20, 1), (50, 1)])
+def test_payloads_are_different_golden_rows_with_their_own_answers(rows, distinct):
+    made = sent(rows)
+
+    assert len(made) == distinct
+    assert len({payload.grpc_message for payload in made}) == distinct
+    for number, payload in enumerate(made):
+        places = (np.arange(rows) + number * rows) % 20
+        np.testing.assert_array_equal(payload.inputs["x"], ROWS[places])
+        np.testing.assert_array_equal(payload.expected["y"], ROWS[places] / 2 + 2)
+        assert payload.rest_path == "/v1/models/m/versions/7:predict"
+
+
+def test_the_record_weighs_them_and_names_their_values():
+    made = sent(4)
+    told = payloads.record(made)
+
+    assert (told.id, told.rows, told.distinct, told.signature) == ("golden-4", 4, 5, "serving_default")
+    assert told.rest_body_bytes == np.mean([len(payload.rest_body) for payload in made])
+    assert told.grpc_message_bytes == np.mean([len(payload.grpc_message) for payload in made])
+    assert told.values_digest == payloads.record(sent(4)).values_digest
+    assert told.values_digest != payloads.record(sent(5)).values_digest
+
+
+def test_a_signature_that_golden_data_do_not_cover_is_refused():
+    other = {"method": "predict", "inputs": {"z": {"shape": ["N"]}}, "outputs": {"y": {"shape": ["N"]}}}
+    with pytest.raises(SettingsError, match="golden data have no input z of other"):
+        sent(signature="other", by=contract(other=other))
+    with pytest.raises(SettingsError, match="no predict signature missing in the contract; there are: serving_default"):
+        sent(signature="missing")
+
+
+def test_equal_values_pass_and_every_other_bit_is_found():
+    """The signature of a real SavedModel reads both protocols, as the server will."""
+    made = sent()
+    payloads.check_parity(made, HALF_PLUS_TWO)
+
+    nudged = np.nextafter(made[3].inputs["x"], np.float32(2))
+    body = json_predict.encode_request({"x": nudged})
+    made[3] = dataclasses.replace(made[3], rest_body=body)
+    with pytest.raises(SourceError, match="payload 3, input x: REST and gRPC carry different values"):
+        payloads.check_parity(made, HALF_PLUS_TWO)
+
+
+def test_golden_data_in_another_dtype_than_the_signature_are_found():
+    """float64 over gRPC would not be what JSON becomes, and no server would take it."""
+    double = Golden({"x": ROWS.astype(np.float64)}, GOLDEN.outputs, None)
+
+    with pytest.raises(SourceError, match=r"float32.* and float64"):
+        payloads.check_parity(sent(of=double), HALF_PLUS_TWO)

@@ -1,0 +1,53 @@
+import os
+import pty
+import re
+
+import pytest
+
+from slipway.progress import steps
+
+
+def take_two_steps():
+    with steps(2, 10.0) as told:
+        told.begin("first")
+        told.note("  a remark [with] brackets")
+        told.end(4.0)
+        told.begin("second")
+        told.end(6.0)
+
+
+def test_a_log_gets_plain_lines_with_the_time_that_is_left(capsys):
+    take_two_steps()
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [
+        "[1/2] first; about 10 s left",
+        "  a remark [with] brackets",
+        "[2/2] second; about 6 s left",
+    ]
+    assert re.fullmatch(r"done in \d+ s", lines[3])
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        take_two_steps()
+    shown = os.read(parent, 65536).decode()
+    os.close(parent)
+
+    assert "second" in shown
+    assert "2/2" in shown
+    assert "a remark [with] brackets" in shown
+
+
+def test_an_error_passes(capsys):
+    def fail():
+        with steps(1, 1.0) as told:
+            told.begin("only")
+            raise RuntimeError("out")
+
+    with pytest.raises(RuntimeError, match="out"):
+        fail()
+    assert "only" in capsys.readouterr().err
