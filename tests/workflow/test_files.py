@@ -1,7 +1,7 @@
 import errno
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,25 +58,28 @@ def test_a_directory_is_replaced_only_if_the_block_ends_well(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def _fill_and_wait(target: Path, begun) -> None:
-    with files.new_directory(target) as new:
-        (new / "half").write_text("x")
-        begun.set()
-        signal.pause()
+FILL_AND_WAIT = """
+import signal, sys
+from pathlib import Path
+from slipway import files
+with files.new_directory(Path(sys.argv[1])) as new:
+    (new / "half").write_text("x")
+    print("begun", flush=True)
+    signal.pause()
+"""
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_work_is_not(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    begun = context.Event()
-    process = context.Process(target=_fill_and_wait, args=(tmp_path / "export", begun))
-    process.start()
-    assert begun.wait(30)
+    process = subprocess.Popen(
+        [sys.executable, "-c", FILL_AND_WAIT, tmp_path / "export"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
 
     files.remove_partials(tmp_path)
     assert len([p for p in tmp_path.iterdir() if p.name.endswith(".partial")]) == 1
 
     process.kill()
-    process.join()
+    process.communicate()
     files.remove_partials(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
