@@ -103,6 +103,7 @@ class Server:
         """
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._change = asyncio.Event()
         self._models = _models(settings)
         metrics_path = (
             read_metrics_path(Path(settings.monitoring_config_file)) if settings.monitoring_config_file else None
@@ -141,7 +142,7 @@ class Server:
             FailedPrecondition: A label points to a version that is not available.
         """
         self._source.start()
-        await asyncio.to_thread(self._manager.wait_until, lambda: all(map(self._is_decided, self._models)))
+        await self._until(lambda: all(map(self._is_decided, self._models)))
         failed = [model.name for model in self._models if not self._has_available(model)]
         if failed:
             raise Unknown(self._failures(failed))
@@ -204,6 +205,18 @@ class Server:
 
     # Details.
 
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait until *condition*, looked at after every change of a version's state, is true."""
+        while True:
+            change = self._change
+            if condition():
+                return
+            await change.wait()
+
+    def _wake(self) -> None:
+        self._change.set()
+        self._change = asyncio.Event()
+
     def _has_available(self, model: ModelConfig) -> bool:
         return any(status.state == "AVAILABLE" for status in self._manager.statuses(model.name))
 
@@ -235,16 +248,19 @@ class Server:
                     )
 
     def _changed(self, model: str, status: VersionStatus) -> None:
-        if status.state in {"AVAILABLE", "END"} and not self._loop.is_closed():
-            if status.state == "AVAILABLE" or status.code is not Code.OK:
-                self._metrics.model_loads.of(model, status.version, status.code.name).add()
-            if gc.get_freeze_count():
-                self._loop.call_soon_threadsafe(_settle_memory)
+        """Take note of a version's new state; on the thread that caused it."""
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._wake)
+        if status.state == "AVAILABLE" or (status.state == "END" and status.code is not Code.OK):
+            self._metrics.model_loads.of(model, status.version, status.code.name).add()
+        if status.state in {"AVAILABLE", "END"} and gc.get_freeze_count():
+            self._loop.call_soon_threadsafe(_settle_memory)
 
     async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
         """Write the ready file once every version asked for is AVAILABLE or has failed."""
         names = [model.name for model in self._models]
-        await asyncio.to_thread(self._manager.wait_until, lambda: settled(self._manager, names))
+        await self._until(lambda: settled(self._manager, names))
         path = Path(self._settings.ready_file)
         partial = path.with_name(f"{path.name}.partial")
         partial.write_text(json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}))

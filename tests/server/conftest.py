@@ -1,11 +1,16 @@
 """Fakes that behave: a servable in numpy, executors and timers that a test drives by hand, everything around them."""
 
 import asyncio
+import json
+import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
+import grpc
+import httpx
 import numpy as np
 import pytest
 import uvloop
@@ -173,7 +178,89 @@ def make_serving(servables, *, scheduler=None, labels=None, metrics=None):
     return serving, manager
 
 
+def wait_for(condition, what, timeout_s=90.0):
+    """Wait until *condition* gives something true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what}"
+        time.sleep(0.01)
+    return result
+
+
+class ServerProcess:
+    """The server as users run it: a process with flags, a log, ports and signals."""
+
+    def __init__(self, directory, *flags):
+        self._ready_file = directory / "ready.json"
+        self._log = directory / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-m", "slipway_server"),
+                    *("--port=auto", "--rest_api_port=auto", "--bind_address=127.0.0.1"),
+                    f"--ready_file={self._ready_file}",
+                    *flags,
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def log(self):
+        return self._log.read_text()
+
+    def wait_until_ready(self):
+        def is_ready():
+            assert self.process.poll() is None, self.log()
+            return self._ready_file.exists()
+
+        wait_for(is_ready, f"the server to be ready; it says\n{self.log()}")
+        self.ready = json.loads(self._ready_file.read_text())
+        self.rest = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.ready['rest_port']}", trust_env=False, timeout=WAIT_S
+        )
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.ready['grpc_port']}")
+        return self
+
+    def states(self, model):
+        versions = self.rest.get(f"/v1/models/{model}").json()["model_version_status"]
+        return {int(one["version"]): one["state"] for one in versions}
+
+    def metric(self, start):
+        """Add up all samples whose line begins with *start*."""
+        lines = self.rest.get("/monitoring/prometheus/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start))
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def exit_code(self):
+        return self.process.wait(60.0)
+
+    def close(self):
+        if hasattr(self, "ready"):
+            self.rest.close()
+            self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
 @pytest.fixture
+def start_server(tmp_path):
+    """`start_server(*flags)` starts a process that does not outlive the test."""
+    started = []
+
+    def start(*flags):
+        directory = tmp_path / f"server{len(started)}"
+        directory.mkdir()
+        started.append(ServerProcess(directory, *flags))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture(scope="session")
 def fakes():
     """This module: test files are no package and cannot import it."""
     return sys.modules[__name__]

@@ -1,0 +1,385 @@
+"""The server as a process, with the real TensorFlow, real sockets and real signals."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from slipway_wire import paths, predict, tfrecord, warmup_log
+from slipway_wire.status import Code
+from slipway_wire.warmup_log import WARMUP_FILE
+
+WAIT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def live(fakes, testdata, tmp_path_factory):
+    """One server for this module: batching on, several models, one whose versions come and go."""
+    directory = tmp_path_factory.mktemp("live")
+    rolling = directory / "rolling"
+    shutil.copytree(testdata / "saved_model_half_plus_two_2_versions" / "00000123", rolling / "00000123")
+    (directory / "models.config").write_text(f"""
+        model_config_list {{
+          config {{
+            name: "half_plus_two" model_platform: "tensorflow"
+            base_path: "{testdata}/saved_model_half_plus_two_2_versions"
+            model_version_policy {{ specific {{ versions: 123 versions: 124 }} }}
+            version_labels {{ key: "stable" value: 123 }}
+            version_labels {{ key: "canary" value: 124 }}
+          }}
+          config {{
+            name: "tf2" base_path: "{testdata}/saved_model_half_plus_two_tf2_cpu" model_platform: "tensorflow"
+          }}
+          config {{
+            name: "three" base_path: "{testdata}/saved_model_half_plus_three" model_platform: "tensorflow"
+          }}
+          config {{ name: "matrix" base_path: "{testdata}/matrix_half_plus_two" model_platform: "tensorflow" }}
+          config {{ name: "rolling" base_path: "{rolling}" model_platform: "tensorflow" }}
+        }}""")
+    (directory / "batching.config").write_text(
+        "max_batch_size { value: 16 } max_enqueued_batches { value: 1000 } num_batch_threads { value: 2 } "
+        "allowed_batch_sizes: 4 allowed_batch_sizes: 16"
+    )
+    server = fakes.ServerProcess(
+        directory,
+        f"--model_config_file={directory}/models.config",
+        "--enable_batching",
+        f"--batching_parameters_file={directory}/batching.config",
+        f"--monitoring_config_file={testdata}/monitoring_config.txt",
+        "--enable_grpc_healthcheck_service",
+        "--no_such_flag=1",
+    )
+    server.base_path = rolling
+    try:
+        yield server.wait_until_ready()
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0, server.log()
+    finally:
+        server.close()
+
+
+def ask_grpc(server, model, *values, **options):
+    answer = server.channel.unary_unary(paths.GRPC_PREDICT)(
+        predict.encode_request(model, {"x": np.float32(values)}, **options), timeout=WAIT_S
+    )
+    spec, outputs = predict.decode_response(answer)
+    return spec.version, outputs["y"].tolist()
+
+
+def ask_rest(server, model, *values):
+    return server.rest.post(f"/v1/models/{model}:predict", content=json.dumps({"instances": values})).json()
+
+
+def test_start_up_tells_what_scripts_wait_for(live):
+    log = live.log()
+
+    assert "unknown argument: --no_such_flag=1" in log
+    assert f"Running gRPC ModelServer at 127.0.0.1:{live.ready['grpc_port']} ..." in log
+    assert f"Exporting HTTP/REST API at:localhost:{live.ready['rest_port']} ..." in log
+    assert live.ready["pid"] == live.process.pid
+
+
+@pytest.mark.parametrize(("model", "y"), [("half_plus_two", [2.5, 3.0]), ("tf2", [2.5, 3.0]), ("three", [3.5, 4.0])])
+def test_both_protocols_give_the_same_answers(live, model, y):
+    assert ask_grpc(live, model, 1.0, 2.0)[1] == y
+    assert ask_rest(live, model, 1.0, 2.0) == {"predictions": y}
+
+
+def test_versions_and_labels_choose(live):
+    assert live.states("half_plus_two") == {124: "AVAILABLE", 123: "AVAILABLE"}
+    assert ask_grpc(live, "half_plus_two", 1.0)[0] == 124
+    assert ask_grpc(live, "half_plus_two", 1.0, version=123)[0] == 123
+    assert ask_grpc(live, "half_plus_two", 1.0, label="stable")[0] == 123
+    path = "/v1/models/half_plus_two/labels/canary:predict"
+    assert live.rest.post(path, content=b'{"instances": [1]}').json() == {"predictions": [2.5]}
+
+
+def test_tensorflow_servings_own_client_is_answered(live):
+    """Its generated messages and stubs are the outside judge of what we put on the wire."""
+    from tensorflow import make_ndarray, make_tensor_proto
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_service_pb2_grpc,
+        regression_pb2,
+    )
+
+    prediction = prediction_service_pb2_grpc.PredictionServiceStub(live.channel)
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half_plus_two"
+    request.model_spec.version.value = 123
+    request.inputs["x"].CopyFrom(make_tensor_proto([[1.0], [3.0]], dtype="float32"))
+    answer = prediction.Predict(request, timeout=WAIT_S)
+    assert make_ndarray(answer.outputs["y"]).tolist() == [[2.5], [3.5]]
+    assert answer.model_spec.version.value == 123
+
+    for method, message, signature in (
+        (prediction.Classify, classification_pb2.ClassificationRequest(), "classify_x_to_y"),
+        (prediction.Regress, regression_pb2.RegressionRequest(), "regress_x_to_y"),
+    ):
+        message.model_spec.name = "half_plus_two"
+        message.model_spec.signature_name = signature
+        message.input.example_list.examples.add().features.feature["x"].float_list.value.append(2.0)
+        result = method(message, timeout=WAIT_S).result
+        if signature.startswith("classify"):
+            assert [one.score for one in result.classifications[0].classes] == [3.0]
+        else:
+            assert [one.value for one in result.regressions] == [3.0]
+
+    metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    metadata.model_spec.name = "half_plus_two"
+    found = get_model_metadata_pb2.SignatureDefMap()
+    assert prediction.GetModelMetadata(metadata, timeout=WAIT_S).metadata["signature_def"].Unpack(found)
+    assert "serving_default" in found.signature_def
+
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "half_plus_two"
+    versions = model_service_pb2_grpc.ModelServiceStub(live.channel).GetModelStatus(status, timeout=WAIT_S)
+    assert [(one.version, one.state) for one in versions.model_version_status] == [(124, 30), (123, 30)]
+
+
+def test_metadata_is_what_tf_serving_answers(live, testdata):
+    """The file is TF Serving's own expectation for this model."""
+    expected = json.loads((testdata / "saved_model_half_plus_two_2_versions_metadata.json").read_text())
+
+    found = live.rest.get("/v1/models/half_plus_two/versions/123/metadata").json()
+
+    assert found["metadata"] == expected["metadata"]
+    assert found["model_spec"] == {**expected["model_spec"], "name": "half_plus_two", "version": "123"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"inputs": 1.0}', "Batching Run() input tensors must have at least one dimension"),
+        (json.dumps({"instances": [1.0] * 17}).encode(), "Task size 17 is larger than maximum input batch size 16"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused(live, content, message):
+    answer = live.rest.post("/v1/models/half_plus_two:predict", content=content)
+
+    assert (answer.status_code, answer.json()) == (400, {"error": message})
+
+
+def test_under_concurrency_requests_share_batches_and_get_their_own_answers(live):
+    """REST and gRPC, one and several rows, two inner shapes, at once."""
+    before = live.metric("slipway_batches_total"), live.metric("slipway_batch_padding_rows_total")
+    requests = 0
+
+    def ask(worker):
+        asked = 0
+        with httpx.Client(base_url=live.rest.base_url, trust_env=False, timeout=WAIT_S) as client:
+            for step in range(40):
+                values = [worker * 100.0 + step + row / 2 for row in range(1 + step % 3)]
+                expected = [value / 2 + 2 for value in values]
+                if worker % 2:
+                    inner = [[value] for value in values] if step % 2 else values
+                    body = json.dumps({"instances": inner})
+                    found = client.post("/v1/models/half_plus_two:predict", content=body).json()
+                    assert found == {"predictions": [[y] for y in expected] if step % 2 else expected}
+                else:
+                    assert ask_grpc(live, "half_plus_two", *values)[1] == expected
+                asked += 1
+        return asked
+
+    with ThreadPoolExecutor(12) as pool:
+        requests = sum(pool.map(ask, range(12)))
+
+    assert requests == 480
+    assert live.metric("slipway_batches_total") - before[0] < requests
+    # Allowed sizes are 4 and 16; a batch of one row was padded.
+    assert live.metric("slipway_batch_padding_rows_total") > before[1]
+
+
+def test_metrics_count_requests_stages_and_loads(live):
+    before = live.metric('slipway_requests_total{model="matrix"')
+    instance = np.eye(3).tolist()
+    ask_rest(live, "matrix", instance)
+
+    assert live.metric('slipway_requests_total{model="matrix"') == before + 1
+    for stage in ("parse", "queue", "compute", "encode"):
+        labels = f'model="matrix",protocol="rest",stage="{stage}"'
+        assert live.metric(f"slipway_stage_seconds_count{{{labels}}}") >= 1
+        assert live.metric(f"slipway_stage_seconds_sum{{{labels}}}") > 0
+    assert live.metric('slipway_model_loads_total{model="matrix",version="1",status="OK"}') == 1
+    assert live.metric(':tensorflow:serving:request_count{model_name="matrix",status="OK"}') == before + 1
+
+
+def test_versions_come_and_go_without_a_request_lost(live, fakes, testdata):
+    """A new version is found, loaded beside the old one and takes over; without it, the old one comes back."""
+    wait_for = fakes.wait_for
+    asked, done = [], threading.Event()
+
+    def ask():
+        while not done.is_set():
+            version, y = ask_grpc(live, "rolling", 1.0)
+            assert y == [2.5]
+            asked.append(version)
+
+    with ThreadPoolExecutor(2) as pool:
+        askers = [pool.submit(ask) for _ in range(2)]
+        wait_for(lambda: asked, "the first answer")
+        staging = live.base_path / "staging"
+        shutil.copytree(testdata / "saved_model_half_plus_two_2_versions" / "00000124", staging)
+        staging.rename(live.base_path / "00000124")
+        wait_for(lambda: live.states("rolling") == {124: "AVAILABLE", 123: "END"}, "version 124")
+        wait_for(lambda: asked[-1] == 124, "an answer by version 124")
+        shutil.rmtree(live.base_path / "00000124")
+        wait_for(lambda: live.states("rolling") == {124: "END", 123: "AVAILABLE"}, "version 123 again")
+        done.set()
+        for asker in askers:
+            asker.result(WAIT_S)
+
+    assert asked[0] == 123
+    assert ask_grpc(live, "rolling", 1.0)[0] == 123
+    with pytest.raises(grpc.RpcError) as refusal:
+        ask_grpc(live, "rolling", 1.0, version=124)
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_over_both_protocols(live):
+    assert live.rest.get("/v1/health/ready").json() == {"status": "SERVING"}
+    assert live.channel.unary_unary(paths.GRPC_HEALTH_CHECK)(b"", timeout=WAIT_S) == b"\x08\x01"
+
+
+# --- how it starts and ends ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory):
+    """A base path whose model counts to x before it answers, so that a request takes as long as one likes."""
+    import tensorflow as tf
+
+    class Counting(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def count(self, x):
+            limit = tf.reduce_max(x)
+            return {"y": x + tf.while_loop(lambda n: n < limit, lambda n: [n + 1.0], [tf.constant(0.0)])[0]}
+
+    base_path = tmp_path_factory.mktemp("slow")
+    module = Counting()
+    tf.saved_model.save(module, str(base_path / "1"), signatures=module.count)
+    return base_path
+
+
+def predict_later(server, pool, x):
+    """Send a request in the background."""
+    return pool.submit(server.rest.post, "/v1/models/slow:predict", content=json.dumps({"instances": [x]}))
+
+
+def slow_flags(slow_model, testdata):
+    return [
+        "--model_name=slow",
+        f"--model_base_path={slow_model}",
+        f"--monitoring_config_file={testdata}/monitoring_config.txt",
+    ]
+
+
+def test_sigterm_answers_what_has_begun_refuses_what_is_new_and_exits_0(start_server, slow_model, testdata, fakes):
+    server = start_server(*slow_flags(slow_model, testdata)).wait_until_ready()
+    url = str(server.rest.base_url)
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=url, trust_env=False, timeout=WAIT_S) as other:
+        count = 1_000_000.0
+        future = predict_later(server, pool, count)
+        lines = "slipway_in_flight{} 1"
+        fakes.wait_for(lambda: lines in other.get("/monitoring/prometheus/metrics").text, "the request to be worked on")
+        server.signal(signal.SIGTERM)
+        fakes.wait_for(lambda: other.get("/v1/health/ready").status_code == 503, "the server to drain")
+        refused = other.post("/v1/models/slow:predict", content=b'{"instances": [1]}')
+        with pytest.raises(grpc.RpcError) as refused_grpc:
+            ask_grpc(server, "slow", 1.0)
+        assert not future.done(), "the slow request was too quick to prove anything"
+        answer = future.result(60.0)
+
+    assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+    assert refused_grpc.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert answer.json() == {"predictions": [2 * count]}
+    assert answer.headers["connection"] == "close"
+    assert server.exit_code() == 0, server.log()
+
+
+def test_a_second_signal_ends_at_once(start_server, slow_model, testdata, fakes):
+    server = start_server(*slow_flags(slow_model, testdata)).wait_until_ready()
+    with ThreadPoolExecutor(1) as pool:
+        url = str(server.rest.base_url)
+        with httpx.Client(base_url=url, trust_env=False, timeout=WAIT_S) as other:
+            future = predict_later(server, pool, 1e12)
+            fakes.wait_for(
+                lambda: "slipway_in_flight{} 1" in other.get("/monitoring/prometheus/metrics").text, "the request"
+            )
+            server.signal(signal.SIGINT)
+            fakes.wait_for(lambda: other.get("/v1/health/ready").status_code == 503, "the server to drain")
+        server.signal(signal.SIGINT)
+
+        assert server.exit_code() == 128 + signal.SIGINT
+        with pytest.raises(httpx.HTTPError):
+            future.result(WAIT_S)
+
+
+def test_a_server_that_waits_for_its_model_can_be_stopped(start_server, tmp_path, fakes):
+    server = start_server("--model_name=m", f"--model_base_path={tmp_path}/nowhere")
+    fakes.wait_for(lambda: "Could not find base path" in server.log(), "the server to look for its model")
+    server.signal(signal.SIGTERM)
+
+    assert server.exit_code() == 0
+    assert not (tmp_path / "server0" / "ready.json").exists()
+
+
+def test_a_broken_warm_up_record_fails_the_start_and_is_named(start_server, testdata, tmp_path):
+    version = shutil.copytree(testdata / "saved_model_half_plus_two_cpu" / "00000123", tmp_path / "m" / "1")
+    records = [
+        warmup_log.encode("predict", predict.encode_request("m", {"x": values}))
+        for values in (np.float32([1.0]), np.float64([1.0]))
+    ]
+    (version / WARMUP_FILE).parent.mkdir()
+    (version / WARMUP_FILE).write_bytes(tfrecord.frame_all(records))
+
+    server = start_server("--model_name=m", f"--model_base_path={tmp_path}/m", "--max_num_load_retries=0")
+
+    assert server.exit_code() == 255
+    last = server.log().rstrip().splitlines()
+    start = next(line for line in last if line.startswith("Failed to start server."))
+    assert start.startswith(
+        "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: "
+        "{{{name: m version: 1} due to error: INVALID_ARGUMENT: "
+    )
+    assert "tf_serving_warmup_requests: warm-up record 1: Type mismatch" in server.log()
+
+
+@pytest.mark.parametrize("flag", ["port", "rest_api_port"])
+def test_a_port_in_use_is_told_before_anything_is_loaded(start_server, tmp_path, flag):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        server = start_server(f"--{flag}={port}", f"--model_base_path={tmp_path}")
+
+        assert server.exit_code() == 255
+    assert server.log() == (
+        f"Failed to start server. Error: {Code.UNAVAILABLE.name}: port {port} on 127.0.0.1 is in use by another "
+        f"process; choose another with --{flag}, or auto for any that is free\n"
+    )
+
+
+def test_a_config_file_that_does_not_parse_fails_the_start(testdata):
+    result = subprocess.run(
+        [sys.executable, "-I", "-m", "slipway_server", f"--model_config_file={testdata}/bad_model_config.txt"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert result.returncode == 255
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in result.stderr
+    assert result.stdout.startswith("Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '")
