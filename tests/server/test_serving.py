@@ -83,7 +83,7 @@ def test_a_version_stays_until_its_answers_are_there(fakes):
         servable.gate.set()
         assert exchange.answered(future.result(WAIT_S))["y"].tolist() == [2.5]
 
-    assert manager.wait_until(lambda: manager.statuses("m")[0].state == "END", WAIT_S)
+    fakes.wait_for(lambda: manager.statuses("m")[0].state == "END", "the version to be freed")
     assert servable.is_closed
 
 

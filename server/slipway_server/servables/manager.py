@@ -110,7 +110,7 @@ class Manager:
         self._later = later
         self._retry = retry or RetryPolicy()
         self._on_change = on_change
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
         self._models: dict[str, dict[int, _Version]] = {}
         self._lendable: dict[str, dict[int, _Version]] = {}
 
@@ -125,7 +125,7 @@ class Manager:
         A version that is dropped and wanted again while it is AVAILABLE simply stays. One that failed is tried again
         only after it was dropped in between.
         """
-        with self._changed:
+        with self._lock:
             entries = self._models.setdefault(model, {})
             for version, path in versions.items():
                 entry = entries.get(version)
@@ -145,7 +145,7 @@ class Manager:
         Raises:
             NotFound: There is none.
         """
-        with self._changed:
+        with self._lock:
             lendable = self._lendable.get(model)
             if lendable:
                 entry = lendable.get(max(lendable) if version is None else version)
@@ -157,19 +157,14 @@ class Manager:
 
     def statuses(self, model: str) -> list[VersionStatus]:
         """List every version of *model* ever seen, the highest first; empty for a model never heard of."""
-        with self._changed:
+        with self._lock:
             return [entry.status for _, entry in sorted(self._models.get(model, {}).items(), reverse=True)]
 
     def has_settled(self, model: str) -> bool:
         """Say whether every version that *model* aspires to has either become AVAILABLE or ended; False for none."""
-        with self._changed:
+        with self._lock:
             wanted = [entry.status.state for entry in self._models.get(model, {}).values() if entry.is_aspired]
             return bool(wanted) and all(state in {"AVAILABLE", "END"} for state in wanted)
-
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Wait until *condition*, looked at after every change of state, is true; say whether it came to be."""
-        with self._changed:
-            return self._changed.wait_for(condition, timeout_s)
 
     # What follows runs with the lock held, except where it says otherwise.
 
@@ -196,7 +191,6 @@ class Manager:
             message and f": {message}",
         )
         self._on_change(entry.model, entry.status)
-        self._changed.notify_all()
 
     def _drop(self, entry: _Version) -> None:
         if not entry.is_aspired:
@@ -213,7 +207,7 @@ class Manager:
         except Exception as error:  # whatever a loader may throw becomes the status of the version
             self._load_failed(entry, error)
             return
-        with self._changed:
+        with self._lock:
             if entry.is_aspired:
                 entry.servable = servable
                 # Visible to requests before AVAILABLE is reported, so that nobody who waited for it is refused.
@@ -222,14 +216,14 @@ class Manager:
                 self._step(entry.model)
                 return
         servable.close()
-        with self._changed:
+        with self._lock:
             self._move(entry, "END", Code.CANCELLED, "no longer wanted when it was loaded")
             self._step(entry.model)
 
     def _load_failed(self, entry: _Version, error: Exception) -> None:
         """Wait for another try, or give up; runs without the lock."""
         code, message = (error.code, error.message) if isinstance(error, WireError) else (Code.UNKNOWN, repr(error))
-        with self._changed:
+        with self._lock:
             entry.tries += 1
             if entry.is_aspired and entry.tries <= self._retry.max_num_load_retries:
                 logger.warning(
@@ -248,7 +242,7 @@ class Manager:
 
     def _try_again(self, entry: _Version) -> None:
         """Load once more if it is still wanted; runs without the lock."""
-        with self._changed:
+        with self._lock:
             if entry.waits_for_retry:
                 entry.waits_for_retry = False
                 self._load_on.submit(self._load, entry)
@@ -261,7 +255,7 @@ class Manager:
 
     def _give_back(self, entry: _Version) -> None:
         """End one lease; runs without the lock."""
-        with self._changed:
+        with self._lock:
             entry.leases -= 1
             if entry.leases == 0 and entry.status.state == "UNLOADING":
                 self._unload_on.submit(self._unload, entry)
@@ -275,7 +269,7 @@ class Manager:
         except Exception:
             logger.exception("servable {name: %s version: %d}: freeing failed", entry.model, entry.status.version)
         del servable
-        with self._changed:
+        with self._lock:
             self._move(entry, "END")
             if entry.is_aspired:
                 # Wanted again while it was on its way out: begin afresh.

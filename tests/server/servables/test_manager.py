@@ -246,17 +246,6 @@ def test_an_unknown_model_has_no_versions_and_never_settles(world):
     assert not world.manager.has_settled("unknown")
 
 
-def test_waiting_ends_when_the_condition_comes_true_on_another_thread(world):
-    world.want(1)
-    waiter = ThreadPoolExecutor(1)
-    answer = waiter.submit(world.manager.wait_until, lambda: world.manager.has_settled("m"), WAIT_S)
-    world.loads.step()
-
-    assert answer.result(WAIT_S) is True
-    assert world.manager.wait_until(lambda: False, 0.0) is False
-    waiter.shutdown()
-
-
 def test_requests_on_many_threads_never_meet_a_freed_version(fakes):
     """Versions come and go under load; who holds a handle holds a live servable."""
     manager = Manager(
@@ -266,7 +255,7 @@ def test_requests_on_many_threads_never_meet_a_freed_version(fakes):
         later=fakes.Timers(),
     )
     manager.aspire("m", {0: HERE})
-    assert manager.wait_until(lambda: settled(manager, ["m"]), WAIT_S)
+    fakes.wait_for(lambda: settled(manager, ["m"]), "the version")
     done = threading.Event()
 
     def ask():
@@ -281,7 +270,7 @@ def test_requests_on_many_threads_never_meet_a_freed_version(fakes):
         askers = [pool.submit(ask) for _ in range(4)]
         for version in range(1, 30):
             manager.aspire("m", {version: HERE})
-            assert manager.wait_until(lambda: settled(manager, ["m"]), WAIT_S)
+            fakes.wait_for(lambda: settled(manager, ["m"]), "the version")
         done.set()
         assert all(asker.result(WAIT_S) for asker in askers)
 
