@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from slipway import guardian
 
 
@@ -24,3 +26,12 @@ def test_the_command_runs_when_the_owner_is_gone_and_not_before(tmp_path):
         assert os.read(watched, 10) == b"ran"
     finally:
         os.close(watched)
+
+
+@pytest.mark.parametrize("at_exit", [True, False])
+def test_at_the_end_of_the_block_it_runs_only_if_asked_to(tmp_path, at_exit):
+    ran = tmp_path / "ran"
+    with guardian.guarded([sys.executable, "-S", "-c", f"open({str(ran)!r}, 'w')"], at_exit=at_exit):
+        assert not ran.exists()
+
+    assert ran.exists() == at_exit

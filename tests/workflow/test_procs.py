@@ -88,3 +88,32 @@ def test_signals_wait_while_something_is_being_torn_down():
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+# Runs a tool that has a child of its own, which shrugs off SIGTERM.
+TOOL_OWNER = """
+import sys
+from slipway import procs
+procs.exit_on_signals()
+tool = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
+child = "import os, signal, sys; signal.signal(15, signal.SIG_IGN); open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
+procs.run_owned([sys.executable, "-c", tool, child, sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_tools_own_children_go_with_us_too(tmp_path, number):
+    os.mkfifo(tmp_path / "pid")
+    owner = subprocess.Popen([sys.executable, "-c", TOOL_OWNER, tmp_path / "pid"])
+    grandchild = int((tmp_path / "pid").read_text())
+
+    owner.send_signal(number)
+    owner.wait(10)
+
+    assert wait_until(lambda: gone(grandchild))
+
+
+def test_a_tool_is_told_by_its_status_and_all_its_words():
+    script = "import sys; print('out'); sys.stdout.flush(); sys.stderr.write('err\\n'); sys.exit(3)"
+
+    assert procs.run_owned([sys.executable, "-c", script]) == (3, "out\nerr\n")

@@ -16,6 +16,8 @@ from typing import IO
 
 import psutil
 
+from slipway import guardian
+
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -90,17 +92,19 @@ def start_owned(
 
 def run_owned(argv: Sequence[str], *, env: dict[str, str] | None = None) -> tuple[int, str]:
     """
-    Run *argv* to its end; it and its children end with us, too. Call it from the main thread.
+    Run *argv* to its end; it and all of its group end with us, too. Call it from the main thread.
 
     Returns:
         Exit status and everything it wrote.
     """
     with tempfile.TemporaryFile() as output:
         process = start_owned(argv, log=output, env=env)
-        try:
-            status = process.wait()
-        finally:
-            stop_group(process, grace_s=5)
+        kill_group = f"import os; os.killpg({process.pid}, {signal.SIGKILL:d})"
+        with guardian.guarded([sys.executable, "-I", "-S", "-c", kill_group], at_exit=False):
+            try:
+                status = process.wait()
+            finally:
+                stop_group(process, grace_s=5)
         output.seek(0)
         return status, output.read().decode(errors="replace")
 

@@ -238,7 +238,8 @@ def _start_container(
     cleanup: contextlib.ExitStack,
 ) -> tuple[subprocess.Popen[bytes], Callable[[], int | None], Callable[[], None]]:
     name = f"slipway-{spec.model}-{uuid.uuid4().hex[:12]}"
-    cleanup.enter_context(_guarded(engine, name))
+    # Whether the container still exists at the end or not: the guardian sees to it.
+    cleanup.enter_context(guardian.guarded(engines.remove_argv(engine, name), at_exit=True))
     process = procs.start_owned(
         engines.run_argv(
             engine,
@@ -257,25 +258,6 @@ def _start_container(
 def _kill_container(engine: Engine, name: str) -> None:
     with contextlib.suppress(EngineError):
         engines.call(engine.command("kill", "--signal=KILL", name))
-
-
-@contextlib.contextmanager
-def _guarded(engine: Engine, name: str) -> Iterator[None]:
-    """Let container *name* end with the block, and with this process even if it is killed."""
-    watching = subprocess.Popen(
-        [sys.executable, "-I", "-S", guardian.__file__, *engines.remove_argv(engine, name)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        # Whether the container still exists or not: the guardian sees to it, as it would if we were killed.
-        assert watching.stdin is not None
-        watching.stdin.close()
-        watching.wait()
 
 
 def _process_argv(spec: ServerSpec, flags: tuple[str, ...], cleanup: contextlib.ExitStack) -> list[str]:

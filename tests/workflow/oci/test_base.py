@@ -41,8 +41,8 @@ def test_scanners_find_the_packages_whose_files_are_there(base_tar, compiler):
     assert "usr/share/doc/dpkg/copyright" not in members
 
 
-def test_the_interpreter_is_unpacked_from_a_tar_as_it_is(base_tar):
-    with tarfile.open(base_tar) as opened, base.interpreter_root(opened) as root:
+def test_the_interpreter_is_unpacked_from_a_tar_as_it_is(base_tar, tmp_path):
+    with tarfile.open(base_tar) as opened, base.interpreter_root(opened, tmp_path) as root:
         assert (root / "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2").read_bytes() == b"loader"
         assert (root / "usr/lib/python3.11/os.py").exists()
     assert not root.exists()
@@ -55,7 +55,7 @@ def test_a_base_without_the_interpreter_is_refused(tmp_path):
     with (
         tarfile.open(tmp_path / "empty.tar") as opened,
         pytest.raises(BuildError, match=r"no /usr/bin/python3\.11"),
-        base.interpreter_root(opened),
+        base.interpreter_root(opened, tmp_path),
     ):
         pass
 

@@ -169,7 +169,7 @@ class Assembly:
             return self._start_compiler(packed)
 
     def _start_compiler(self, packed: tarfile.TarFile) -> Compiler:
-        root = self._cleanup.enter_context(base.interpreter_root(packed))
+        root = self._cleanup.enter_context(base.interpreter_root(packed, self._place))
         self._compiler = self._cleanup.enter_context(compiler_of(root))
         return self._compiler
 

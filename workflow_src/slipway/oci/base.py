@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -102,7 +103,9 @@ def bootstrap(suite: str, locked: Sequence[LockedPackage], tar: Path) -> None:
             "Install it (sudo apt-get install mmdebstrap; `make setup` does), or give a root file system: image.base."
         )
     wanted = [f"{package.name}={package.version}" for package in locked] or list(PACKAGES)
+    apart = _own_namespaces() if os.geteuid() == 0 else []
     argv = [
+        *apart,
         "mmdebstrap",
         "--quiet",
         "--variant=extract",
@@ -115,6 +118,8 @@ def bootstrap(suite: str, locked: Sequence[LockedPackage], tar: Path) -> None:
         str(tar),
     ]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(archive.MTIME)}
+    if apart:
+        environment["TMPDIR"] = str(tar.parent.absolute())
     status, output = procs.run_owned(argv, env=environment)
     if status:
         raise BuildError(bootstrap_complaint(output, suite))
@@ -126,6 +131,22 @@ def bootstrap(suite: str, locked: Sequence[LockedPackage], tar: Path) -> None:
             f"debian-{suite}.lock: {odd[0]}: the package from the mirror is not the locked one. "
             "Run `make locks` to lock what the mirror has now."
         )
+
+
+def _own_namespaces() -> list[str]:
+    """
+    Make the words that run a command with mounts and processes of its own; none where the host forbids it.
+
+    mmdebstrap mounts the host's /proc, /sys and /dev/shm below the tree that it makes. Killed, it leaves them
+    there, and whoever then removes the tree goes through them into the host. In a namespace they end with it.
+    """
+    words = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL"]
+    if shutil.which(words[0]) is None:
+        return []
+    allowed = (
+        subprocess.run([*words, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    )
+    return words if allowed else []
 
 
 def bootstrap_complaint(output: str, suite: str) -> str:
@@ -214,14 +235,14 @@ def _passwd(user: int) -> bytes:
 
 
 @contextlib.contextmanager
-def interpreter_root(stream: tarfile.TarFile) -> Iterator[Path]:
+def interpreter_root(stream: tarfile.TarFile, place: Path) -> Iterator[Path]:
     """
-    Unpack the interpreter and its libraries from a root file system or a base layer, for the block.
+    Unpack the interpreter and its libraries from a root file system or a base layer below *place*, for the block.
 
     Yields:
         A directory in which `bytecode.compiler_of` finds them.
     """
-    with tempfile.TemporaryDirectory(prefix="slipway-python-") as name:
+    with tempfile.TemporaryDirectory(dir=place, prefix="python-") as name:
         root = Path(name)
         links = []
         for member in stream:

@@ -7,6 +7,7 @@ source; the answer is a uint32 and the content of a .pyc file, empty where the s
 
 import importlib.util
 import marshal
+import os
 import struct
 import sys
 import warnings
@@ -35,8 +36,11 @@ def main() -> None:
         path_bytes, source_bytes = struct.unpack("<II", header)
         path = requests.read(path_bytes).decode()
         answer = compiled(path, requests.read(source_bytes))
-        answers.write(struct.pack("<I", len(answer)) + answer)
-        answers.flush()
+        try:
+            answers.write(struct.pack("<I", len(answer)) + answer)
+            answers.flush()
+        except BrokenPipeError:  # who asked was killed
+            os._exit(1)
 
 
 if __name__ == "__main__":

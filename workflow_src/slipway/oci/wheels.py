@@ -4,7 +4,9 @@ import base64
 import csv
 import hashlib
 import io
+import os
 import re
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -19,6 +21,7 @@ from slipway.oci import archive
 from slipway.oci.archive import Entry
 from slipway.oci.bytecode import Compiler, pyc_path
 
+_DOWNLOAD = ".download-"
 LOCK = Path(__file__).with_name("wheels.lock")
 # Where Debian's Python looks for what the system's package manager did not install.
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
@@ -100,6 +103,8 @@ def fetch(requirements: Sequence[Requirement], cache: Path, say: Callable[[str],
     """
     with files.readable_disk_faults(cache):
         cache.mkdir(parents=True, exist_ok=True)
+    for left in cache.glob(f"{_DOWNLOAD}*"):  # of a process that was killed
+        shutil.rmtree(left)
     found = {requirement: _cached(requirement, cache) for requirement in requirements}
     if missing := [requirement for requirement, wheel in found.items() if wheel is None]:
         say(f"downloading {len(missing)} wheels")
@@ -124,12 +129,23 @@ def _cached(requirement: Requirement, cache: Path) -> Wheel | None:
 
 def _download(requirements: Sequence[Requirement], cache: Path) -> None:
     lines = [f"{r.name}=={r.version} {' '.join(f'--hash=sha256:{h}' for h in sorted(r.hashes))}" for r in requirements]
-    with files.readable_disk_faults(cache), tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as place:
+    with files.readable_disk_faults(cache), tempfile.TemporaryDirectory(dir=cache, prefix=_DOWNLOAD) as place:
         wanted = Path(place, "wanted.txt")
         wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
         status, output = procs.run_owned(
-            [*pip, "--require-hashes", "--no-deps", "--only-binary=:all:", *_TARGET, "--dest", place, "-r", str(wanted)]
+            [
+                *pip,
+                "--require-hashes",
+                "--no-deps",
+                "--only-binary=:all:",
+                *_TARGET,
+                "--dest",
+                place,
+                "-r",
+                str(wanted),
+            ],
+            env=os.environ | {"TMPDIR": place},
         )
         if status:
             raise BuildError(pip_complaint(output))
