@@ -381,3 +381,23 @@ def with_benchmark(made: Result, record: BenchmarkRecord) -> Result:
     """Copy *made* with *record* as the only benchmark of its first model."""
     first = made.models[0].model_copy(update={"benchmarks": [record]})
     return made.model_copy(update={"models": [first, *made.models[1:]]})
+
+
+def write_records(model: ModelResult, root):
+    """Write the records of *model* where the stages leave them."""
+    for version in model.versions:
+        number = str(version.version)
+        version.checkpoint.write(root / "checkpoints" / model.model / number / "checkpoint.json")
+        version.export.write(root / "exports" / model.model / f"{number}.json")
+        version.validation.write(root / "validation" / model.model / f"{number}.json")
+        version.warmup.write(root / "warmup" / model.model / number / "warmup.json")
+        made = version.servable.model_copy(
+            update={
+                "tree": version.servable.tree.model_copy(update={"digest": digest(f"{model.model}{number}servable")})
+            }
+        )
+        made.write(root / "manifests" / model.model / f"{number}.json")
+    model.image.write(root / "images" / model.model / "image.json")
+    model.launch.write(root / "launch" / f"{model.model}.json")
+    for record in model.benchmarks:
+        record.write(root / "benchmarks" / model.model / str(record.version) / "benchmark.json")

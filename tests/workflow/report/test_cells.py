@@ -1,8 +1,9 @@
 import csv
 import io
 
-from slipway.report.cells import COLUMNS, cells_csv
 from tests.workflow import result_factory as factory
+
+from slipway.report.cells import COLUMNS, cells_csv
 
 
 def rows(result) -> list[dict[str, str]]:

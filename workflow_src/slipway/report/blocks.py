@@ -224,6 +224,6 @@ def row(name: str, *values: str, full: str = "") -> tuple[TableCell, ...]:
     return (TableCell(name, full=full), *(TableCell(value, "n") for value in values))
 
 
-def passed(ok: bool) -> TableCell:
+def passed(*, ok: bool) -> TableCell:
     """Say whether something holds, by sign, word and colour."""
     return TableCell("✓ pass", "c", "ok") if ok else TableCell("✕ fail", "c", "bad")

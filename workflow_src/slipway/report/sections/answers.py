@@ -168,5 +168,5 @@ def _parity_row(version: int, path: str, parity: Parity) -> tuple[TableCell, ...
         TableCell(numbers.number(parity.max_abs), "n"),
         TableCell(numbers.percent(parity.argmax_agreement), "n"),
         TableCell(f"{numbers.number(parity.atol)}, {numbers.number(parity.rtol)}", "n"),
-        passed(parity.ok),
+        passed(ok=parity.ok),
     )

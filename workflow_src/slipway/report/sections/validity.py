@@ -77,7 +77,9 @@ def _checks(measurement: Measurement) -> Table:
     lines.append((*row("Cores that something else used meanwhile", "none set", foreign, ""), TableCell("", "c")))
     whole = measurement.invalid <= MOST_INVALID * measurement.repetitions
     share = f"{measurement.invalid} of {measurement.repetitions}"
-    lines.append((*row("Repetitions that count", f"≥ {numbers.percent(1 - MOST_INVALID)}", "", share), passed(whole)))
+    lines.append(
+        (*row("Repetitions that count", f"≥ {numbers.percent(1 - MOST_INVALID)}", "", share), passed(ok=whole))
+    )
     head = (*heads("Rule", "limit", "worst seen", "repetitions that broke it"), TableCell("", "c"))
     return Table("Validity rules", head, tuple(lines))
 

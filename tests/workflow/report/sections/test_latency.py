@@ -1,0 +1,44 @@
+import re
+
+from tests.workflow import result_factory as factory
+
+from slipway.report.sections.latency import latency, latency_figure
+
+
+def test_panels_share_one_scale(measurement):
+    figure = latency_figure(measurement)
+    ticks = [re.findall(r'text-anchor="end">([^<]+)', panel.drawing.body) for panel in figure.panels]
+
+    assert [panel.title for panel in figure.panels] == [f"{p} service latency" for p in ("p50", "p95", "p99")]
+    assert ticks[0] == ticks[1] == ticks[2]
+
+
+def test_open_and_closed_loop_never_share_a_figure(measurement):
+    section = latency(measurement)
+    closed, opened = section.blocks
+
+    assert "(closed loop)" in closed.title
+    assert [f.title for f in opened.blocks] == [
+        "Latency at 1\u202f400 requests/s (open loop)",
+        "Latency distribution at 1\u202f400 requests/s",
+    ]
+
+
+def test_a_percentile_that_nothing_proves_is_not_drawn(measured):
+    """3 seconds at 1400/s are 4200 answers: too few for p99.9."""
+    section = latency(measured(factory.benchmark("digits", 2)))
+    percentiles = section.blocks[1].blocks[0].table.rows
+
+    assert [row[0].text for row in percentiles] == ["p50", "p90", "p95", "p99", "p99.9"]
+    assert [cell.text for cell in percentiles[-1][1:]] == ["–", "–"]
+    assert "p99.9" not in section.blocks[1].blocks[0].panels[0].drawing.body
+
+
+def test_nothing_proven_is_no_section(measured):
+    nothing = dict.fromkeys(("p50_us", "p90_us", "p95_us", "p99_us", "p999_us"))
+    record = factory.with_repetitions(
+        factory.benchmark("digits", 2),
+        lambda _c, r: r.model_copy(update={"latency": r.latency.model_copy(update=nothing), "histogram": {}}),
+    )
+
+    assert latency(measured(record)) is None

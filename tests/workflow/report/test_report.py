@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from slipway import cli
+from slipway.errors import SettingsError
+from slipway.report import parse_versions
+
+
+@pytest.fixture(autouse=True)
+def quiet_signals(monkeypatch):
+    monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
+    monkeypatch.setattr(cli.procs, "die_with_ancestors", lambda: None)
+
+
+def report(*arguments: object) -> int:
+    return cli.main(["report", *map(str, arguments)])
+
+
+def test_records_become_a_report(results, tmp_path):
+    usage = tmp_path / "usage" / "export" / "digits"
+    usage.mkdir(parents=True)
+    (usage / "1.tsv").write_text("s\n2.5\n")
+    out = tmp_path / "report"
+    code = report(
+        *("--title", "Digits", "--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2"),
+        *("--usage", tmp_path / "usage", "--out", out),
+    )
+
+    assert code == 0
+    assert {path.name for path in out.iterdir()} == {"result.json", "index.html", "summary.md", "cells.csv"}
+    written = json.loads((out / "result.json").read_text())
+    assert written["schema"] == "slipway.result/1"
+    assert written["title"] == "Digits"
+    assert written["stage_times"] == [{"stage": "export", "job": "digits/1", "seconds": 2.5}]
+    assert "export" in (out / "index.html").read_text()
+
+
+def test_a_result_is_drawn_again_to_the_same_bytes(results, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    report("--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", first)
+    report("--from", first / "result.json", "--out", second)
+
+    assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
+def test_a_report_that_fails_leaves_the_old_one(results, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert report("--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", out) == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    (results / "launch" / "digits.json").write_text("{")
+
+    assert report("--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", out) == 2
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert "launch/digits.json" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".partial")] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to draw: give --model"),
+        (["--model", "digits"], "--model: expected NAME=V1,V2 such as digits=1,2, got 'digits'"),
+        (["--model", "digits=1", "--benchmarked", "other=1"], "--benchmarked: no model other; there are: digits"),
+        (["--from", "no/result.json"], "no/result.json: not there"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message, tmp_path, capsys):
+    assert report(*arguments, "--out", tmp_path / "report") == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("slipway report: error: ")
+    assert message in line
+
+
+def test_versions_of_a_model_add_up():
+    assert parse_versions(["a=1,2", "b=3", "a=4"], "--model") == {"a": [1, 2, 4], "b": [3]}
+
+
+@pytest.mark.parametrize("word", ["=1", "a=", "a=1,", "a=x", "a=-1", "a=²"])
+def test_anything_else_is_no_list_of_versions(word):
+    with pytest.raises(SettingsError, match="expected NAME=V1,V2"):
+        parse_versions([word], "--model")

@@ -1,0 +1,145 @@
+import pytest
+from tests.workflow import result_factory as factory
+
+from slipway.records import EngineRecord
+from slipway.report.content import measurements
+from slipway.report.verdict import STATES, Verdict, inverse, judge, worst
+from slipway.statistics import Estimate
+
+
+def judged(record=None, **launched) -> Verdict:
+    made = factory.result()
+    made = factory.with_benchmark(made, record) if record else made
+    if launched:
+        model = made.models[0].model_copy(update={"launch": factory.launch("digits", [1, 2], **launched)})
+        made = made.model_copy(update={"models": [model]})
+    return judge(measurements(made)[0])
+
+
+def changed(change, **more):
+    return factory.with_repetitions(factory.benchmark("digits", 2, **more), change)
+
+
+def test_a_proven_ratio_is_the_headline():
+    verdict = judged()
+
+    assert verdict.state == "proven"
+    assert verdict.headline.startswith("gRPC answers 1.8")
+    assert "as many predictions per second as REST [1." in verdict.headline
+    assert "at 64 in flight; every checked answer matched the checkpoint" in verdict.headline
+    assert any("the difference is work, not waiting" in sentence for sentence in verdict.sentences)
+    assert verdict.warnings == ()
+
+
+def test_the_faster_protocol_is_named_first():
+    """With the speeds of the two swapped, so is the sentence."""
+    record = factory.benchmark("digits", 2)
+    swap = {"rest": "grpc", "grpc": "rest"}
+    verdict = judged(
+        record.model_copy(update={"cells": [c.model_copy(update={"protocol": swap[c.protocol]}) for c in record.cells]})
+    )
+
+    assert verdict.headline.startswith("REST answers 1.8")
+
+
+def test_protocols_that_cannot_be_told_apart_are_called_equal():
+    rest = {r.index: r for c in factory.benchmark("digits", 2).cells if c.id == "rest-closed-64" for r in c.repetitions}
+    verdict = judged(
+        changed(
+            lambda _c, r: r.model_copy(
+                update={
+                    "predictions_per_s": rest[r.index].predictions_per_s
+                    * (1.01 if (r.index + (_c.protocol == "rest")) % 2 else 0.99)
+                }
+            )
+        )
+    )
+
+    assert verdict.headline.startswith("REST and gRPC answer about equally many predictions per second")
+
+
+def test_one_repetition_proves_nothing_and_says_so():
+    verdict = judged(factory.benchmark("digits", 2, repetitions=1))
+
+    assert verdict.state == "unproven"
+    assert "[no interval from 1 repetition]" in verdict.headline
+    assert any("at least 6 are needed" in sentence for sentence in verdict.sentences)
+
+
+def test_a_measurement_that_broke_rules_names_the_rule():
+    verdict = judged(
+        changed(lambda _c, r: r.model_copy(update={"invalid": ["the generator was saturated"]}) if r.index < 2 else r)
+    )
+
+    assert verdict.state == "invalid"
+    assert "20 of 60 repetitions broke a rule, 20 of them this one: the generator was saturated" in verdict.headline
+
+
+def test_everything_invalid_leaves_nothing_to_compare():
+    verdict = judged(changed(lambda _c, r: r.model_copy(update={"invalid": ["x"]})))
+
+    assert verdict.state == "invalid"
+    assert "No load was measured validly on both." in verdict.sentences
+
+
+def test_a_few_broken_repetitions_do_not_spoil_the_rest():
+    verdict = judged(changed(lambda _c, r: r.model_copy(update={"invalid": ["x"]}) if r.order == 0 else r))
+
+    assert verdict.state == "proven"
+
+
+def test_a_wrong_answer_under_load_comes_before_all_speed():
+    verdict = judged(
+        changed(lambda _c, r: r.model_copy(update={"wrong_answers": 1 if r.order == 5 else 0, "invalid": ["x"]}))
+    )
+
+    assert verdict.state == "wrong"
+    assert verdict.headline.startswith("Wrong answers: 1 of ")
+
+
+def test_a_served_answer_that_departs_names_the_output_and_the_distance():
+    answers = factory.launch("digits", [2]).answers
+    broken = answers[1].model_copy(update={"parity": [factory.parity("checkpoint→gRPC", ok=False, max_abs=0.25)]})
+    verdict = judged(answers=[answers[0], broken])
+
+    assert verdict.state == "wrong"
+    assert "over gRPC, serving_default.probabilities is up to 0.25 away" in verdict.headline
+
+
+def test_a_process_instead_of_a_container_is_said_loudly():
+    engine = EngineRecord(
+        name="process", version="", isolated=False, network="host", rejected={"podman": "not installed"}
+    )
+    verdict = judged(factory.benchmark("digits", 2).model_copy(update={"engine": engine}))
+
+    assert verdict.state == "unisolated"
+    assert verdict.headline.startswith("Served without isolation: gRPC answers")
+    assert "podman: not installed" in verdict.warnings[0]
+
+
+def test_a_bad_end_errors_and_another_image_are_warnings():
+    record = changed(lambda _c, r: r.model_copy(update={"errors": {"timeout": 2} if r.order == 3 else {}}))
+    verdict = judged(record.model_copy(update={"image_id": factory.digest("other")}), exit_code=137)
+
+    assert [w.split(":")[0] for w in verdict.warnings] == [
+        "The server did not stop as it should after SIGTERM",
+        "Requests failed under load",
+        "The benchmark ran another image than the one this report describes",
+    ]
+
+
+def test_a_report_is_as_good_as_its_worst_measurement():
+    verdicts = [Verdict(state, "", (), ()) for state in ("proven", "wrong", "unproven")]
+
+    assert worst(verdicts) == "wrong"
+    assert worst([]) == "unproven"
+    assert STATES.index("wrong") == len(STATES) - 1
+
+
+@pytest.mark.parametrize("estimate", [Estimate(2.0, 1.6, 2.5, 6, 0.97), Estimate(2.0, None, None, 2, None)])
+def test_turning_a_ratio_round_twice_gives_it_back(estimate):
+    once = inverse(estimate)
+
+    assert once.value == 0.5
+    assert inverse(once) == estimate
+    assert once.low is None or once.low < once.value < once.high
