@@ -75,23 +75,24 @@ class Family(Generic[M]):
         self._labels = labels
         self._make: type[M] = make
         self._arguments = arguments
-        self._members: dict[tuple[str, ...], M] = {}
+        self._members: dict[tuple[object, ...], M] = {}
         self._lock = threading.Lock()
 
     def of(self, *values: object) -> M:
-        """Return the metric with these label values, in the order of the family's labels."""
-        key = tuple(map(str, values))
-        member = self._members.get(key)
+        """Return the metric with these label values, in the order of the family's labels and always of the same types."""
+        member = self._members.get(values)
         if member is None:
             with self._lock:
-                member = self._members.setdefault(key, self._make(*self._arguments))
+                member = self._members.setdefault(values, self._make(*self._arguments))
         return member
 
     def exposition(self) -> list[str]:
         """Return the lines of this family in Prometheus' text format, as TF Serving writes them."""
         lines = [f"# TYPE {self.name} {self.kind}"]
-        for key, member in sorted(self._members.copy().items()):
-            labels = ",".join(f'{name}="{_escape(value)}"' for name, value in zip(self._labels, key, strict=True))
+        for values, member in sorted(self._members.copy().items(), key=lambda item: tuple(map(str, item[0]))):
+            labels = ",".join(
+                f'{name}="{_escape(value)}"' for name, value in zip(self._labels, map(str, values), strict=True)
+            )
             if isinstance(member, Counter):
                 lines.append(f"{self.name}{{{labels}}} {_number(member.value)}")
             elif isinstance(member, Histogram):

@@ -163,9 +163,9 @@ def test_requests_are_timed_and_counted(fakes):
     def count(*labels):
         return metrics.requests.of(*labels).value
 
-    assert count("m", 1, "serving_default", "grpc", "OK") == 1
-    assert count("m", 1, "serving_default", "rest", "OK") == 1
-    assert count("m", 1, "serving_default", "grpc", "INVALID_ARGUMENT") == 1
+    assert count("m", "1", "serving_default", "grpc", "OK") == 1
+    assert count("m", "1", "serving_default", "rest", "OK") == 1
+    assert count("m", "1", "serving_default", "grpc", "INVALID_ARGUMENT") == 1
     # A caller must not be able to make new series by inventing names.
     assert count("", "", "", "grpc", "NOT_FOUND") == 1
     assert count("", "", "", "grpc", "INTERNAL") == 2
