@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from slipway_server import memory
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, Scheduler
 from slipway_server.config_files import (
     BatchingPolicy,
@@ -28,18 +27,18 @@ from slipway_server.servables.source import Source
 from slipway_server.servables.warmup import WarmedLoader
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
+from slipway_server.signals import EndSignals
 from slipway_server.transports import ports
 from slipway_server.transports.grpc_api import GrpcApi, start_server
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.model_status import VersionStatus
-from slipway_wire.status import Code, FailedPrecondition, Unavailable, Unknown
+from slipway_wire.status import Code, FailedPrecondition, InvalidArgument, Unavailable, Unknown
 
 logger = logging.getLogger(__name__)
 
-# Allocations of containers between two collections. CPython's 700 makes a JSON body of 150 000 numbers pay for dozens of
-# collections; what requests leave behind in cycles is little, and a collection of it takes a few milliseconds at most.
-_GC_THRESHOLDS = (100_000, 20, 20)
+# How long connections may take to send what was written to them.
+_FLUSH_S = 2.0
 
 
 async def run(settings: Settings) -> None:
@@ -52,7 +51,7 @@ async def run(settings: Settings) -> None:
     Raises:
         WireError: The server could not start.
     """
-    signals = _Signals()
+    signals = EndSignals()
     server = Server(settings)
     loading = asyncio.ensure_future(server.load())
     if await signals.came_before(loading):
@@ -60,35 +59,6 @@ async def run(settings: Settings) -> None:
     await server.open()
     await signals.wait()
     await server.drain()
-
-
-class _Signals:
-    """The first SIGTERM or SIGINT asks for a good end, the second ends the process at once."""
-
-    def __init__(self) -> None:
-        self._came = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._arrive, number)
-
-    def _arrive(self, number: signal.Signals) -> None:
-        if self._came.is_set():
-            logger.warning("%s again: ending at once", number.name)
-            # As PID 1 of a container the default action of a signal would do nothing.
-            os._exit(128 + number)
-        logger.info("%s: shutting down", number.name)
-        self._came.set()
-
-    async def wait(self) -> None:
-        await self._came.wait()
-
-    async def came_before(self, task: "asyncio.Future[None]") -> bool:
-        """Wait for *task* and raise what it raised; True if a signal came first."""
-        waiting = asyncio.ensure_future(self.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if task.done():
-            task.result()
-        return not task.done()
 
 
 class Server:
@@ -108,6 +78,8 @@ class Server:
         metrics_path = (
             read_metrics_path(Path(settings.monitoring_config_file)) if settings.monitoring_config_file else None
         )
+        if settings.ready_file:
+            _remove_stale(settings.ready_file)
         self._rest_socket = _reserve_ports(settings)
         self._metrics = Metrics()
         self._scheduler = _scheduler(settings, self._metrics)
@@ -149,8 +121,7 @@ class Server:
         if not self._settings.allow_version_labels_for_unavailable_models:
             self._check_labels()
         self._manager.load_with(ThreadPoolExecutor(max(self._settings.num_load_threads, 1), thread_name_prefix="load"))
-        _settle_memory()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        memory.settle()
 
     async def open(self) -> None:
         """
@@ -164,7 +135,7 @@ class Server:
         if settings.port != 0:
             addresses.append(f"{ports.host_in_target(settings.bind_address)}:{ports.number(settings.port)}")
         if settings.grpc_socket_path:
-            _remove_stale_socket(settings.grpc_socket_path)
+            _remove_stale(settings.grpc_socket_path)
             addresses.append(f"unix:{settings.grpc_socket_path}")
         try:
             self._grpc_server, grpc_ports = await start_server(
@@ -254,21 +225,18 @@ class Server:
         self._loop.call_soon_threadsafe(self._wake)
         if status.state == "AVAILABLE" or (status.state == "END" and status.code is not Code.OK):
             self._metrics.model_loads.of(model, status.version, status.code.name).add()
-        if status.state in {"AVAILABLE", "END"} and gc.get_freeze_count():
-            self._loop.call_soon_threadsafe(_settle_memory)
+        if status.state in {"AVAILABLE", "END"} and memory.is_settled():
+            self._loop.call_soon_threadsafe(memory.settle)
 
     async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
         """Write the ready file once every version asked for is AVAILABLE or has failed."""
         names = [model.name for model in self._models]
         await self._until(lambda: settled(self._manager, names))
-        path = Path(self._settings.ready_file)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}))
-        partial.replace(path)
-
-
-# How long connections may take to send what was written to them.
-_FLUSH_S = 2.0
+        content = json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()})
+        try:
+            _write_whole(Path(self._settings.ready_file), content)
+        except OSError as error:
+            logger.error("--ready_file=%s: %s", self._settings.ready_file, error.strerror)  # noqa: TRY400  # says it all
 
 
 def _models(settings: Settings) -> tuple[ModelConfig, ...]:
@@ -314,18 +282,6 @@ def _later(delay_s: float, action: Callable[[], None]) -> None:
     timer.start()
 
 
-def _settle_memory() -> None:
-    """
-    Take what is loaded out of the garbage collector's sight, after one last look at all of it.
-
-    TensorFlow and a model's graph are some million objects that stay; walking over them again and again would cost
-    requests up to 100 ms each time. Unfrozen first, so that a version that was unloaded is collected, too.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-
-
 def _channel_arguments(text: str) -> dict[str, int | str]:
     """Read `key=value,key=value`; what is an int32 is passed as one."""
     arguments: dict[str, int | str] = {}
@@ -338,8 +294,24 @@ def _channel_arguments(text: str) -> dict[str, int | str]:
     return arguments
 
 
-def _remove_stale_socket(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
+def _remove_stale(path: str) -> None:
+    """
+    Remove what an earlier server left at *path*: a socket nobody listens on, a file that says it is ready.
+
+    Raises:
+        InvalidArgument: It cannot be removed, so it could not be written either.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidArgument(f"{path}: cannot be replaced: {error.strerror}") from error
+
+
+def _write_whole(path: Path, content: str) -> None:
+    """Write *path* so that a reader sees all of it or nothing."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(content)
+    partial.replace(path)
 
 
 def _reserve_ports(settings: Settings) -> socket.socket | None:

@@ -211,7 +211,7 @@ class ServerProcess:
     def wait_until_ready(self):
         def is_ready():
             assert self.process.poll() is None, self.log()
-            return self._ready_file.exists()
+            return self._ready_file.exists() and self._ready_file.read_text().startswith("{")
 
         wait_for(is_ready, f"the server to be ready; it says\n{self.log()}")
         self.ready = json.loads(self._ready_file.read_text())

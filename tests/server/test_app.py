@@ -49,6 +49,8 @@ def live(fakes, testdata, tmp_path_factory):
         "max_batch_size { value: 16 } max_enqueued_batches { value: 1000 } num_batch_threads { value: 2 } "
         "allowed_batch_sizes: 4 allowed_batch_sizes: 16"
     )
+    for stale in ("ready.json", "socket"):
+        (directory / stale).write_text("of an earlier server")
     server = fakes.ServerProcess(
         directory,
         f"--model_config_file={directory}/models.config",
@@ -56,8 +58,10 @@ def live(fakes, testdata, tmp_path_factory):
         f"--batching_parameters_file={directory}/batching.config",
         f"--monitoring_config_file={testdata}/monitoring_config.txt",
         "--enable_grpc_healthcheck_service",
+        f"--grpc_socket_path={directory}/socket",
         "--no_such_flag=1",
     )
+    server.socket = directory / "socket"
     server.base_path = rolling
     try:
         yield server.wait_until_ready()
@@ -92,6 +96,14 @@ def test_start_up_tells_what_scripts_wait_for(live):
 def test_both_protocols_give_the_same_answers(live, model, y):
     assert ask_grpc(live, model, 1.0, 2.0)[1] == y
     assert ask_rest(live, model, 1.0, 2.0) == {"predictions": y}
+
+
+def test_the_unix_socket_is_served_and_replaces_a_stale_one(live):
+    with grpc.insecure_channel(f"unix:{live.socket}") as channel:
+        body = predict.encode_request("half_plus_two", {"x": np.float32([1.0])})
+        answer = channel.unary_unary(paths.GRPC_PREDICT)(body, timeout=WAIT_S)
+
+    assert predict.decode_response(answer)[1]["y"].tolist() == [2.5]
 
 
 def test_versions_and_labels_choose(live):
