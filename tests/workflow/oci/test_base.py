@@ -87,6 +87,7 @@ def test_without_mmdebstrap_the_way_to_get_it_is_told(monkeypatch, tmp_path):
             "libexpat1=2.5.0-1 is not on the mirror any more",
         ),
         ("W: Failed: Temporary failure resolving 'deb'\nE: x", "mirror cannot be reached"),
+        ("W: GPG error: http://x InRelease: NO_PUBKEY 0E98\nE: update failed", "install debian-archive-keyring"),
         ("dd: No space left on device\n", "No space left"),
         ("E: invalid mode: /etc/subuid does not have an entry for user\n", "as root"),
         ("I: info\nE: something else\n", "mmdebstrap failed: E: something else"),

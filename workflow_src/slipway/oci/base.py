@@ -107,7 +107,7 @@ def bootstrap(suite: str, locked: Sequence[LockedPackage], tar: Path) -> None:
     argv = [
         *apart,
         "mmdebstrap",
-        "--quiet",
+        "--verbose",  # or apt's own complaints are kept back
         "--variant=extract",
         "--format=tar",
         f"--architectures={ARCHITECTURE}",
@@ -160,9 +160,11 @@ def bootstrap_complaint(output: str, suite: str) -> str:
         r"Temporary failure resolving|Could not resolve|Could not connect|Connection failed|timed out", output
     ):
         return "The Debian mirror cannot be reached, and the image's base is not in the cache. Check the network and run again."
+    if re.search(r"NO_PUBKEY|signatures couldn't be verified", output):
+        return "The signatures of Debian's mirror cannot be checked here. Install its keys: sudo apt-get install debian-archive-keyring"
     if "No space left on device" in output:
         return "No space left on the disk while the image's base was made. Free some space and run again."
-    if re.search(r"subuid|unshare|newuidmap|user namespace", output):
+    if re.search(r"/etc/subuid|newuidmap|unshare\(\) failed|unprivileged user namespace", output):
         return (
             "mmdebstrap may not make a root file system as this user. Run the image stage once as root (the result is "
             "cached), let the user have subordinate ids (sudo usermod --add-subuids 100000-165535 --add-subgids "
