@@ -226,7 +226,7 @@ class Server:
         if status.state == "AVAILABLE" or (status.state == "END" and status.code is not Code.OK):
             self._metrics.model_loads.of(model, status.version, status.code.name).add()
         if status.state in {"AVAILABLE", "END"} and memory.is_settled():
-            self._loop.call_soon_threadsafe(memory.settle)
+            self._loop.call_soon_threadsafe(lambda: memory.settle(was_freed=status.state == "END"))
 
     async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
         """Write the ready file once every version asked for is AVAILABLE or has failed."""

@@ -67,7 +67,6 @@ class Settings:
     enable_model_warmup: bool = _flag(True, "Replay assets.extra/tf_serving_warmup_requests before a version serves.")
     num_request_iterations_for_warmup: int = _flag(0, "Replay each warm-up record this often; 0: once.")
     monitoring_config_file: str = _flag("", "Text-format MonitoringConfig; metrics are served on the REST port.")
-    enable_signature_method_name_check: bool = _flag(False, "Check method_name of the signature of a request.")
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
     enable_serialization_as_tensor_content: bool = _flag(False, "Answer Predict with tensor_content.")
 
@@ -91,6 +90,9 @@ class Settings:
     enable_per_model_batching_parameters: bool = _flag(False, "batching_params.pbtxt in version directories.", REFUSED)
     platform_config_file: str = _flag("", "Text-format PlatformConfigMap.", REFUSED)
     tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto.", REFUSED)
+    enable_signature_method_name_check: bool = _flag(
+        False, "Check method_name of the signature of a request.", REFUSED
+    )
     prefer_tflite_model: bool = _flag(False, "Serve model.tflite where there is one.", REFUSED)
 
     def check(self) -> None:
