@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 import pytest
 
 from slipway import files, image
-from slipway.errors import BuildError, SettingsError, SourceError
+from slipway.errors import BuildError, SettingsError, SourceError, StorageError
 from slipway.image import servables, source_date_epoch
 from slipway.oci import archive
 from slipway.oci.layout import blob_path
@@ -134,8 +134,6 @@ def test_a_build_that_fails_leaves_the_old_image_alone(run_stage, tmp_path, monk
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_is_one_line_and_leaves_nothing(run_stage, tmp_path, servable):
-    from slipway.errors import StorageError
-
     disk = tmp_path / "out"
     disk.mkdir()
     if subprocess.run(
@@ -149,6 +147,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run_stage, tmp_path, servabl
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_cache_that_cannot_be_written_is_named(small_world, tmp_path, run_stage):
+    shutil.rmtree(small_world)
+    small_world.symlink_to("/sys")  # which lets not even root make a file
+
+    with pytest.raises(StorageError, match=f"{small_world}: cannot be written .*Choose a directory"):
+        run_stage()
 
 
 def test_another_architecture_is_told(run_stage, monkeypatch):

@@ -128,6 +128,9 @@ def build(
         )
     reference = f"{settings.repository.format(model=model)}:{max(servables)}"
     created = layout.created_at(epoch)
+    with files.readable_disk_faults(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / "lock").touch()
     files.remove_partials(out.parent)
     with (
         locks.waiting_lock(cache / "lock", lambda pid: _say(f"waiting for process {pid}, which builds an image")),
