@@ -215,6 +215,27 @@ def test_under_concurrency_requests_share_batches_and_get_their_own_answers(live
     assert live.metric("slipway_batch_padding_rows_total") > before[1]
 
 
+def test_clients_that_vanish_hold_up_nobody(live, fakes):
+    """A prototype whose batcher answered them one by one came to a stand after some dozens."""
+    body = json.dumps({"instances": [1.0]}).encode()
+    request = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", live.ready["rest_port"]), timeout=WAIT_S) as connection:
+            connection.sendall((request + body) * 3)
+    calls = [
+        live.channel.unary_unary(paths.GRPC_PREDICT).future(
+            predict.encode_request("half_plus_two", {"x": np.float32([1.0])})
+        )
+        for _ in range(100)
+    ]
+    for call in calls:
+        call.cancel()
+
+    assert ask_rest(live, "half_plus_two", 1.0) == {"predictions": [2.5]}
+    assert ask_grpc(live, "half_plus_two", 1.0)[1] == [2.5]
+    fakes.wait_for(lambda: live.metric("slipway_in_flight{} ") == 0, "every request to be accounted for")
+
+
 def test_metrics_count_requests_stages_and_loads(live):
     before = live.metric('slipway_requests_total{model="matrix"')
     instance = np.eye(3).tolist()
