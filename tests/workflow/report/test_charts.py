@@ -117,7 +117,7 @@ def test_tick_labels_do_not_touch():
     ]
 
     assert len(places) > 5
-    assert all(b - a >= 25 for a, b in itertools.pairwise(places))
+    assert all(b - a >= 29 for a, b in itertools.pairwise(places))
 
 
 @given(st.lists(positive, min_size=1, max_size=30))

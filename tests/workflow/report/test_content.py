@@ -22,7 +22,7 @@ def test_cells_of_the_same_load_stand_side_by_side():
     measurement = measured()
 
     assert [level.name for level in measurement.closed] == [f"{n} in flight" for n in (1, 4, 16, 64)]
-    assert [level.name for level in measurement.open] == ["1400 requests/s offered"]
+    assert [level.name for level in measurement.open] == ["1\u202f400 requests/s offered"]
     assert all(set(level.cells) == {"rest", "grpc"} for level in measurement.levels)
 
 

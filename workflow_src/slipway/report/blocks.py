@@ -195,7 +195,7 @@ Block = Table | Figure | Pair | Folded | Heading | Items | Tiles | VerdictBlock 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page with a heading and a place in the navigation; *short* is what the navigation says."""
+    """A part of the page with a heading and a place in the navigation; *short* is what the navigation says, if anything."""
 
     id: str
     title: str

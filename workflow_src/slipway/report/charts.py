@@ -197,7 +197,7 @@ def _x_axis(across: Scale, axis: Axis, bottom: float, left: float, right: float,
     return [svg.horizontal(left, right, bottom, "axis"), *marks, *labels, title]
 
 
-def _apart(ticks: Sequence[float], across: Scale, gap: float = 26) -> list[float]:
+def _apart(ticks: Sequence[float], across: Scale, gap: float = 30) -> list[float]:
     """Leave out ticks whose labels would touch the one before."""
     kept: list[float] = []
     for tick in ticks:
@@ -331,8 +331,9 @@ def dot_chart(
         across = svg.log_scale(values, left, right, margin=1.12)
     else:
         across = svg.linear_scale(values, left, right)
-    body = [svg.vertical(across(tick), top, bottom, "grid") for tick in x.at or across.ticks(5)]
-    body += _x_axis(across, x, bottom, left, right, height)
+    ticks = tuple(tick for tick in x.at or across.ticks(5) if across.low <= tick <= across.high)
+    body = [svg.vertical(across(tick), top, bottom, "grid") for tick in ticks]
+    body += _x_axis(across, Axis(x.label, show=x.show, at=ticks), bottom, left, right, height)
     if reference is not None:
         at = across(reference)
         body.append(svg.vertical(at, top - 6, bottom, "reference"))

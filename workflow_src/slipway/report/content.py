@@ -22,6 +22,7 @@ from slipway.records import (
     Result,
     VersionResult,
 )
+from slipway.report import numbers
 from slipway.statistics import Estimate
 
 _Key = TypeVar("_Key")
@@ -104,7 +105,7 @@ class Level:
         """The load in words."""
         if self.load.kind == "closed":
             return f"{self.load.concurrency} in flight"
-        return f"{self.load.rate or 0:.0f} requests/s offered"
+        return f"{numbers.number(self.load.rate)} requests/s offered"
 
 
 @dataclass(frozen=True, slots=True)

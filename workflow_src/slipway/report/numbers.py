@@ -104,17 +104,22 @@ def percent(share: float | None, digits: int = 3) -> str:
     return f"{text}%"
 
 
-def times(ratio: float | None) -> str:
-    """Show a ratio with its zeros, so that those in a column agree: 1.80×, 12.3×."""
-    if ratio is None or not 0.01 <= ratio < 999:
-        return number(ratio) + ("" if ratio is None else "×")
-    exponent = math.floor(math.log10(_round(ratio, 3)) + 1e-12)
-    return f"{ratio:.{max(0, 2 - exponent)}f}×"
+def ratio(value: float | None) -> str:
+    """Show a ratio with its zeros, so that those in a column or an interval agree: 1.80, 12.3."""
+    if value is None or not 0.01 <= value < 999:
+        return number(value)
+    exponent = math.floor(math.log10(_round(value, 3)) + 1e-12)
+    return f"{value:.{max(0, 2 - exponent)}f}"
 
 
-def times_tick(ratio: float) -> str:
-    """Show a ratio at a tick of an axis, where it is round: 2×."""
-    return f"{number(ratio)}×"
+def times(value: float | None) -> str:
+    """Show a ratio as a factor: 1.80×."""
+    return NOT_MEASURED if value is None else f"{ratio(value)}×"
+
+
+def times_tick(value: float) -> str:
+    """Show a factor at a tick of an axis, where it is round: 2×."""
+    return f"{number(value)}×"
 
 
 def interval(estimate: Estimate | None, show: Callable[[float], str] = number) -> str:

@@ -108,7 +108,7 @@ def readable_time(created: str) -> str:
 def _navigation(parts: list[Part], *, several: bool) -> tuple[tuple[str, str], ...]:
     if several:
         return tuple((part.id, part.title) for part in parts)
-    return tuple((section.id, section.short) for part in parts for section in part.sections)
+    return tuple((section.id, section.short) for part in parts for section in part.sections if section.short)
 
 
 # --- templates -------------------------------------------------------------------------------------

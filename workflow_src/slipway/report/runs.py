@@ -138,8 +138,8 @@ def _part(measurement: Measurement, command: str) -> Part:
     figures = []
     if measurement.closed:
         figures.append(throughput_figure(measurement))
-    if any(level.ratios for level in measurement.levels):
-        figures.append(ratio_figure(measurement))
+    if ratios := ratio_figure(measurement):
+        figures.append(ratios)
     latency = latency_figure(measurement)
     pictures = Section(
         id=f"{measurement.anchor}-pictures",

@@ -151,7 +151,7 @@ def _comparison(level: Level | None) -> _Comparison | None:
     if ratio.low <= 1 <= ratio.high:
         sentence = (
             f"REST and gRPC answer about equally many predictions per second at {level.name}: "
-            f"gRPC ÷ REST is {numbers.with_interval(ratio)}"
+            f"gRPC ÷ REST is {numbers.with_interval(ratio, numbers.ratio)}"
         )
         return _Comparison(sentence, certainty, proven=True)
     return _Comparison(f"{_ahead(ratio)} at {level.name}", certainty, proven=True)
@@ -160,7 +160,7 @@ def _comparison(level: Level | None) -> _Comparison | None:
 def _ahead(ratio: Estimate) -> str:
     first, second = ("gRPC", "REST") if ratio.value >= 1 else ("REST", "gRPC")
     shown = ratio if ratio.value >= 1 else inverse(ratio)
-    limits = "" if shown.low is None else f" {numbers.interval(shown)}"
+    limits = "" if shown.low is None else f" {numbers.interval(shown, numbers.ratio)}"
     return f"{first} answers {numbers.times(shown.value)} as many predictions per second as {second}{limits}"
 
 

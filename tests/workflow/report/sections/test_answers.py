@@ -24,10 +24,12 @@ def test_paths_that_disagree_are_not_called_equal():
 
 
 def test_every_path_of_every_version_is_compared():
-    parity = answers(factory.model_result()).blocks[-1]
+    *_, newest, earlier = answers(factory.model_result(versions=(1, 2, 3))).blocks
+    rows = (*newest.rows, *earlier.blocks[0].rows)
 
-    assert len(parity.rows) == 2 * 3
-    assert {row[-1].text for row in parity.rows} == {"✓ pass"}
+    assert [row[1].text for row in rows] == ["3"] * 3 + ["1"] * 3 + ["2"] * 3
+    assert [row[0].text for row in newest.rows] == ["checkpoint→SavedModel", "checkpoint→rest", "checkpoint→grpc"]
+    assert {row[-1].text for row in rows} == {"✓ pass"}
 
 
 def test_a_distance_that_is_too_large_fails():

@@ -1,6 +1,6 @@
 from tests.workflow import result_factory as factory
 
-from slipway.report.sections.overview import overview, peak_figure
+from slipway.report.sections.overview import overview
 from slipway.report.verdict import judge
 
 
@@ -40,4 +40,6 @@ def test_without_a_valid_closed_loop_there_is_no_picture(measured):
         factory.benchmark("digits", 2), lambda _c, r: r.model_copy(update={"invalid": ["x"]})
     )
 
-    assert peak_figure(measured(record)) is None
+    bad = measured(record)
+
+    assert overview(bad, judge(bad), "redo").blocks[0].figures == ()

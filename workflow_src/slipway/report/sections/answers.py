@@ -1,5 +1,7 @@
 """Whether every path gives the checkpoint's answers, and how good they are."""
 
+from collections.abc import Sequence
+
 from slipway.records import (
     GoldenAnswer,
     ModelResult,
@@ -10,6 +12,7 @@ from slipway.records import (
 from slipway.report import charts, numbers
 from slipway.report.blocks import (
     Figure,
+    Folded,
     Heading,
     Panel,
     Section,
@@ -43,7 +46,12 @@ def answers(model: ModelResult) -> Section:
             *((Heading("Versions"),) if versions > 1 else ()),
             _versions(model),
             Heading("Do all paths give the same answer?"),
-            _parity(model),
+            _parity(model, model.versions[-1:]),
+            *(
+                (Folded("The same for earlier versions", (_parity(model, model.versions[:-1]),)),)
+                if versions > 1
+                else ()
+            ),
         ),
     )
 
@@ -139,10 +147,10 @@ def _versions(model: ModelResult) -> Table:
     return Table("All versions", heads(*head, numbers_from=2), tuple(rows))
 
 
-def _parity(model: ModelResult) -> Table:
+def _parity(model: ModelResult, versions: Sequence[VersionResult]) -> Table:
     listed = [
         (version.version, parity.path, parity)
-        for version in model.versions
+        for version in versions
         for parity in (
             *version.validation.parity,
             *(p for a in _served(model, version.version).values() for p in a.parity),

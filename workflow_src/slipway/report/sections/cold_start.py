@@ -45,7 +45,7 @@ def _warm_up_effect(groups: Sequence[ColdGroup]) -> tuple[str, str]:
             cost = (
                 f"and adds {numbers.duration(added)} before the server is ready"
                 if added > 0
-                else "at no cost before the server is ready"
+                else "without making the server ready any later"
             )
             return title, f"{lead} Replaying them makes the first answer {numbers.times(cold / warm)} as fast {cost}."
     return "First requests after start", lead

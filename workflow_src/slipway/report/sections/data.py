@@ -45,7 +45,7 @@ def cells(measured: Sequence[Measurement]) -> Section:
             blocks.append(Heading(name_of(measurement)))
         blocks.append(_cells_table(measurement))
     lead = "Medians over valid repetitions. Click a column's name to sort by it."
-    return Section("cells", "All cells", "Cells", lead, tuple(blocks))
+    return Section("cells", "All cells", "", lead, tuple(blocks))
 
 
 _COLUMNS: tuple[tuple[str, str, charts.Show], ...] = (

@@ -82,4 +82,4 @@ def wall_time(result: Result) -> Section:
     )
     drawing = charts.bar_chart(bars, Axis("seconds"))
     figure = Figure("stage-times", title, caption, (Panel("stage-times-0", title, caption, drawing),), (), table)
-    return Section("wall-time", "How long the run took", "Wall time", "", (figure,))
+    return Section("wall-time", "How long the run took", "", "", (figure,))

@@ -39,6 +39,7 @@ def measured_figure(
     cells: Sequence[CellSummary] = (),
     *,
     wide: bool = False,
+    note: str = "",
 ) -> Figure:
     """Put a figure together; it says so below if one of *cells* must not be trusted.
 
@@ -52,6 +53,7 @@ def measured_figure(
         table: The data.
         cells: Where the data come from.
         wide: As wide as the page.
+        note: Said below it in any case.
     """
     id_ = identifier(measurement, name)
     untrusted = sorted({cell.name for cell in cells if not cell.trusted})
@@ -59,7 +61,7 @@ def measured_figure(
         f"Not valid: every repetition of {' and '.join(untrusted)} at one load or more broke a rule "
         "(grey, hollow, crossed). See “Can these numbers be trusted?”."
         if untrusted
-        else ""
+        else note
     )
     return Figure(
         id=id_,
@@ -104,7 +106,8 @@ def metric_line(
         estimate: Estimate | None = getattr(cell, metric) if cell.trusted else untrusted(cell, metric)
         if estimate is None or estimate.value <= 0:
             continue
-        low, high = (None, None) if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
+        # Of what is not trusted an interval would promise too much.
+        low, high = (estimate.low, estimate.high) if cell.trusted else (None, None)
         points.append(
             Point(
                 x=float(level.load.concurrency or level.load.rate or 0),

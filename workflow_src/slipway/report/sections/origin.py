@@ -65,7 +65,7 @@ def image(model: ModelResult) -> Section:
     return Section(
         id=model_identifier(model, "image"),
         title="Image",
-        short="Image",
+        short="",
         lead="A real OCI image, put together without a build daemon, run and asked for golden answers before anything was measured.",
         blocks=(Pair((figure, Items(facts))),),
     )

@@ -28,17 +28,17 @@ def overview(measurement: Measurement, verdict: Verdict, command: str) -> Sectio
         short="Verdict",
         lead="",
         blocks=(
-            VerdictBlock(verdict, command, tuple(f for f in (peak_figure(measurement),) if f)),
+            VerdictBlock(verdict, command, _peak_figures(measurement, verdict)),
             Tiles(_tiles(measurement)),
         ),
     )
 
 
-def peak_figure(measurement: Measurement) -> Figure | None:
-    """Draw each protocol's highest throughput as a bar."""
+def _peak_figures(measurement: Measurement, verdict: Verdict) -> tuple[Figure, ...]:
+    """Draw each protocol's highest throughput as a bar; nothing without a valid closed loop."""
     peaks = [peak for protocol in PROTOCOLS if (peak := measurement.peak(protocol)) and peak.predictions_per_s]
     if not peaks:
-        return None
+        return ()
     bars = [
         Bar(
             peak.name,
@@ -65,7 +65,8 @@ def peak_figure(measurement: Measurement) -> Figure | None:
     )
     at = {peak.cell.load.concurrency for peak in peaks}
     where = f"at {at.pop()} in flight" if len(at) == 1 else "each at its best load"
-    return measured_figure(
+    note = "From the few repetitions that count: nothing to rely on." if verdict.state == "invalid" else ""
+    figure = measured_figure(
         measurement,
         "peak",
         "Highest throughput",
@@ -73,7 +74,9 @@ def peak_figure(measurement: Measurement) -> Figure | None:
         [("", charts.bar_chart(bars, Axis(PREDICTIONS), width=440))],
         (),
         table,
+        note=note,
     )
+    return (figure,)
 
 
 def _tiles(measurement: Measurement) -> tuple[Tile, ...]:
@@ -82,7 +85,9 @@ def _tiles(measurement: Measurement) -> tuple[Tile, ...]:
     if headline:
         ratio = headline.ratios["throughput"]
         shown, label = (ratio, "gRPC ÷ REST") if ratio.value >= 1 else (inverse(ratio), "REST ÷ gRPC")
-        tiles.append(Tile(numbers.times(shown.value), f"{label}, predictions/s", numbers.interval(shown)))
+        tiles.append(
+            Tile(numbers.times(shown.value), f"{label}, predictions/s", numbers.interval(shown, numbers.ratio))
+        )
     if open_level := next(iter(measurement.open), None):
         tiles += [
             Tile(

@@ -1,5 +1,7 @@
 """REST against gRPC: ratios with their intervals, loads side by side, bytes on the wire."""
 
+from collections.abc import Sequence
+
 from slipway.records import (
     Protocol,
 )
@@ -21,7 +23,8 @@ from slipway.statistics import Estimate
 
 def protocols(measurement: Measurement) -> Section | None:
     """Write both protocols against each other; None if no load was measured on both."""
-    if not any(level.ratios for level in measurement.levels):
+    ratios = ratio_figure(measurement)
+    if ratios is None:
         return None
     return Section(
         id=identifier(measurement, "protocols"),
@@ -29,7 +32,7 @@ def protocols(measurement: Measurement) -> Section | None:
         short="REST vs gRPC",
         lead="Same values, same server, same number of connections and requests in flight, one load-generator engine "
         "for both. REST and gRPC are compared within each repetition, then over repetitions.",
-        blocks=(Pair((ratio_figure(measurement), *_bytes_figures(measurement))), comparison_table(measurement)),
+        blocks=(Pair((ratios, *_bytes_figures(measurement))), comparison_table(measurement)),
     )
 
 
@@ -43,9 +46,11 @@ _RATIOS = {
 }
 
 
-def ratio_figure(measurement: Measurement) -> Figure:
-    """Draw how many times one protocol is ahead of the other, metric by metric."""
+def ratio_figure(measurement: Measurement) -> Figure | None:
+    """Draw how many times one protocol is ahead of the other, metric by metric; None without a load measured on both."""
     listed = _ratio_rows(measurement)
+    if not listed:
+        return None
     rows = [
         DotRow(
             label,
@@ -58,19 +63,24 @@ def ratio_figure(measurement: Measurement) -> Figure:
                     f"{label}: {numbers.with_interval(ratio, numbers.times)}",
                 ),
             ),
-            numbers.times(ratio.value),
+            numbers.times(_either_way(ratio.value)),
         )
         for label, ratio in listed
     ]
     drawing = charts.dot_chart(
         rows,
-        Axis("times as good (log)", log=True, show=numbers.times_tick),
+        Axis(
+            "times as good (log)",
+            log=True,
+            show=lambda ratio: numbers.times_tick(_either_way(ratio)),
+            at=_ratio_ticks(listed),
+        ),
         reference=1.0,
         sides=("REST ahead", "gRPC ahead"),
     )
     table = Table(
         "gRPC against REST",
-        heads("What", "gRPC ahead by", "95% low", "95% high", "pairs"),
+        heads("What", "gRPC ahead by (below 1: behind)", "95% low", "95% high", "pairs"),
         tuple(
             row(label, numbers.times(r.value), numbers.times(r.low), numbers.times(r.high), str(r.n))
             for label, r in listed
@@ -87,6 +97,26 @@ def ratio_figure(measurement: Measurement) -> Figure:
         charts.marker_legend([("gRPC ahead", GRPC), ("REST ahead", REST), ("not told apart", _UNDECIDED)]),
         table,
     )
+
+
+# Leads to mark on both sides of 1, by the greatest lead: few enough to be told apart.
+_TICKS = {
+    2.0: (1.2, 1.5, 2.0),
+    5.0: (1.5, 2.0, 3.0, 5.0),
+    10.0: (2.0, 5.0, 10.0),
+    1e3: (3.0, 10.0, 30.0, 100.0, 300.0, 1e3),
+}
+
+
+def _ratio_ticks(listed: Sequence[tuple[str, Estimate]]) -> tuple[float, ...]:
+    furthest = max(_either_way(value) for _, ratio in listed for value in (ratio.value, ratio.low, ratio.high) if value)
+    leads = next((ticks for most, ticks in _TICKS.items() if furthest <= most), (10.0, 100.0, 1e3, 1e4, 1e5, 1e6))
+    return (*(1 / lead for lead in reversed(leads)), 1.0, *leads)
+
+
+def _either_way(ratio: float) -> float:
+    """Give the size of a lead, whoever has it."""
+    return ratio if ratio >= 1 else 1 / ratio
 
 
 _UNDECIDED = Style("tool", "diamond", hollow=True)
