@@ -90,9 +90,7 @@ class Settings:
     enable_per_model_batching_parameters: bool = _flag(False, "batching_params.pbtxt in version directories.", REFUSED)
     platform_config_file: str = _flag("", "Text-format PlatformConfigMap.", REFUSED)
     tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto.", REFUSED)
-    enable_signature_method_name_check: bool = _flag(
-        False, "Check method_name of the signature of a request.", REFUSED
-    )
+    enable_signature_method_name_check: bool = _flag(False, "Check method_name of the signature of a request.", REFUSED)
     prefer_tflite_model: bool = _flag(False, "Serve model.tflite where there is one.", REFUSED)
 
     def check(self) -> None:
