@@ -39,7 +39,7 @@ def test_a_users_mistake_is_lines_without_a_traceback_and_an_exit_code_of_its_ow
 
     monkeypatch.setattr(report, "run", fail)
     monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
-    monkeypatch.setattr(cli.procs, "die_with_ancestors", lambda: None)
+    monkeypatch.setattr(cli.procs, "die_with_snakemake", lambda: None)
     code = cli.main(["report", "--from", "x", "--out", "y"])
 
     assert code == 3

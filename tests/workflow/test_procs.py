@@ -26,13 +26,15 @@ try:
 finally:
     procs.stop_group(child, 5)
 """
-# A shell between the watched ancestor and the process that watches, as Snakemake starts its jobs.
-GRANDPARENT = """
+# A shell between Snakemake and the process that watches, as Snakemake starts its jobs; run as a script named snakemake.
+SNAKEMAKE = """
 import subprocess, sys
 process = subprocess.Popen(["bash", "-c", f"{sys.executable} -c '{sys.argv[1]}'; true"])
 process.wait()
 """
-WATCHER = "import os, signal; from slipway import procs; procs.die_with_ancestors(0.05); print(os.getpid(), flush=True); signal.pause()"
+# The login shell: starts Snakemake, and is gone before it.
+LOGIN_SHELL = '"$0" "$@" & wait'
+WATCHER = "import os, signal; from slipway import procs; procs.die_with_snakemake(0.05); print(os.getpid(), flush=True); signal.pause()"
 
 
 def wait_until(condition, timeout_s: float = 10) -> bool:
@@ -72,15 +74,39 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace():
     process.stdout.close()
 
 
-def test_a_job_ends_when_the_snakemake_above_it_is_killed_hard():
-    top = subprocess.Popen([sys.executable, "-c", GRANDPARENT, WATCHER], stdout=subprocess.PIPE, text=True)
-    watcher = int(top.stdout.readline())
+@pytest.fixture
+def below_snakemake(tmp_path):
+    """Start a watching process below a script named snakemake; give a login shell, Snakemake and the watcher."""
+    (tmp_path / "snakemake").write_text(SNAKEMAKE)
+    argv = ["bash", "-c", LOGIN_SHELL, sys.executable, tmp_path / "snakemake", WATCHER]
+    shell = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    watcher = psutil.Process(int(shell.stdout.readline()))
+    snakemake = next(process for process in watcher.parents() if process.ppid() == shell.pid)
+    yield shell, snakemake, watcher
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait()
+    shell.stdout.close()
 
-    top.send_signal(signal.SIGKILL)
-    top.wait()
-    top.stdout.close()
 
-    assert wait_until(lambda: gone(watcher))
+def test_a_job_ends_when_the_snakemake_above_it_is_killed_hard(below_snakemake):
+    _, snakemake, watcher = below_snakemake
+
+    snakemake.kill()
+
+    assert wait_until(lambda: gone(watcher.pid))
+
+
+def test_a_run_outlives_the_shell_that_it_was_started_from(below_snakemake):
+    """`nohup snakemake &` and logging out must not end the jobs of an overnight run."""
+    shell, snakemake, watcher = below_snakemake
+    shell.kill()
+    shell.wait()
+    assert wait_until(lambda: snakemake.ppid() != shell.pid)
+
+    # Twenty polls of the watcher.
+    with pytest.raises(psutil.TimeoutExpired):
+        watcher.wait(1)
 
 
 def test_signals_wait_while_something_is_being_torn_down():

@@ -17,7 +17,7 @@ from slipway.records import Result
 @pytest.fixture(autouse=True)
 def quiet_signals(monkeypatch):
     monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
-    monkeypatch.setattr(cli.procs, "die_with_ancestors", lambda: None)
+    monkeypatch.setattr(cli.procs, "die_with_snakemake", lambda: None)
 
 
 def made(day: int = 1, *, seed: int = 1, **changes) -> Result:

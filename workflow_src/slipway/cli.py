@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command in STAGES:
             procs.exit_on_signals()
-            procs.die_with_ancestors()
+            procs.die_with_snakemake()
         arguments.run(arguments)
     except SlipwayError as error:
         for line in str(error).splitlines():

@@ -33,22 +33,35 @@ def exit_on_signals() -> None:
         signal.signal(number, leave)
 
 
-def die_with_ancestors(poll_s: float = 0.5) -> None:
+def die_with_snakemake(poll_s: float = 0.5) -> None:
     """
-    Send ourselves SIGTERM when the shell or the Snakemake above us vanishes, even by `kill -9`.
+    Send ourselves SIGTERM when the Snakemake above us, or a shell between it and us, vanishes, even by `kill -9`.
 
-    A killed Snakemake cannot stop its jobs; without this an export or a benchmark would go on beside
-    the next run. The three nearest ancestors are watched by process id *and* start time, because ids
-    are used again.
+    A killed Snakemake cannot stop its jobs; without this an export or a benchmark would go on beside the next
+    run. Whoever started Snakemake is not watched: a run under `nohup` outlives its login shell. Processes are
+    known by id *and* start time, because ids are used again. Without a Snakemake above us nothing is watched.
     """
-    watched = [process for process in psutil.Process().parents() if process.pid > 1][:3]
+    above = psutil.Process().parents()
+    snakemake = next((place for place, process in enumerate(above) if _is_snakemake(process)), None)
+    if snakemake is None:
+        return
+    watched = above[: snakemake + 1]
 
     def watch() -> None:
         while all(process.is_running() for process in watched):
             time.sleep(poll_s)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="ancestor-watch", daemon=True).start()
+    threading.Thread(target=watch, name="snakemake-watch", daemon=True).start()
+
+
+def _is_snakemake(process: psutil.Process) -> bool:
+    """Whether *process* is the `snakemake` script or `python -m snakemake`; a shell that mentions either is not."""
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        # The interpreter, its options, then the script or the module.
+        return "snakemake" in {Path(word).name for word in words[:4]} and not words[0].endswith("sh")
+    return False
 
 
 def _kill_when_parent_dies() -> None:

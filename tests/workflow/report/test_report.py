@@ -10,7 +10,7 @@ from slipway.report import parse_versions
 @pytest.fixture(autouse=True)
 def quiet_signals(monkeypatch):
     monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
-    monkeypatch.setattr(cli.procs, "die_with_ancestors", lambda: None)
+    monkeypatch.setattr(cli.procs, "die_with_snakemake", lambda: None)
 
 
 def report(*arguments: object) -> int:
