@@ -61,3 +61,5 @@ def test_a_waiting_lock_is_held_by_one_at_a_time(tmp_path):
 
     assert order == ["first", "second"]
     assert told == [str(os.getpid())]
+    # Whoever comes third reads the one who waited.
+    assert (tmp_path / "bench.lock").read_text() == str(os.getpid())

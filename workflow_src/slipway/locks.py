@@ -23,7 +23,9 @@ def _open(path: Path) -> IO[str]:
 
 
 def _sign(file: IO[str]) -> None:
-    file.truncate(0)
+    # Whoever waited has read, and would write behind a gap of zero bytes.
+    file.seek(0)
+    file.truncate()
     file.write(str(os.getpid()))
     file.flush()
 
