@@ -30,6 +30,7 @@ rule export:
         " --model {wildcards.model} --version {wildcards.version}"
         " --source {params.spec:q}"
         " --from {input.source:q}"
+        " --checkpoint-record {input.checkpoint:q}"
         " --contract {input.contract:q}"
         " --out {output.saved_model:q}"
         " --record {output.record:q}"

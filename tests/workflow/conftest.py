@@ -129,6 +129,8 @@ class Version:
                     *source,
                     "--from",
                     self.source_directory,
+                    "--checkpoint-record",
+                    self.checkpoint_record,
                     "--out",
                     self.export,
                     "--record",

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from slipway.records import CheckpointRecord, ExportRecord, ValidationRecord
@@ -82,6 +84,22 @@ USERS_MODELS = {
         LINE,
     ),
 }
+
+
+def test_a_checkpoint_that_was_changed_after_its_golden_answers_is_not_exported(exported, fresh, tmp_path):
+    """Golden answers would judge other weights than those they came from."""
+    version = type(exported)(tmp_path / "out", exported.source, exported.contract)
+    shutil.copytree(exported.source_directory, version.source_directory)
+    shutil.copyfile(exported.checkpoint_record, version.checkpoint_record)
+    weights = next(path for path in version.source_directory.iterdir() if path.suffix == ".h5")
+    weights.write_bytes(weights.read_bytes() + b"more")
+
+    finished = fresh.slipway(*version.words("export"))
+
+    assert finished.code == 2, finished.output
+    assert len(finished.errors) == 1
+    assert f"{weights}: changed after it was written" in finished.errors[0]
+    assert not version.export.exists()
 
 
 @pytest.mark.parametrize(("source", "contract"), USERS_MODELS.values(), ids=USERS_MODELS)

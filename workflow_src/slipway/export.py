@@ -8,7 +8,7 @@ from slipway.checkpoint import add_source_arguments, parse_source
 from slipway.contract import read_contract
 from slipway.errors import SourceError
 from slipway.provenance import tool_versions
-from slipway.records import ExportRecord, TreeManifest
+from slipway.records import CheckpointRecord, ExportRecord, TreeManifest
 
 _TOOLS = ("tensorflow-cpu", "tensorflow", "keras")
 
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="source_directory",
         help="what `slipway checkpoint` kept",
     )
+    parser.add_argument("--checkpoint-record", type=Path, required=True, metavar="FILE", help="its record (JSON)")
     parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the SavedModel")
     parser.add_argument("--record", type=Path, required=True, metavar="FILE", help="gets the record (JSON)")
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load the model and write it; one export per process, or the bytes differ."""
     source, contract = parse_source(arguments.source), read_contract(arguments.contract)
+    CheckpointRecord.read(arguments.checkpoint_record).tree.verify(arguments.source_directory)
     from slipway.models import saved_model, sources  # noqa: PLC0415 - seconds; the contract's faults come first
 
     with files.new_directory(arguments.out) as directory:

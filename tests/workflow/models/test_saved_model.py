@@ -18,6 +18,7 @@ def test_two_exports_have_the_same_bytes(exported, tmp_path):
     again.directory.mkdir(parents=True)
     words = [str(word) for word in again.words("export")]
     words[words.index("--from") + 1] = str(exported.source_directory)
+    words[words.index("--checkpoint-record") + 1] = str(exported.checkpoint_record)
 
     subprocess.run(
         [sys.executable, "-m", "slipway", *words],
@@ -98,6 +99,7 @@ def test_what_cannot_be_traced_is_one_line_and_leaves_nothing(changes, expected,
     version.directory.mkdir()
     words = [str(word) for word in version.words("export")]
     words[words.index("--from") + 1] = str(exported.source_directory)
+    words[words.index("--checkpoint-record") + 1] = str(exported.checkpoint_record)
 
     finished = fresh.slipway(*words)
 
