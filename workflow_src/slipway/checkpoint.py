@@ -104,7 +104,7 @@ def _under_any_name(contract: Contract, images: Array) -> dict[str, Array]:
 def _golden_inputs(path: Path | None, contract: Contract) -> tuple[dict[str, Array], Array | None]:
     if path is None:
         return rows.draw(contract, contract.default, contract.golden.rows), None
-    arrays = golden.read_arrays(path)
+    arrays = golden.read_arrays(path, "Write it again with numpy.savez.")
     inputs = rows.fit(str(path), contract.default.inputs, arrays)
     labels = arrays.get("labels")
     count = len(next(iter(inputs.values())))

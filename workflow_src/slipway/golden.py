@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway import files
-from slipway.errors import SourceError
+from slipway.errors import SourceError, one_line
 
 Array = npt.NDArray[Any]
 # The earliest time a zip can hold: .npz files of equal arrays must have equal bytes.
@@ -74,7 +74,9 @@ def read(path: Path) -> Golden:
     Raises:
         SourceError: If the file is missing, damaged or something else.
     """
-    arrays = read_arrays(path)
+    if not path.is_file():
+        raise SourceError(f"{path}: not there. Run `slipway checkpoint`, or `snakemake --cores all`.")
+    arrays = read_arrays(path, "Delete it and run again.")
     inputs = {name.removeprefix("inputs/"): a for name, a in arrays.items() if name.startswith("inputs/")}
     outputs = {name.removeprefix("outputs/"): a for name, a in arrays.items() if name.startswith("outputs/")}
     if not inputs or not outputs:
@@ -83,9 +85,13 @@ def read(path: Path) -> Golden:
     return Golden(inputs, outputs, arrays.get("labels"))
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path, advice: str) -> dict[str, Array]:
     """
     Read all arrays of the .npz at *path*; strings come as objects (bytes).
+
+    Args:
+        path: The file.
+        advice: What to do if it cannot be read: ours is made again, a user's is not ours to delete.
 
     Raises:
         SourceError: If the file is missing, damaged, or needs pickle (which runs code).
@@ -96,10 +102,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise SourceError(f"{path}: expected .npz with named arrays, found a single array.")
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise SourceError(f"{path}: not there. Run `slipway checkpoint`, or `snakemake --cores all`.") from error
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise SourceError(f"{path}: cannot be read as .npz ({error}). Delete it and run again.") from error
+        raise SourceError(f"{path}: cannot be read as .npz: {one_line(error)}. {advice}") from error
     return {name: _bytes_as_objects(array) for name, array in arrays.items()}
 
 
