@@ -81,6 +81,19 @@ def test_a_checkpoint_prefix_stands_for_all_its_files(tmp_path):
     assert names == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
 
 
+@pytest.mark.parametrize("file", ["nets/digits.py", "nets/digits/__init__.py"])
+def test_the_builders_module_is_one_of_the_files(file, tmp_path, monkeypatch):
+    """A network that was edited is built again."""
+    monkeypatch.chdir(tmp_path)
+    Path(file).parent.mkdir(parents=True)
+    Path(file).touch()
+    source = {"kind": "weights", "path": "digits.weights.h5", "builder": "nets.digits:build"}
+
+    settings = parse_settings(changed("models", "digits", "versions", 1, value={"source": source}))
+
+    assert settings.models["digits"].versions[1].source.files() == ["digits.weights.h5", file]
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

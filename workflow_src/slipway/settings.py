@@ -72,9 +72,10 @@ class _BuiltSource(_FileSource):
     )
 
     def files(self) -> list[str]:
-        """List the files it is made from; the builder's module too, where it is a file below the working directory."""
-        module = Path(*self.builder.split(":")[0].split(".")).with_suffix(".py")
-        return [*super().files(), *([str(module)] if module.is_file() else [])]
+        """List the files it is made from; the builder's module too, where it lies below the working directory."""
+        module = Path(*self.builder.split(":")[0].split("."))
+        found = [path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()]
+        return [*super().files(), *map(str, found)]
 
 
 class WeightsSource(_BuiltSource):
