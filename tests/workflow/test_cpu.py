@@ -51,12 +51,15 @@ def test_a_kernel_without_schedstat_is_told_as_not_measured(tmp_path):
     assert cpu.CpuMeter([7], tmp_path).read_ns() is None
 
 
-def test_host_time_leaves_out_idleness(tmp_path):
+def test_busy_time_leaves_out_idleness_and_other_cpus(tmp_path):
     ticks = os.sysconf("SC_CLK_TCK")
-    (tmp_path / "stat").write_text(f"cpu  {ticks} 0 {ticks} 99999 777 0 {ticks} 55 0 0\ncpu0 1 2 3\n")
+    one, two = (f"{n * ticks} 0 {n * ticks} 99999 777 0 {n * ticks} {n * ticks} 0 0" for n in (1, 2))
+    (tmp_path / "stat").write_text(f"cpu  {two}\ncpu0 {one}\ncpu1 {one}\ncpu10 {two}\nintr 1 2 3\n")
 
-    assert cpu.host_busy_s(tmp_path / "stat") == 3.0
-    assert cpu.host_busy_s() > 0
+    assert cpu.busy_s(None, tmp_path / "stat") == 8.0
+    assert cpu.busy_s([1], tmp_path / "stat") == 4.0
+    assert cpu.busy_s([0, 10], tmp_path / "stat") == 12.0
+    assert 0 < cpu.busy_s([min(os.sched_getaffinity(0))]) <= cpu.busy_s()
 
 
 @pytest.mark.parametrize(

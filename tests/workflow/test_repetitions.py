@@ -30,7 +30,7 @@ def samples(count=2000, service_us=500, slip_us=0, *, seconds=2.0, failed=()):
     )
 
 
-def window(of=None, *, server=SILENT, server_ns=(5 * S, 6 * S), busy_s=(100.0, 101.6), **outcome):
+def window(of=None, *, server=SILENT, server_ns=(5 * S, 6 * S), busy_s=(100.0, 101.3), **outcome):
     of = samples() if of is None else of
     begin_ns, end_ns = of.origin_ns + of.begin_us * 1000, of.origin_ns + of.end_us * 1000
     known = {
@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_window_per_request():
     assert found.server_cpu_us_per_request == pytest.approx(1e6 / 1600)
     assert found.generator_cpu_us_per_request == pytest.approx(2e5 / 1600)
     assert found.generator_utilisation == pytest.approx(0.1)
-    assert found.foreign_cpu_cores == pytest.approx((1.6 - 1.0 - 0.2) / 2)
+    assert found.foreign_cpu_cores == pytest.approx((1.3 - 1.0 - 0.2) / 2)
     assert sum(found.histogram.values()) == 1600
     assert len(found.per_slot) == 10
     assert sum(found.per_slot) == pytest.approx(2000, abs=1)
@@ -130,6 +130,7 @@ def test_open_loop_latency_begins_when_a_request_was_due():
         (window(cpu_ns=int(1.9 * S)), CLOSED, repetitions.SATURATED),
         (window(lag_p99_us=2001.0), CLOSED, repetitions.LAGGING),
         (window(lag_max_us=50_001.0), CLOSED, repetitions.LAGGING),
+        (window(busy_s=(100.0, 101.5)), CLOSED, repetitions.DISTURBED),
         (window(server=ServerSide(1999, {}, {})), CLOSED, repetitions.MISCOUNTED),
         (window(samples(service_us=9_000_000)), CLOSED, repetitions.NOTHING_ANSWERED),
         (window(samples(2500, slip_us=1500)), OPEN, repetitions.LATE),

@@ -338,7 +338,7 @@ class _Session:
         meter = cpu.CpuMeter(server.pids())
 
         def read() -> Reading:
-            return Reading(time.monotonic_ns(), meter.read_ns(), cpu.host_busy_s())
+            return Reading(time.monotonic_ns(), meter.read_ns(), cpu.busy_s(self.cpus if self.pinned else None))
 
         def observe(window: LoadWindow) -> tuple[Reading, Reading]:
             if order.requests is not None:

@@ -42,12 +42,24 @@ def threads(pid: int, proc: Path = Path("/proc")) -> list[int]:
         return []
 
 
-def host_busy_s(stat: Path = Path("/proc/stat")) -> float:
-    """CPU seconds that all CPUs of this host were busy since it started, in steps of 10 ms per CPU."""
-    with stat.open(encoding="ascii") as file:
-        # cpu user nice system idle iowait irq softirq …: proc(5).
-        user, nice, system, _idle, _iowait, irq, softirq = map(int, file.readline().split()[1:8])
-    return (user + nice + system + irq + softirq) / _TICKS_PER_S
+def busy_s(cpus: Iterable[int] | None = None, stat: Path = Path("/proc/stat")) -> float:
+    """
+    Give the CPU seconds that *cpus* were not idle since the host started, in steps of 10 ms per CPU.
+
+    Args:
+        cpus: Which; None: all of the host.
+        stat: Where the kernel tells.
+    """
+    wanted = {"cpu"} if cpus is None else {f"cpu{cpu}" for cpu in cpus}
+    ticks = 0
+    for line in stat.read_text(encoding="ascii").splitlines():
+        name, *times = line.split()
+        if name in wanted:
+            # cpu user nice system idle iowait irq softirq steal …: proc(5). What another virtual machine
+            # stole was no more ours than what another process used.
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, times[:8])
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / _TICKS_PER_S
 
 
 def split(cpus: Sequence[int]) -> tuple[list[int], list[int]]:

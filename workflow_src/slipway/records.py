@@ -369,7 +369,9 @@ class Repetition(Record):
     generator_utilisation: float = Field(
         description="CPU seconds the generator used per second of window, of one core."
     )
-    foreign_cpu_cores: float | None = Field(None, description="Cores busy with neither server nor generator.")
+    foreign_cpu_cores: float | None = Field(
+        None, description="Of the cores for server and generator (all, if not pinned), those that something else used."
+    )
     loop_lag_p99_us: float | None = Field(None, description="How late the generator's event loop woke up, usually.")
     loop_lag_max_us: float | None = Field(None, description="How late at worst.")
     batch_sizes: dict[int, int] = Field(
