@@ -39,11 +39,14 @@ class Recorder:
         Give what was recorded, in the order in which requests were due.
 
         Args:
-            origin_ns: When the load began; no request was due before.
+            origin_ns: When the load began; nothing counts as earlier.
             begin_ns: Begin of the measured window.
             end_ns: Its end.
         """
-        planned, sent, done = (np.array(times, np.int64) for times in (self._planned, self._sent, self._done))
+        # A connection that was refused before the load began is a failure of its first moment.
+        planned, sent, done = (
+            np.maximum(np.array(times, np.int64), origin_ns) for times in (self._planned, self._sent, self._done)
+        )
         order = np.argsort(planned, kind="stable")
         return Samples(
             origin_ns=origin_ns,

@@ -31,13 +31,9 @@ class _Watch:
         self._greenlets = [gevent.spawn(self._read_cpu), gevent.spawn(self._tick)]
 
     def _read_cpu(self) -> None:
-        alarm = Alarm()
-        try:
-            for index, moment in enumerate((self._begin_ns, self._end_ns)):
-                alarm.wait_until(moment)
-                self.cpu[index] = (now_ns(), time.process_time_ns())
-        finally:
-            alarm.close()
+        for index, moment in enumerate((self._begin_ns, self._end_ns)):
+            _sleep_until(moment)
+            self.cpu[index] = (now_ns(), time.process_time_ns())
 
     def _tick(self) -> None:
         alarm = Alarm()
@@ -54,6 +50,14 @@ class _Watch:
         for index in (0, 1):
             if self.cpu[index] == (0, 0):
                 self.cpu[index] = (now_ns(), time.process_time_ns())
+
+
+def _sleep_until(time_ns: int) -> None:
+    alarm = Alarm()
+    try:
+        alarm.wait_until(time_ns)
+    finally:
+        alarm.close()
 
 
 def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], None]) -> LoadOutcome:
@@ -81,7 +85,7 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
         end = begin + round(order.window_s * 1e9)
         announce(LoadWindow(origin_ns=origin, begin_ns=begin, end_ns=end))
         watch = _Watch(begin, end)
-        gevent.sleep(max(origin - now_ns(), 0) / 1e9)
+        _sleep_until(origin)
         session.begin(origin, end)
         runner.user_greenlets.join(timeout=(end - now_ns()) / 1e9 + order.drain_s)
         finished = now_ns()

@@ -99,10 +99,11 @@ class Session:
         Raises:
             TimeoutError: If they are not within *timeout_s*.
         """
-        with gevent.Timeout(timeout_s, TimeoutError(f"{self._ready} of {count} users are ready after {timeout_s} s")):
-            while self._ready < count:
-                self._entered.clear()
-                self._entered.wait()
+        deadline_ns = now_ns() + round(timeout_s * 1e9)
+        while self._ready < count:
+            self._entered.clear()
+            if not self._entered.wait((deadline_ns - now_ns()) / 1e9):
+                raise TimeoutError(f"{self._ready} of {count} users are ready after {timeout_s} s")
 
     def bytes_transferred(self) -> tuple[int, int] | None:
         """Bytes sent and received since `begin` on all connections; None if one of them does not tell."""

@@ -1,6 +1,16 @@
 from slipway_loadtests.recording import Recorder
 
 
+def test_a_connection_refused_before_the_load_failed_at_its_begin():
+    """A negative time would come back from the sample file as one an hour later."""
+    recorder = Recorder()
+    recorder.failed(1_000, 1_000, 2_000, "connection refused")
+
+    samples = recorder.samples(origin_ns=5_000_000, begin_ns=5_000_000, end_ns=9_000_000)
+
+    assert (samples.planned_us.tolist(), samples.slip_us.tolist(), samples.service_us.tolist()) == ([0], [0], [0])
+
+
 def test_times_become_microseconds_in_the_order_in_which_requests_were_due():
     recorder = Recorder()
     recorder.answered(3_000_000, 3_500_000, 53_500_999)
