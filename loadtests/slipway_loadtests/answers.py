@@ -9,9 +9,11 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# Up to this size an answer costs less to look up than a microsecond; of larger ones every n-th is looked at.
+# Up to this size an answer costs less to look up than a microsecond; of larger ones the first of each load and every
+# n-th are looked at.
 _CHEAP_BYTES = 4096
-# A server whose answers never repeat may not fill the memory.
+# A server whose answers never repeat may not fill the memory: so much is for the load under way, as much again for
+# answers that were found good before.
 _MAX_KEPT_BYTES = 64 * 2**20
 
 
@@ -50,15 +52,16 @@ class Answers:
         self._seen: list[dict[bytes, int]] = [{} for _ in expected]
         self._lengths: list[set[int]] = [set() for _ in expected]
         self._good: list[set[bytes]] = [set() for _ in expected]
-        self._kept_bytes = 0
-        self._passed = 0
+        self._kept_bytes = self._good_bytes = 0
+        # By payload: payloads are sent in turn, and a common count would hit the same ones every time.
+        self._passed = [0] * len(expected)
 
     def see(self, payload: int, answer: bytes) -> None:
         """Take down that *answer* came for *payload*; costs about 0.2 µs, whatever its content."""
         size = len(answer)
         if size > _CHEAP_BYTES and size in self._lengths[payload]:
-            self._passed += 1
-            if self._passed % -(-size // _CHEAP_BYTES):
+            self._passed[payload] += 1
+            if self._passed[payload] % -(-size // _CHEAP_BYTES):
                 return
         seen = self._seen[payload]
         count = seen.get(answer)
@@ -84,7 +87,8 @@ class Answers:
                     wrong += count
                     first_wrong = first_wrong or f"payload {payload}: {fault}"
             seen.clear()
-        self._kept_bytes = sum(len(answer) for good in self._good for answer in good)
+            self._lengths[payload].clear()
+        self._kept_bytes = 0
         return Verdict(checked, wrong, first_wrong)
 
     def _fault(self, payload: int, answer: bytes) -> str | None:
@@ -97,8 +101,9 @@ class Answers:
         except Exception as error:  # whatever a decoder says of bytes that are no answer
             return f"cannot be read: {error}"
         fault = difference(expected, found, atol=self._atol, rtol=self._rtol)
-        if fault is None and self._kept_bytes <= _MAX_KEPT_BYTES:
+        if fault is None and self._good_bytes <= _MAX_KEPT_BYTES:
             self._good[payload].add(answer)
+            self._good_bytes += len(answer)
         return fault
 
 

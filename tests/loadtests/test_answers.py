@@ -91,6 +91,23 @@ def test_of_large_answers_some_are_looked_at_and_every_one_of_new_length():
     assert 5 <= verdict.checked <= 50
 
 
+def test_every_payload_is_looked_at_in_every_load_however_large_its_answers():
+    """Payloads come in turn: a count common to all would meet the same few each time."""
+    right = np.zeros(16 * 1024, np.float32)
+    judge, _ = judge_of([{"y": right}] * 16)
+    for _ in range(2):
+        for number in range(16 * 100):
+            judge.see(number % 16, right.tobytes())
+        assert judge.judge().wrong == 0
+    for number in range(16 * 100):
+        judge.see(number % 16, (right if number % 16 != 3 else right + 1).tobytes())
+
+    verdict = judge.judge()
+
+    assert verdict.wrong >= 2
+    assert verdict.checked < 16 * 20
+
+
 def test_a_server_whose_answers_never_repeat_does_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(answers, "_MAX_KEPT_BYTES", 1000)
     judge, _ = judge_of([{"y": np.zeros(1, np.float32)}])
@@ -98,6 +115,11 @@ def test_a_server_whose_answers_never_repeat_does_not_fill_the_memory(monkeypatc
         judge.see(0, np.array([number / 1e7], np.float32).tobytes())
 
     assert 200 <= judge.judge().checked <= 300
+
+    # Nor does it escape once memory is full of good answers.
+    for number in range(1000):
+        judge.see(0, np.array([5 + number / 1e7], np.float32).tobytes())
+    assert judge.judge().wrong >= 200
 
 
 @pytest.mark.parametrize(
