@@ -36,6 +36,8 @@ _POST_HTTP = b"\x83\x86"
 # Header blocks that were decoded once and found good. With a dynamic table of size 0 a block means the same
 # on every connection, so that equal bytes need no second look.
 _good_blocks: set[tuple[bool, bytes]] = set()
+# A server whose headers never repeat may not fill the memory.
+_MAX_GOOD_BLOCKS = 1024
 
 
 def message(payload: bytes) -> bytes:
@@ -245,7 +247,8 @@ class GrpcConnection:
         self._ended = bool(end)
         if (self._ended, block) not in _good_blocks:
             _check_block(block, ends=self._ended)
-            _good_blocks.add((self._ended, block))
+            if len(_good_blocks) < _MAX_GOOD_BLOCKS:
+                _good_blocks.add((self._ended, block))
 
     def _take_settings(self, flags: int, payload: bytes) -> None:
         if flags & _ACK:
