@@ -9,8 +9,8 @@ OUTPUTS: results/benchmarks/{model}/{version}/
 rule benchmark:
     """Measure version {wildcards.version} of {wildcards.model} over REST and gRPC."""
     input:
-        pin=pin,
-        launch="results/launch/{model}.json",
+        pins=pins,
+        launch=ancient("results/launch/{model}.json"),
         layout="results/images/{model}/layout",
         image="results/images/{model}/image.json",
         servable=ancient("results/manifests/{model}/{version}.json"),

@@ -94,13 +94,13 @@ def pin_of(model, version):
     return f"results/pins/{model}/{version}/{digest}.json"
 
 
-def pin(wildcards):
-    """The pin of the job's servable."""
-    return pin_of(wildcards.model, wildcards.version)
-
-
 def pins(wildcards):
-    """The pins of all versions of the job's model."""
+    """
+    The pins of all versions of the job's model.
+
+    Whatever lies behind an image asks for them itself: Snakemake decides anew, once the contents are known, only
+    for jobs whose own inputs waited for them.
+    """
     return [pin_of(wildcards.model, version) for version in settings.versions(wildcards.model)]
 
 

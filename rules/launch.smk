@@ -9,6 +9,7 @@ OUTPUTS: results/launch/{model}.json
 rule launch:
     """Start the image of {wildcards.model} and compare its answers with the checkpoint's."""
     input:
+        pins=pins,
         layout="results/images/{model}/layout",
         image="results/images/{model}/image.json",
         golden=versions_of("results/checkpoints/{model}/{version}/golden.npz"),

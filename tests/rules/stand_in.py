@@ -2,7 +2,7 @@
 Stand in for `slipway`: write the outputs of a stage, note the job in ./journal.
 
 The content of a servable is what ./content holds for its version (or its number), as if the export had changed.
-FAIL=<command> fails there; HANG=<command> says so in ./hanging and waits to be killed.
+FAIL=<command> fails there; HANG=<command> says so by ./hanging and waits to be killed.
 """
 
 import hashlib
@@ -14,7 +14,9 @@ from pathlib import Path
 
 command, *words = sys.argv[1:]
 options = {w: words[i + 1] for i, w in enumerate(words[:-1]) if w.startswith("--")}
-name = "/".join(options[key] for key in ("--model", "--version") if key in options)
+name = (
+    "" if command in ("report", "publish") else "/".join(options[k] for k in ("--model", "--version") if k in options)
+)
 
 if os.environ.get("FAIL") == command:
     print(f"slipway {command}: error: {name}: broken on purpose")  # noqa: T201 - it is a command
@@ -22,7 +24,7 @@ if os.environ.get("FAIL") == command:
 if os.environ.get("HANG") == command:
     if command == "publish":
         Path("published").mkdir(exist_ok=True)
-    Path("hanging").write_text(str(os.getpid()))
+    Path("hanging").touch()
     signal.pause()
 
 with Path("journal").open("a") as journal:
