@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from slipway.errors import InvalidMeasurement
 from slipway.load_plan import Planned, closed_cells, interleaved, offered_rate, open_cells, place
 from slipway.records import Load
 
@@ -44,6 +45,13 @@ def test_where_nothing_counts_the_rate_rests_on_what_there_is():
     cells = {planned(p, 1): measured(100, 200, invalid=[0, 1]) for p in ("rest", "grpc")}
 
     assert offered_rate(cells, 0.5) == pytest.approx(75)
+
+
+def test_a_model_slower_than_the_window_is_told_with_the_setting_to_change():
+    cells = {planned("rest", 1): measured(100), planned("grpc", 1): measured(0)}
+
+    with pytest.raises(InvalidMeasurement, match=r"gRPC answered nothing .* benchmark\.window_s"):
+        offered_rate(cells, 0.5)
 
 
 def test_cells_are_named_for_files_and_for_people():

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slipway.errors import InvalidMeasurement
 from slipway.records import Load, Protocol, Repetition
 
 PROTOCOLS: tuple[Protocol, ...] = ("rest", "grpc")
+_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Planned:
 
     def __str__(self) -> str:
         """Such as `REST, 16 users`."""
-        name = {"rest": "REST", "grpc": "gRPC"}[self.protocol]
+        name = _NAMES[self.protocol]
         users = self.load.concurrency
         if users is None:
             return f"{name}, {self.load.rate:.0f} requests/s offered"
@@ -61,10 +63,19 @@ def offered_rate(cells: Mapping[Planned, Sequence[Repetition]], share: float) ->
     Choose the rate of the open loop: *share* of the slower protocol's peak, so that both can keep up.
 
     The peak is the best median throughput over concurrency; only valid repetitions count, unless there are none.
+
+    Raises:
+        InvalidMeasurement: If a protocol never answered within a window: there is nothing to take a share of.
     """
     peaks: dict[Protocol, float] = {}
     for planned, measured in cells.items():
         counted = [r for r in measured if not r.invalid] or measured
         median = float(np.median([r.throughput_rps for r in counted]))
         peaks[planned.protocol] = max(peaks.get(planned.protocol, 0.0), median)
-    return share * min(peaks.values())
+    slower = min(peaks, key=peaks.__getitem__)
+    if not peaks[slower]:
+        raise InvalidMeasurement(
+            f"{_NAMES[slower]} answered nothing within a window, whatever the concurrency: the model takes longer. "
+            "Set benchmark.window_s to several times what one request takes."
+        )
+    return share * peaks[slower]

@@ -64,6 +64,11 @@ class Window:
     server: ServerSide
 
 
+def in_window(samples: Samples) -> npt.NDArray[np.bool_]:
+    """Say of each request whether it was due (closed loop: sent) in the window; bool [requests]."""
+    return (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+
+
 def latencies_us(samples: Samples, load: Load) -> npt.NDArray[np.int64]:
     """
     Give the latencies that a window is judged by, sorted.
@@ -75,7 +80,7 @@ def latencies_us(samples: Samples, load: Load) -> npt.NDArray[np.int64]:
     Returns:
         Microseconds, int64 [requests], ascending.
     """
-    planned = (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+    planned = in_window(samples)
     if load.kind == "open":
         return np.sort((samples.slip_us + samples.service_us)[planned])
     return np.sort(samples.service_us[planned & ~samples.failed])
@@ -118,7 +123,7 @@ def repetition(window: Window, load: Load, *, rows: int, index: int, order: int)
     ordered = latencies_us(samples, load)
     done = samples.done_us[~samples.failed]
     completed = int(np.count_nonzero((done >= samples.begin_us) & (done < samples.end_us)))
-    planned = (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+    planned = in_window(samples)
     slots = np.arange(0, samples.end_us + 1, SLOT_US)
     generator_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
     generator_requests = done_between(samples, outcome.cpu_from_ns, outcome.cpu_to_ns)
@@ -167,7 +172,7 @@ def broken_rules(window: Window, load: Load, ordered: npt.NDArray[np.int64], com
         MISCOUNTED: window.server.requests not in (None, outcome.requests),
     }
     if load.kind == "open":
-        planned = (samples.planned_us >= samples.begin_us) & (samples.planned_us < samples.end_us)
+        planned = in_window(samples)
         slip = _slip_p99_us(samples, planned)
         high = float(ordered[int(len(ordered) * 0.99)]) if len(ordered) else 0.0
         rules[LATE] = slip is not None and slip > max(MOST_SLIP_US, MOST_SLIP_SHARE * high)
