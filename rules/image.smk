@@ -11,6 +11,7 @@ rule image:
     input:
         pins=pins,
         servables=ancient(versions_of("results/servables/{model}/{version}")),
+        base=[str(settings.image.base)] if settings.image.base else [],
     output:
         layout=directory("results/images/{model}/layout"),
         record="results/images/{model}/image.json",

@@ -3,7 +3,7 @@ Measure REST and gRPC under load. One command owns one server, and the machine: 
 
 First fresh servers are started with and without warm-up records. Then one server gets windows of closed-loop
 load, protocol by concurrency, interleaved in a seeded random order and repeated; then open-loop load at one
-offered rate for both protocols. Every window keeps its raw samples, every answer is compared with the
+offered rate for both protocols. Every window that stands keeps its raw samples, every answer is compared with the
 checkpoint's own, and a window that breaks a validity rule is measured again, once.
 """
 
@@ -56,6 +56,7 @@ _OVERHEAD_S = 0.15
 _COLD_START_S = 6.0
 # A host where so many windows have to be measured again is not fit for it; more would only take longer.
 _MOST_RERUNS = 0.2
+_LEAST_RERUNS = 4
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -207,7 +208,7 @@ class _Session:
         self.cpuset = cpu.as_list(self.server_cpus) if apart else None
         self.order = 0
         windows = (len(closed_cells(self.settings.concurrency)) + len(PROTOCOLS)) * self.settings.repetitions
-        self.reruns_left = max(2, round(windows * _MOST_RERUNS))
+        self.reruns = 0
         self.window_s = self.settings.warmup_s + self.settings.window_s + _OVERHEAD_S
         self.count = windows + 2 * self.settings.cold_starts
         self.total_s = windows * self.window_s + 2 * self.settings.cold_starts * _COLD_START_S
@@ -279,16 +280,18 @@ class _Session:
     # --- windows ------------------------------------------------------------------------------------
 
     def _sweep(self, server: RunningServer, cells: Sequence[Planned], told: Steps) -> None:
+        # Each sweep has its own, so that a noisy closed loop leaves some for the open one.
+        most = self.reruns + max(_LEAST_RERUNS, round(len(cells) * self.settings.repetitions * _MOST_RERUNS))
         for index in range(self.settings.repetitions):
             for planned in interleaved(cells, self.settings.seed, index):
-                self._repeat(server, planned, index, told)
+                self._repeat(server, planned, index, told, may_rerun=self.reruns < most)
 
-    def _repeat(self, server: RunningServer, planned: Planned, index: int, told: Steps) -> None:
+    def _repeat(self, server: RunningServer, planned: Planned, index: int, told: Steps, *, may_rerun: bool) -> None:
         """Measure one window; once more if it broke a rule that another try may keep."""
         told.begin(f"{planned}, repetition {index + 1} of {self.settings.repetitions}")
         repetition = self._measure(server, planned, index)
-        if repetition.invalid and self.reruns_left:
-            self.reruns_left -= 1
+        if repetition.invalid and may_rerun:
+            self.reruns += 1
             told.note(f"  measured again: {'; '.join(repetition.invalid)}")
             repetition = self._measure(server, planned, index)
         if repetition.invalid:
@@ -405,6 +408,7 @@ class _Session:
                 for p, measured in sorted(self.cells.items(), key=lambda item: place(item[0]))
             ],
             cold_starts=self.cold_starts,
+            reruns=self.reruns,
             resident_bytes=self.resident_bytes,
             locust=provenance.tool_versions("locust", "gevent", "hpack"),
             not_measured=self._not_measured(),

@@ -430,6 +430,7 @@ class BenchmarkRecord(Record):
     payloads: list[Payload]
     cells: list[Cell]
     cold_starts: list[ColdStart]
+    reruns: int = Field(0, description="Windows that broke a rule and were measured again; the second try stands.")
     resident_bytes: int | None = Field(None, description="Of the server at the end of the load.")
     locust: dict[str, str] = Field(default_factory=dict, description="Versions of the load generator's parts.")
     not_measured: dict[str, str] = Field(default_factory=dict, description="What was left out -> why.")

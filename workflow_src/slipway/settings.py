@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from slipway.errors import SettingsError
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+# Also a word of image names, which end in a letter or a digit.
+Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # int64, as TF Serving reads the name of a version directory.
 VersionNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -159,7 +160,17 @@ class ImageSettings(_Section):
     slim: Literal["none", "safe"] = Field("safe", description="safe: leave out headers, tests and build tools.")
     base: Path | None = Field(None, description="A root file system as .tar, instead of one made from Debian packages.")
     suite: str = Field("bookworm", description="Debian release that the base is made from.")
-    repository: str = Field("slipway/{model}", description="Repository part of the image's name.")
+    strict: bool = Field(
+        default=False,
+        description="Refuse to build where a locked Debian package has left the mirror. Without it the image is made "
+        "from the newer one, and its record and the report say so.",
+    )
+    repository: str = Field(
+        "slipway/{model}",
+        # The grammar of image names (distribution/reference), with {model} as a word.
+        pattern=r"^([a-z0-9]|\{model\})([a-z0-9._/:-]|\{model\})*$",
+        description="Repository part of the image's name; {model} stands for the model's.",
+    )
     user: int = Field(10001, ge=1, description="Numeric user and group of the server.")
 
 
@@ -289,6 +300,8 @@ def check_files(settings: Settings, name: str = "config") -> None:
                 for file in made.source.files()
                 if not Path(file).exists()
             ]
+    if settings.image.base and not settings.image.base.is_file():
+        faults.append(f"{name}: image.base: no file {settings.image.base}; looked in {Path.cwd()}")
     if faults:
         raise SettingsError("\n".join(faults))
 

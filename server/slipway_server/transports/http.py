@@ -89,6 +89,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_reading = True
         self._is_writable = True
         self._is_done = False
+        self._has_ended_message = False
         self._begin_message()
 
     def _begin_message(self) -> None:
@@ -124,6 +125,7 @@ class HttpConnection(asyncio.Protocol):
         """Parse what came; complete requests are answered from here."""
         if self._is_done:
             return
+        self._has_ended_message = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -136,7 +138,8 @@ class HttpConnection(asyncio.Protocol):
             if not self._is_done:
                 self._refuse(400, f"Malformed HTTP request: {error}")
         else:
-            if not self._is_in_body and not self._is_done:
+            # Data that end a message are mostly its body; a head that begins behind it counts from the next data on.
+            if not self._is_in_body and not self._has_ended_message and not self._is_done:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse(431, f"Request line and headers exceed {MAX_HEAD_BYTES} bytes")
@@ -185,6 +188,7 @@ class HttpConnection(asyncio.Protocol):
         """Hand the request over."""
         if self._is_done:
             return
+        self._has_ended_message = True
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         method = self._parser.get_method().decode("latin-1")
         turn = _Turn(

@@ -1,4 +1,5 @@
 import asyncio
+import http.client as http_client
 import socket
 import threading
 
@@ -304,3 +305,17 @@ def test_however_the_bytes_arrive_the_answers_are_the_same(cuts):
         return transport.written
 
     assert asyncio.run(play(cuts)) == asyncio.run(play([]))
+
+
+def test_large_bodies_one_after_the_other_keep_their_connection(serve):
+    """A body is larger than what a head may be; the read that ends it is no part of the next head."""
+    connection = http_client.HTTPConnection("127.0.0.1", serve().port, timeout=WAIT_S)
+    bodies = [b"a" * size for size in (100_000, 400_000, 4_000_000, 65_537)]
+
+    answers = []
+    for body in bodies:
+        connection.request("POST", "/x", body)
+        answers.append(connection.getresponse().read())
+    connection.close()
+
+    assert answers == [b"POST /x " + body for body in bodies]

@@ -7,7 +7,8 @@ import tarfile
 import pytest
 
 from slipway import files
-from slipway.errors import SettingsError
+from slipway.errors import BuildError, SettingsError
+from slipway.oci import base
 from slipway.oci.assembly import ENTRYPOINT, Assembly, server_sources
 from slipway.oci.layout import open_layer
 from slipway.oci.wheels import SITE_PACKAGES
@@ -160,3 +161,37 @@ def test_the_tar_of_the_base_does_not_stay_behind(assemble, base_tar):
     assert base_tar.exists()
     assert {path.name for path in place.iterdir()} == {"blobs"}
     assert tarfile.is_tarfile(base_tar)
+
+
+@pytest.fixture
+def mirror_that_moved_on(small_world, base_tar, monkeypatch):
+    """A mirror on which a security update has replaced one locked package."""
+    locked = base.read_lock(base.lock_path("bookworm"))
+    updated = [base.LockedPackage(locked[0].name, "99", "0" * 64), *locked[1:]]
+
+    def bootstrap(_suite, wanted, tar):
+        if list(wanted) == locked:
+            raise base.StaleLockError("base-files is not on the mirror any more.")
+        shutil.copy(base_tar, tar)
+
+    monkeypatch.setattr(base, "bootstrap", bootstrap)
+    monkeypatch.setattr(base, "newest", lambda _suite: updated)
+
+
+@pytest.mark.usefixtures("mirror_that_moved_on")
+def test_a_package_that_left_the_mirror_is_replaced_and_the_record_says_so(tmp_path):
+    said = []
+    with Assembly(tmp_path / "layout", tmp_path / "cache", ImageSettings(), said.append) as assembly:
+        assembly.base()
+
+        assert assembly.base_description.endswith("1 of them not as locked")
+    assert any(line.startswith("warning: base-files is not on the mirror any more.") for line in said)
+
+
+@pytest.mark.usefixtures("mirror_that_moved_on")
+def test_a_strict_build_refuses_what_is_not_locked(tmp_path):
+    with (
+        Assembly(tmp_path / "layout", tmp_path / "cache", ImageSettings(strict=True), str) as assembly,
+        pytest.raises(BuildError, match="not on the mirror any more"),
+    ):
+        assembly.base()

@@ -62,6 +62,7 @@ class Assembly:
         self._base: LayerRecord | None = None
         self.requirements = wheels.read_lock(wheels.LOCK.read_text(encoding="utf-8"))
         self._debs = () if settings.base else tuple(base.read_lock(base.lock_path(settings.suite)))
+        self._drifted = 0
 
     def __enter__(self) -> Self:
         return self
@@ -74,13 +75,30 @@ class Assembly:
         """Say in a few words what the base is."""
         if self._settings.base:
             return self._settings.base.name
-        return f"Debian {self._settings.suite}, {len(self._debs)} packages"
+        drift = f", {self._drifted} of them not as locked" if self._drifted else ""
+        return f"Debian {self._settings.suite}, {len(self._debs)} packages{drift}"
 
     def base(self) -> LayerRecord:
-        """Make the layer of Debian packages (or of `image.base`)."""
-        inputs = {"base": self._base_digests(""), "user": self._settings.user}
-        self._base = self._layer("base", inputs, self._base_entries)
+        """
+        Make the layer of Debian packages (or of `image.base`).
+
+        A security update takes the locked version off the mirror. Unless `image.strict` is set, the image is then
+        made from what the mirror has now, and says so.
+        """
+        try:
+            self._base = self._base_layer()
+        except base.StaleLockError as error:
+            if self._settings.strict:
+                raise
+            locked, self._debs = set(self._debs), tuple(base.newest(self._settings.suite))
+            self._drifted = len(set(self._debs) - locked)
+            self._say(f"warning: {error} Going on with {self._drifted} newer packages; image.strict: true refuses.")
+            self._base = self._base_layer()
         return self._base
+
+    def _base_layer(self) -> LayerRecord:
+        inputs = {"base": self._base_digests(""), "user": self._settings.user}
+        return self._layer("base", inputs, self._base_entries)
 
     def tensorflow(self) -> LayerRecord:
         """Make the layer of TensorFlow's own wheel: the largest by far."""

@@ -63,6 +63,13 @@ _WITHOUT_FILES = ("debconf", "dpkg", "mawk", "tar", "perl-base")
 _LEFT_OUT = re.compile(r"/(__pycache__|tests?|idlelib|idle_test)/|^usr/share/doc/(debconf|dpkg|mawk|tar|perl-base)/")
 
 
+class StaleLockError(BuildError):
+    """A locked package is not on the mirror any more."""
+
+
+_GONE = re.compile(r"Version '([^']+)' for '([^']+)' was not found")
+
+
 @dataclass(frozen=True, slots=True)
 class LockedPackage:
     """One Debian package."""
@@ -95,6 +102,7 @@ def bootstrap(suite: str, locked: Sequence[LockedPackage], tar: Path) -> None:
     Write the root file system of the *locked* packages to *tar*; with none, of the newest versions.
 
     Raises:
+        StaleLockError: A locked package is not on the mirror any more.
         BuildError: With one line that says what is missing and what to do.
     """
     if shutil.which("mmdebstrap") is None:
@@ -122,7 +130,8 @@ def bootstrap(suite: str, locked: Sequence[LockedPackage], tar: Path) -> None:
         environment["TMPDIR"] = str(tar.parent.absolute())
     status, output = procs.run_owned(argv, env=environment)
     if status:
-        raise BuildError(bootstrap_complaint(output, suite))
+        kind = StaleLockError if _GONE.search(output) else BuildError
+        raise kind(bootstrap_complaint(output, suite))
     if locked and (found := _parse(_inside(tar))) != list(locked):
         odd = sorted({p.name for p in found} ^ {p.name for p in locked}) or [
             p.name for p, q in zip(found, locked, strict=True) if p != q
@@ -151,7 +160,7 @@ def _own_namespaces() -> list[str]:
 
 def bootstrap_complaint(output: str, suite: str) -> str:
     """Make one line of the wall of text that mmdebstrap and apt leave when they fail."""
-    if gone := re.search(r"Version '([^']+)' for '([^']+)' was not found", output):
+    if gone := _GONE.search(output):
         return (
             f"debian-{suite}.lock: {gone[2]}={gone[1]} is not on the mirror any more (a security update replaced it). "
             "Run `make locks` to lock what the mirror has now, or give a root file system: image.base."
@@ -268,14 +277,19 @@ def interpreter_root(stream: tarfile.TarFile, place: Path) -> Iterator[Path]:
         yield root
 
 
-def main(suite: str, say: Callable[[str], object] = sys.stdout.write) -> None:
-    """Resolve the packages of *suite* anew and print the lock."""
+def newest(suite: str) -> list[LockedPackage]:
+    """Resolve the packages of *suite* anew: what the mirror has now."""
     with tempfile.TemporaryDirectory() as place:
         tar = Path(place, "root.tar")
         bootstrap(suite, [], tar)
-        say(
-            f"# Debian {suite} {ARCHITECTURE}: name, version, SHA-256 of the .deb. Written by `make locks`.\n{_inside(tar)}"
-        )
+        return _parse(_inside(tar))
+
+
+def main(suite: str, say: Callable[[str], object] = sys.stdout.write) -> None:
+    """Resolve the packages of *suite* anew and print the lock."""
+    say(f"# Debian {suite} {ARCHITECTURE}: name, version, SHA-256 of the .deb. Written by `make locks`.\n")
+    for package in newest(suite):
+        say(f"{package.name} {package.version} {package.sha256}\n")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def _checks(measurement: Measurement) -> Table:
     late = _worst(opened, lambda r: r.slip_p99_us, numbers.microseconds)
     lag = _worst(every, lambda r: r.loop_lag_p99_us, numbers.microseconds)
     longest = _worst(every, lambda r: r.loop_lag_max_us, numbers.microseconds)
+    foreign = _worst(every, lambda r: r.foreign_cpu_cores, numbers.number)
     slip = f"{numbers.microseconds(rules.MOST_SLIP_US)} or {numbers.percent(rules.MOST_SLIP_SHARE)} of p99"
     once = f"{numbers.microseconds(rules.MOST_LAG_P99_US)} usually, {numbers.microseconds(rules.MOST_LAG_US)} once"
     saturated = f"{numbers.percent(rules.MOST_GENERATOR_UTILISATION)} of a core"
@@ -61,6 +62,7 @@ def _checks(measurement: Measurement) -> Table:
         (rules.WRONG_ANSWERS, "No answer was wrong", "0", wrong),
         (rules.SATURATED, "The load generator was not the limit", saturated, _worst(every, _used, numbers.percent)),
         (rules.LAGGING, "The load generator woke up in time (p99, worst)", once, f"{lag}, {longest}"),
+        (rules.DISTURBED, "Nothing else used the CPUs", f"{numbers.number(rules.MOST_FOREIGN_CORES)} cores", foreign),
         (rules.MISCOUNTED, "The server counted as many requests as the client", "equal", ""),
         (rules.LATE, "Open loop: requests left on time (p99)", slip, late),
         (
@@ -73,13 +75,12 @@ def _checks(measurement: Measurement) -> Table:
     broken = measurement.broken
     lines = [_rule(name, limit, seen, broken.pop(rule, 0)) for rule, name, limit, seen in listed]
     lines += [_rule(rule, "", "", count) for rule, count in broken.items()]
-    foreign = _worst(every, lambda r: r.foreign_cpu_cores, numbers.number)
-    lines.append((*row("Cores that something else used meanwhile", "none set", foreign, ""), TableCell("", "c")))
     whole = measurement.invalid <= MOST_INVALID * measurement.repetitions
     share = f"{measurement.invalid} of {measurement.repetitions}"
     lines.append(
         (*row("Repetitions that count", f"≥ {numbers.percent(1 - MOST_INVALID)}", "", share), passed(ok=whole))
     )
+    lines.append((*row("Measured again", "", "", numbers.integer(measurement.record.reruns)), TableCell("", "c")))
     head = (*heads("Rule", "limit", "worst seen", "repetitions that broke it"), TableCell("", "c"))
     return Table("Validity rules", head, tuple(lines))
 
