@@ -30,6 +30,8 @@ wildcard_constraints:
 onstart:
     with plainly():
         claim_working_directory()
+        # Ours alone now: whatever is half-written in it was left by a run that was killed.
+        remove_partials(Path("results"), deep=True)
 
 
 onerror:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from slipway.contract import read_contract
+from slipway.files import remove_partials
 from slipway.locks import claim_working_directory
 from slipway.logs import plainly, print_errors
 from slipway.provenance import code_digest, tool_versions

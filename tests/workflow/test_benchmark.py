@@ -213,6 +213,7 @@ def test_fresh_servers_are_started_with_and_without_warm_up(measured):
 def test_nothing_is_left_behind_and_an_older_failure_is_gone(measured):
     assert measured.left_behind == []
     assert sorted(path.name for path in measured.directory.iterdir()) == [
+        "benchmark.generator.log",
         "benchmark.json",
         "benchmark.server.log",
         "samples",

@@ -167,12 +167,9 @@ def measure(
     """
     payload_file = directory / PAYLOADS_FILE
     payload_file.write_bytes(encode_payloads(subject.sent))
-    with (
-        tempfile.TemporaryDirectory(prefix="slipway-benchmark-") as scratch,
-        load_generator(
-            payload_file, atol=subject.atol, rtol=subject.rtol, log=Path(scratch, "generator.log")
-        ) as generator,
-    ):
+    # Beside the server's, not in /tmp: a `kill -9` leaves nothing that nobody finds.
+    log = subject.log.with_name(subject.log.name.replace(".server.", ".generator."))
+    with load_generator(payload_file, atol=subject.atol, rtol=subject.rtol, log=log) as generator:
         session = _Session(subject, settings, generator, directory, list(cpus))
         try:
             session.run()

@@ -68,16 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a SlipwayError becomes one readable message and its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), "")
-    arguments = build_parser(only=chosen).parse_args(argv)
     try:
-        if arguments.command in STAGES:
+        if chosen in STAGES:
+            # Before the imports, which take their time: a Ctrl-C in them is no bug to trace, either.
             procs.exit_on_signals()
             procs.die_with_snakemake()
+        arguments = build_parser(only=chosen).parse_args(argv)
         arguments.run(arguments)
     except SlipwayError as error:
         for line in str(error).splitlines():
-            sys.stderr.write(f"slipway {arguments.command}: error: {line}\n")
+            sys.stderr.write(f"slipway {chosen}: error: {line}\n")
         return error.exit_code
+    except procs.Stopped as stopped:
+        sys.stderr.write(f"slipway {chosen}: error: stopped by {stopped.signal.name}; nothing half-made is kept.\n")
+        return int(stopped.code or 1)
     except BrokenPipeError:
         return 1
     return 0

@@ -115,9 +115,9 @@ def replace_directory(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def remove_partials(directory: Path) -> None:
-    """Remove what processes that were killed (`kill -9`) left half-written directly under *directory*."""
-    for left in directory.glob(".*.partial"):
+def remove_partials(directory: Path, *, deep: bool = False) -> None:
+    """Remove what processes that were killed (`kill -9`) left half-written directly under *directory*, or all below it."""
+    for left in list((directory.rglob if deep else directory.glob)(".*.partial")):
         pid = left.name.rsplit(".", 2)[-2].split("-")[0]
         if not (pid.isdigit() and Path("/proc", pid).exists()):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

@@ -23,11 +23,19 @@ _PR_SET_PDEATHSIG = 1
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class Stopped(SystemExit):
+    """A signal ended us; its code is a shell's for that signal, 128 + n."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+
 def exit_on_signals() -> None:
-    """Let SIGTERM, SIGINT and SIGHUP raise SystemExit(128 + n) in the main thread, so that `finally` blocks run."""
+    """Let SIGTERM, SIGINT and SIGHUP raise Stopped in the main thread, so that `finally` blocks run."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Stopped(number)
 
     for number in _STOPPING_SIGNALS:
         signal.signal(number, leave)
