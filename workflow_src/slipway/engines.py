@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import uuid
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from slipway import container_removal
 from slipway.errors import EngineError
 from slipway.records import EngineRecord, ImageRecord
 from slipway.settings import LaunchSettings
@@ -134,9 +136,11 @@ def run_argv(
 
 def remove_argv(engine: Engine, name: str) -> list[str]:
     """Make the command that kills and removes container *name* at once."""
-    # podman would wait ten seconds for SIGTERM to work.
-    patience = ["--time=0"] if engine.program == "podman" else []
-    return engine.command("rm", "--force", *patience, name)
+    if engine.program != "podman":
+        return engine.command("rm", "--force", name)
+    # Without --time podman would wait ten seconds for SIGTERM to work.
+    remove = engine.command("rm", "--force", "--time=0", name)
+    return [sys.executable, "-I", container_removal.__file__, name, *remove]
 
 
 def call(argv: Sequence[str], *, timeout_s: float = _TIMEOUT_S, directory: Path | None = None) -> str:
