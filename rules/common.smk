@@ -18,8 +18,13 @@ with plainly():
     check_files(settings)
 published_index = str(settings.publish.directory / "index.html")
 
-# The command that was installed beside this Snakemake, whatever PATH says; bash with its safe settings.
-shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONHASHSEED=0; ")
+# The command that was installed beside this Snakemake, whatever PATH says; bash with its safe settings. What stands
+# here is no part of a job's provenance: another cache directory rebuilds nothing.
+shell.prefix(
+    "set -euo pipefail; "
+    f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH PYTHONHASHSEED=0"
+    f" SLIPWAY_CACHE={shlex.quote(str(cache_directory(os.environ)))}; "
+)
 
 
 def as_json(section):

@@ -27,7 +27,6 @@ rule image:
         server=as_json(settings.server),
         servables=by_version("results/servables/{model}/{version}"),
         records=by_version("results/manifests/{model}/{version}.json"),
-        cache=str(cache_directory(os.environ)),
         code=code_digest("slipway.image", "slipway_server", "slipway_wire"),
     shell:
         "slipway image"
@@ -36,7 +35,7 @@ rule image:
         " --server-settings {params.server:q}"
         " --version-dir {params.servables:q}"
         " --servable-record {params.records:q}"
-        " --cache {params.cache:q}"
+        ' --cache "$SLIPWAY_CACHE"'
         " --out-layout {output.layout:q}"
         " --record {output.record:q}"
         " > {log:q} 2>&1"
