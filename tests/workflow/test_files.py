@@ -41,6 +41,32 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch):
     assert left_over(tmp_path) == []
 
 
+def test_a_full_disk_that_only_a_librarys_words_tell_of_is_told_the_same(tmp_path):
+    """As TensorFlow's ResourceExhaustedError, which is no OSError."""
+    told = "variables.data-00000-of-00001; No space left on device [Op:SaveV2]"
+    with (
+        pytest.raises(StorageError, match=r"export: no space left on its disk \(\d+ MB free\)"),
+        files.new_directory(tmp_path / "export"),
+    ):
+        raise RuntimeError(told)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_half_written_goes_however_deep_it_lies(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    deep = tmp_path / "a/b"
+    deep.mkdir(parents=True)
+    (deep / f".r.json.{gone.pid}-0.partial").write_text("half")
+    (deep / f".source.{gone.pid}-0.partial").mkdir()
+    mine = deep / f".r.json.{os.getpid()}-0.partial"
+    mine.write_text("half")
+    files.remove_partials(tmp_path, deep=True)
+
+    assert list(deep.iterdir()) == [mine]
+
+
 def test_a_directory_is_replaced_only_if_the_block_ends_well(tmp_path):
     target = tmp_path / "export"
     with files.new_directory(target) as new:

@@ -29,13 +29,21 @@ def readable_disk_faults(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_existing_parent(path)).free
-            msg = f"{path}: no space left on its disk ({free / 1e6:.0f} MB free). Free some space and run again."
-            raise StorageError(msg) from error
+            raise _no_space(path) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             msg = f"{path}: cannot be written ({error.strerror}). Choose a directory you may write to."
             raise StorageError(msg) from error
         raise
+    except Exception as error:
+        # TensorFlow has exceptions of its own, which carry the system's words but not its number.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise _no_space(path) from error
+        raise
+
+
+def _no_space(path: Path) -> StorageError:
+    free = shutil.disk_usage(_existing_parent(path)).free
+    return StorageError(f"{path}: no space left on its disk ({free / 1e6:.0f} MB free). Free some space and run again.")
 
 
 def _existing_parent(path: Path) -> Path:
