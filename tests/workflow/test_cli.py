@@ -35,7 +35,7 @@ def test_a_command_that_needs_no_tensorflow_does_not_load_it():
 
 def test_a_users_mistake_is_lines_without_a_traceback_and_an_exit_code_of_its_own(monkeypatch, capsys):
     def fail(_arguments):
-        raise ContractViolation("logits: expected float32, found float64\nlabel: missing")
+        raise ContractViolation("logits: expected float32, found float64\nlabel: missing\n    the last line of a log")
 
     monkeypatch.setattr(report, "run", fail)
     monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
@@ -45,6 +45,7 @@ def test_a_users_mistake_is_lines_without_a_traceback_and_an_exit_code_of_its_ow
     assert code == 3
     assert capsys.readouterr().err == (
         "slipway report: error: logits: expected float32, found float64\nslipway report: error: label: missing\n"
+        "    the last line of a log\n"
     )
 
 

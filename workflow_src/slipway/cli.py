@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except SlipwayError as error:
         for line in str(error).splitlines():
-            sys.stderr.write(f"slipway {chosen}: error: {line}\n")
+            # What is set in belongs to the line above it, such as the end of a server's log: no error by itself.
+            sys.stderr.write(f"{line}\n" if line[:1].isspace() else f"slipway {chosen}: error: {line}\n")
         return error.exit_code
     except procs.Stopped as stopped:
         sys.stderr.write(f"slipway {chosen}: error: stopped by {stopped.signal.name}; nothing half-made is kept.\n")

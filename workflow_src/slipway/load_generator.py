@@ -81,7 +81,7 @@ class LoadGenerator:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "Its last lines:\n" + "\n".join(lines[-8:]) if lines else "It logged nothing."
+        return "Its last lines:\n" + "\n".join(f"    {line}" for line in lines[-8:]) if lines else "It logged nothing."
 
 
 @contextlib.contextmanager

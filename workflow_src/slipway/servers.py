@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -149,7 +150,7 @@ class RunningServer:
         return self._first_pid
 
     def _last_words(self) -> str:
-        return f"Its last lines ({self.log}):\n{log_tail(self.log)}"
+        return f"Its log: {self.log}; its last lines:\n{textwrap.indent(log_tail(self.log), '    ')}"
 
     def _wait_until_ready(self, model: str, versions: list[int]) -> None:
         deadline = self.started + self.settings.ready_timeout_s
