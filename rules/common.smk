@@ -11,6 +11,7 @@ from slipway.files import remove_partials
 from slipway.locks import claim_working_directory
 from slipway.logs import plainly, print_errors
 from slipway.provenance import code_digest, tool_versions
+from slipway.records import ServableRecord
 from slipway.settings import cache_directory, check_files, parse_settings
 
 with plainly():
@@ -95,8 +96,9 @@ def pin_of(model, version):
     Waits for the checkpoint: what lies behind it is decided after the content is known, so that an
     export with the same bytes reruns no image and no benchmark.
     """
-    with open(checkpoints.servable.get(model=model, version=version).output.record) as file:
-        digest = json.load(file)["tree"]["digest"].removeprefix("sha256:")[:16]
+    record = Path(checkpoints.servable.get(model=model, version=version).output.record)
+    with plainly():
+        digest = ServableRecord.read(record).tree.digest.removeprefix("sha256:")[:16]
     return f"results/pins/{model}/{version}/{digest}.json"
 
 

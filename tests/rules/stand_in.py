@@ -33,9 +33,11 @@ with Path("journal").open("a") as journal:
 if command == "servable":
     told = Path("content", options["--version"])
     content = told.read_text() if told.exists() else options["--version"]
-    digest = hashlib.sha256(content.encode()).hexdigest()
+    digest = f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
     Path(options["--out"]).mkdir(parents=True, exist_ok=True)
-    Path(options["--record"]).write_text(json.dumps({"tree": {"digest": f"sha256:{digest}"}}))
+    record = {"model": options["--model"], "version": options["--version"], "tree": {"digest": digest, "files": {}}}
+    record |= dict.fromkeys(("checkpoint_digest", "export_digest", "warmup_digest"), digest)
+    Path(options["--record"]).write_text(json.dumps(record))
 elif command == "publish":
     Path(options["--directory"]).mkdir(exist_ok=True)
     with Path(options["--directory"], "index.html").open("a") as index:

@@ -124,6 +124,42 @@ def test_a_failure_is_the_last_thing_said_and_the_next_run_goes_on_from_there(wo
     assert sorted(done + workflow.take_jobs()) == EVERYTHING
 
 
+@pytest.mark.parametrize("stage", ["export", "servable"])
+def test_a_stage_that_fails_when_it_is_forced_is_made_good_by_the_next_run(workflow, stage):
+    workflow.run()
+    workflow.take_jobs()
+    code, _ = workflow.run("--forcerun", stage, FAIL=stage)
+    assert code == 1
+    workflow.take_jobs()
+
+    # The report does not need what was lost, until something asks for it.
+    code, output = workflow.run("--forcerun", "image")
+
+    assert code == 0, output
+    assert {f"{stage} digits/1", f"{stage} digits/2"} <= set(workflow.take_jobs())
+    assert (workflow.directory / "results/manifests/digits/2.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}"])
+def test_a_damaged_manifest_is_told_in_one_line_that_names_it(workflow, content):
+    workflow.run()
+    workflow.take_jobs()
+    manifest = workflow.directory / "results/manifests/digits/1.json"
+    manifest.write_text(content)
+
+    code, output = workflow.run("--forcerun", "image")
+
+    assert code == 1
+    assert "slipway: error: results/manifests/digits/1.json: " in output
+    assert "delete it and run again" in output
+    assert "Traceback" not in output
+
+    manifest.unlink()
+    code, output = workflow.run("--forcerun", "image")
+    assert code == 0, output
+    assert "servable digits/1" in workflow.take_jobs()
+
+
 @pytest.mark.parametrize("stage", ["export", "servable", "benchmark", "publish"])
 def test_after_kill_9_the_same_command_finishes_the_job(workflow, stage):
     process = workflow.start(HANG=stage)
