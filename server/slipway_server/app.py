@@ -29,7 +29,8 @@ from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
 from slipway_server.transports import ports
-from slipway_server.transports.grpc_api import GrpcApi, start_server
+from slipway_server.transports.grpc_api import GrpcApi
+from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.model_status import VersionStatus
@@ -94,7 +95,12 @@ class Server:
         self._source = Source(self._models, settings.file_system_poll_wait_seconds, self._manager.aspire)
         self._serving = Serving(self._manager, self._scheduler, self._metrics, self._models)
         arrivals = Arrivals(self._loop)
-        self._grpc_api = GrpcApi(self._serving, arrivals, as_content=settings.enable_serialization_as_tensor_content)
+        self._grpc_api = GrpcApi(
+            self._serving,
+            arrivals,
+            as_content=settings.enable_serialization_as_tensor_content,
+            has_health_service=settings.enable_grpc_healthcheck_service,
+        )
         self._rest_server = RestServer(
             RestApi(
                 self._serving,
@@ -139,10 +145,7 @@ class Server:
             addresses.append(f"unix:{settings.grpc_socket_path}")
         try:
             self._grpc_server, grpc_ports = await start_server(
-                self._grpc_api,
-                addresses,
-                _channel_arguments(settings.grpc_channel_arguments),
-                has_health_service=settings.enable_grpc_healthcheck_service,
+                self._grpc_api.services(), addresses, _channel_arguments(settings.grpc_channel_arguments)
             )
         except RuntimeError as error:
             raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error

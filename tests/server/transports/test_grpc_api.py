@@ -5,7 +5,8 @@ import grpc
 import numpy as np
 import pytest
 
-from slipway_server.transports.grpc_api import GrpcApi, start_server
+from slipway_server.transports.grpc_api import GrpcApi
+from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
 
@@ -31,10 +32,10 @@ def serve(loop_thread, fakes, half):
 
         def start(*, as_content=False, has_health_service=False, options=None):
             serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half})
-            api = GrpcApi(serving, Arrivals(loop_thread.loop), as_content=as_content)
-            server, ports = loop_thread.run(
-                start_server(api, ["127.0.0.1:0"], options or {}, has_health_service=has_health_service)
+            api = GrpcApi(
+                serving, Arrivals(loop_thread.loop), as_content=as_content, has_health_service=has_health_service
             )
+            server, ports = loop_thread.run(start_server(api.services(), ["127.0.0.1:0"], options or {}))
             cleanup.callback(lambda: loop_thread.run(server.stop(None)))
             channel = cleanup.enter_context(
                 grpc.insecure_channel(f"127.0.0.1:{ports[0]}", options=[("grpc.max_receive_message_length", -1)])
@@ -145,16 +146,6 @@ def test_what_is_refused_is_told_with_tf_servings_codes_and_words(serve, method,
     assert details in refusal.value.details()
 
 
-def test_long_details_are_cut_as_tf_serving_cuts_them(serve):
-    """They travel in a header, and peers limit its size: uncut, the client would see another error."""
-    with pytest.raises(grpc.RpcError) as refusal:
-        call(serve(), paths.GRPC_PREDICT, predict.encode_request("n" * 5000, X))
-
-    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
-    assert len(refusal.value.details()) == 1024 + len("...TRUNCATED")
-    assert refusal.value.details().endswith("...TRUNCATED")
-
-
 def test_messages_beyond_grpcs_own_four_megabytes_pass(serve):
     rows = 3_000_000
 
@@ -248,24 +239,6 @@ def test_watched_health_is_told_when_it_changes(serve):
     channel.serving.drain(0.0)
     assert health(next(watch)) == "NOT_SERVING"
     watch.cancel()
-
-
-def test_two_servers_cannot_share_a_port_unnoticed(serve, loop_thread):
-    """With gRPC's default SO_REUSEPORT the second would start, and each get half of the clients."""
-    channel = serve()
-    api = GrpcApi(channel.serving, Arrivals(loop_thread.loop), as_content=False)
-
-    with pytest.raises(RuntimeError):
-        loop_thread.run(start_server(api, [f"127.0.0.1:{channel.port}"], {}, has_health_service=False))
-
-
-def test_channel_arguments_of_the_user_win(serve):
-    channel = serve(options={"grpc.max_receive_message_length": 100})
-
-    with pytest.raises(grpc.RpcError) as refusal:
-        call(channel, paths.GRPC_PREDICT, predict.encode_request("half", {"x": np.ones(100, np.float32)}))
-
-    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_the_request_may_hold_values_in_any_form(serve):

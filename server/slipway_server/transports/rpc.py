@@ -1,0 +1,56 @@
+"""What gRPC's transports have in common: a method, what comes with a call, how an error is told. No socket, no library."""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+# TF Serving cuts longer messages: they travel as a header, whose size peers limit to 8 KiB.
+_MAX_DETAILS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """
+    What a call says besides its message.
+
+    Attributes:
+        timeout_s: For how long, from now on, the caller waits; infinite if it set no deadline.
+        metadata: Custom metadata by lower-case key, values of `-bin` keys decoded; of a repeated key the last.
+        peer: Who calls, as gRPC writes it: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:`.
+    """
+
+    timeout_s: float = math.inf
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """One message in, one out. Cancelling the coroutine cancels the call; what it raises is told by `told`."""
+
+    handle: Callable[[bytes, Incoming], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStreaming:
+    """One message in, any number out; an end of the iteration is OK."""
+
+    handle: Callable[[bytes, Incoming], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bidirectional:
+    """Any number in, any number out, in any order; an end of the iteration is OK."""
+
+    handle: Callable[[AsyncIterator[bytes], Incoming], AsyncIterator[bytes]]
+
+
+Method: TypeAlias = Unary | ServerStreaming | Bidirectional
+Services: TypeAlias = Mapping[str, Mapping[str, Method]]
+"""Full service name -> method name -> what answers it."""
+
+
+def details(message: str) -> str:
+    """Cut what a caller is told as TF Serving does: 1024 characters and `...TRUNCATED`."""
+    return message if len(message) <= _MAX_DETAILS else f"{message[:_MAX_DETAILS]}...TRUNCATED"

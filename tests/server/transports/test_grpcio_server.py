@@ -1,0 +1,151 @@
+import contextlib
+import threading
+
+import grpc
+import pytest
+
+from slipway_server.transports.grpcio_server import start_server
+from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
+from slipway_wire.status import Code, Internal, error_of
+
+WAIT_S = 20.0
+
+
+class Echo:
+    """Methods of each kind; what came with the last call is kept."""
+
+    def __init__(self):
+        self.incoming = None
+        self.ended = threading.Event()
+
+    async def unary(self, body, incoming: Incoming):
+        self.incoming = incoming
+        if body.startswith(b"raise "):
+            raise error_of(int(body.split()[1]), "x" * int(body.split()[2]))
+        if body == b"bug":
+            raise RuntimeError("a secret")
+        return body
+
+    async def count(self, body, incoming):
+        try:
+            for number in range(int(body)):
+                yield str(number).encode()
+            raise Internal("counted")
+        finally:
+            self.ended.set()
+
+    async def both(self, messages, incoming):
+        async for message in messages:
+            yield message.upper()
+
+    def services(self):
+        return {
+            "test.Echo": {
+                "Unary": Unary(self.unary),
+                "Count": ServerStreaming(self.count),
+                "Both": Bidirectional(self.both),
+            }
+        }
+
+
+@pytest.fixture
+def echo():
+    return Echo()
+
+
+@pytest.fixture
+def serve(loop_thread, echo):
+    """`serve(...)` serves *echo* over a real port and gives a channel."""
+    with contextlib.ExitStack() as cleanup:
+
+        def start(address="127.0.0.1:0", options=None):
+            server, ports = loop_thread.run(start_server(echo.services(), [address], options or {}))
+            cleanup.callback(lambda: loop_thread.run(server.stop(None)))
+            channel = cleanup.enter_context(
+                grpc.insecure_channel(address.replace(":0", f":{ports[0]}") if ports[0] else address)
+            )
+            channel.port = ports[0]
+            return channel
+
+        yield start
+
+
+def ask(channel, body, **options):
+    return channel.unary_unary("/test.Echo/Unary")(body, **{"timeout": WAIT_S, **options})
+
+
+def refused(call):
+    with pytest.raises(grpc.RpcError) as refusal:
+        call()
+    return refusal.value.code().name, refusal.value.details()
+
+
+def test_handlers_learn_deadline_metadata_and_peer(serve, echo):
+    channel = serve()
+
+    assert ask(channel, b"body", timeout=5.0, metadata=[("x-id", "7"), ("x-raw-bin", b"\0\xff")]) == b"body"
+
+    assert 4.0 < echo.incoming.timeout_s < 5.5  # gRPC rounds up
+    assert echo.incoming.metadata["x-id"] == "7"
+    assert echo.incoming.metadata["x-raw-bin"] == b"\0\xff"
+    assert echo.incoming.peer.startswith("ipv4:127.0.0.1:")
+    ask(channel, b"", timeout=None)
+    assert echo.incoming.timeout_s == float("inf")
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+def test_errors_keep_their_code(serve, code):
+    assert refused(lambda: ask(serve(), b"raise %d 3" % code)) == (code.name, "xxx")
+
+
+def test_long_details_are_cut(serve):
+    code, details = refused(lambda: ask(serve(), b"raise 5 5000"))
+
+    assert code == "NOT_FOUND"
+    assert details == "x" * 1024 + "...TRUNCATED"
+
+
+def test_a_fault_of_ours_tells_no_secrets(serve):
+    code, details = refused(lambda: ask(serve(), b"bug"))
+
+    assert code == "INTERNAL"
+    assert "secret" not in details
+
+
+def test_answers_in_a_stream_come_before_the_error_that_ends_it(serve):
+    answers = serve().unary_stream("/test.Echo/Count")(b"3", timeout=WAIT_S)
+
+    assert [next(answers) for _ in range(3)] == [b"0", b"1", b"2"]
+    assert refused(lambda: next(answers)) == ("INTERNAL", "counted")
+
+
+def test_a_stream_ends_when_its_reader_leaves(serve, echo):
+    answers = serve().unary_stream("/test.Echo/Count")(b"1000000000", timeout=WAIT_S)
+    next(answers)
+    answers.cancel()
+
+    assert echo.ended.wait(WAIT_S)
+
+
+def test_messages_go_both_ways_in_one_call(serve):
+    assert list(serve().stream_stream("/test.Echo/Both")(iter([b"a", b"b"]), timeout=WAIT_S)) == [b"A", b"B"]
+
+
+def test_two_servers_cannot_share_a_port_unnoticed(serve, echo, loop_thread):
+    """With gRPC's default SO_REUSEPORT the second would start, and each get half of the clients."""
+    port = serve().port
+
+    with pytest.raises(RuntimeError):
+        loop_thread.run(start_server(echo.services(), [f"127.0.0.1:{port}"], {}))
+
+
+def test_channel_arguments_of_the_user_win(serve):
+    channel = serve(options={"grpc.max_receive_message_length": 100})
+
+    assert refused(lambda: ask(channel, bytes(200)))[0] == "RESOURCE_EXHAUSTED"
+    assert ask(channel, bytes(100)) == bytes(100)
+
+
+def test_a_unix_socket_answers_too(serve, echo, tmp_path):
+    assert ask(serve(f"unix:{tmp_path}/socket"), b"body") == b"body"
+    assert echo.incoming.peer.startswith("unix:")
