@@ -9,7 +9,13 @@ from slipway_wire import messages
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "server" / "protos"
-FILES = ["tensorflow.proto", "tensorflow_error.proto", "tensorflow_serving.proto", "grpc_health.proto"]
+FILES = [
+    "tensorflow.proto",
+    "tensorflow_config.proto",
+    "tensorflow_error.proto",
+    "tensorflow_serving.proto",
+    "grpc_health.proto",
+]
 
 
 def declared(descriptors):
@@ -39,7 +45,7 @@ def test_the_committed_descriptors_are_what_the_protos_compile_to(tmp_path):
 @pytest.fixture(scope="module")
 def upstream():
     """The messages TensorFlow and tensorflow-serving-api register in protobuf's default pool."""
-    from tensorflow.core.protobuf import named_tensor_pb2, saved_model_pb2  # noqa: F401 - the import registers them
+    from tensorflow.core.protobuf import config_pb2, named_tensor_pb2, saved_model_pb2  # noqa: F401 - the import registers them
     from tensorflow_serving.apis import (  # noqa: F401
         get_model_metadata_pb2,
         get_model_status_pb2,
@@ -47,12 +53,17 @@ def upstream():
         prediction_log_pb2,
     )
 
+    from tensorflow_serving.config import platform_config_pb2  # noqa: F401
+
     return descriptor_pool.Default()
 
 
 # pip's tensorflow-serving-api leaves these out.
 NOT_PACKAGED = {
     "tensorflow.serving.BatchingParameters",
+    "tensorflow.serving.ModelWarmupOptions",
+    "tensorflow.serving.SavedModelBundleSourceAdapterConfig",
+    "tensorflow.serving.SessionBundleConfig",
     "tensorflow.serving.MonitoringConfig",
     "tensorflow.serving.PrometheusConfig",
     "tensorflow.serving.SSLConfig",
@@ -75,6 +86,8 @@ def test_our_fields_are_upstreams(name, upstream):
 
 
 CONFIGURATION = [
+    "PlatformConfig",
+    "PlatformConfigMap",
     "ModelServerConfig",
     "ModelConfigList",
     "ModelConfig",
@@ -91,6 +104,20 @@ def test_messages_that_people_write_as_text_are_complete(name, upstream):
     theirs = upstream.FindMessageTypeByName(f"tensorflow.serving.{name}")
 
     assert {field.name for field in OURS[theirs.full_name].fields} == {field.name for field in theirs.fields}
+
+
+SESSION_CONFIGURATION = sorted(
+    message.full_name
+    for message in declared(messages.POOL.FindFileByName("tensorflow_config.proto").message_types_by_name.values())
+)
+
+
+@pytest.mark.parametrize("name", SESSION_CONFIGURATION)
+def test_the_session_configuration_is_complete(name, upstream):
+    """It is generated from TensorFlow's descriptors; a newer TensorFlow may add to it."""
+    theirs = upstream.FindMessageTypeByName(name)
+
+    assert {shape_of(field) for field in OURS[name].fields} == {shape_of(field) for field in theirs.fields}
 
 
 @pytest.mark.parametrize(
