@@ -52,7 +52,6 @@ def upstream():
         model_management_pb2,
         prediction_log_pb2,
     )
-
     from tensorflow_serving.config import platform_config_pb2  # noqa: F401
 
     return descriptor_pool.Default()
