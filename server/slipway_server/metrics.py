@@ -45,6 +45,14 @@ class Histogram:
             self.counts[place] += 1
             self.sum += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count all *values*, taking the lock once."""
+        places = [bisect.bisect_left(self.bounds, value) for value in values]
+        with self._lock:
+            for place in places:
+                self.counts[place] += 1
+            self.sum += sum(values)
+
 
 class Summary:
     """Sum and count."""
@@ -126,6 +134,14 @@ def _number(value: float) -> str:
 
 # Source of the bounds: the monitoring::Buckets::Exponential calls in tensorflow_serving/servables/tensorflow/util.cc.
 LATENCY_BOUNDS_US = tuple(10 * 1.8**i for i in range(33))
+# Source: the same calls in tensorflow_serving/batching/batching_session.cc and .h.
+QUEUING_BOUNDS_US = tuple(100 * 1.2**i for i in range(52))
+BATCH_SIZE_BOUNDS = tuple(2**i for i in range(14))
+# From 100 µs to 13 s.
+WAIT_BOUNDS_S = tuple(1e-4 * 2**i for i in range(18))
+
+# Batch sizes up to this are told one by one, larger ones by the next power of two: labels must not grow with requests.
+_EXACT_SIZES = 1024
 
 
 class Metrics:
@@ -146,6 +162,23 @@ class Metrics:
         self.stages_s = Family("slipway_stage_seconds", "summary", ("model", "protocol", "stage"), Summary)
         self.batches = Family("slipway_batches_total", "counter", ("model", "size", "reason"), Counter)
         self.batch_padding_rows = Family("slipway_batch_padding_rows_total", "counter", ("model",), Counter)
+        self.batch_rows = Family("slipway_batch_rows", "histogram", ("model",), Histogram, BATCH_SIZE_BOUNDS)
+        self.batch_wait_s = Family("slipway_batch_wait_seconds", "histogram", ("model",), Histogram, WAIT_BOUNDS_S)
+        self.batch_reruns = Family("slipway_batch_reruns_total", "counter", ("model",), Counter)
+        self.queued = Family("slipway_queued_requests", "gauge", ("model",), Counter)
+        self.not_run = Family("slipway_requests_not_run_total", "counter", ("model", "reason"), Counter)
+        session = ":tensorflow:serving:batching_session"
+        self.queuing_latency_us = Family(
+            f"{session}:queuing_latency", "histogram", ("thread_pool_name",), Histogram, QUEUING_BOUNDS_US
+        )
+        self.wrapped_run_count = Family(f"{session}:wrapped_run_count", "counter", (), Counter)
+        self.padding_size = Family(
+            f"{session}:padding_size", "histogram", ("execution_batch_size",), Histogram, BATCH_SIZE_BOUNDS
+        )
+        self.input_batch_size = Family(f"{session}:input_batch_size", "histogram", (), Histogram, BATCH_SIZE_BOUNDS)
+        self.processed_batch_size = Family(
+            f"{session}:processed_batch_size", "histogram", (), Histogram, BATCH_SIZE_BOUNDS
+        )
         self.model_loads = Family("slipway_model_loads_total", "counter", ("model", "version", "status"), Counter)
         self.in_flight = Family("slipway_in_flight", "gauge", (), Counter)
 
@@ -155,11 +188,23 @@ class Metrics:
 
     def batch(self, model: str, rows: int, padding_rows: int, reason: str) -> None:
         """Count one executed batch of *rows* rows that were asked for, and the rows added to them."""
-        self.batches.of(model, rows, reason).add()
+        self.batches.of(model, size_label(rows), reason).add()
+        self.batch_rows.of(model).observe(rows)
         if padding_rows:
             self.batch_padding_rows.of(model).add(padding_rows)
+
+    def session_run(self, rows: int, padding_rows: int) -> None:
+        """Count one run of a batch under TF Serving's names: *rows* that were asked for, and the rows added to them."""
+        self.wrapped_run_count.of().add()
+        self.padding_size.of(size_label(rows + padding_rows)).observe(padding_rows)
+        self.processed_batch_size.of().observe(rows + padding_rows)
 
     def exposition(self) -> str:
         """Return all metrics in Prometheus' text format."""
         families = [family for family in vars(self).values() if isinstance(family, Family)]
         return "".join(line + "\n" for family in families for line in family.exposition())
+
+
+def size_label(rows: int) -> int:
+    """Return *rows* itself, or the next power of two if it is so large that each size of its own would be too many."""
+    return rows if rows <= _EXACT_SIZES else 1 << (rows - 1).bit_length()

@@ -55,13 +55,20 @@ _HTTP_STATUS = {
 
 
 class WireError(Exception):
-    """What a caller is told: a canonical code and a message for people. Raised through its subclasses."""
+    """
+    What a caller is told: a canonical code and a message for people. Raised through its subclasses.
+
+    Attributes:
+        message: For people.
+        retry_after_s: When the same request is worth another try, in whole seconds, >= 1; None: nobody can say.
+    """
 
     code: ClassVar[Code] = Code.UNKNOWN
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after_s = retry_after_s
 
 
 class Cancelled(WireError):

@@ -1,8 +1,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from slipway_server.metrics import LATENCY_BOUNDS_US, Counter, Family, Histogram, Metrics
+from slipway_server.metrics import LATENCY_BOUNDS_US, Counter, Family, Histogram, Metrics, size_label
 
 
 def test_names_and_form_are_tf_servings():
@@ -61,3 +62,37 @@ def test_no_count_is_lost_between_threads():
         list(pool.map(lambda number: family.of(number % 2).add(), range(4000)))
 
     assert family.of(0).value == family.of(1).value == 2000
+
+
+def test_values_that_come_together_count_like_values_that_come_alone():
+    alone, together = Histogram([1.0, 2.0]), Histogram([1.0, 2.0])
+    values = [0.5, 1.0, 1.5, 9.0]
+    for value in values:
+        alone.observe(value)
+
+    together.observe_all(values)
+
+    assert (together.counts, together.sum) == (alone.counts, alone.sum)
+
+
+def test_batching_metrics_have_tf_servings_names_and_buckets():
+    metrics = Metrics()
+    metrics.queuing_latency_us.of("batch_threads").observe(100.0)
+    metrics.session_run(3, 1)
+    lines = metrics.exposition().splitlines()
+
+    session = ":tensorflow:serving:batching_session"
+    waits = [line for line in lines if line.startswith(f"{session}:queuing_latency_bucket")]
+    assert waits[0] == f'{session}:queuing_latency_bucket{{thread_pool_name="batch_threads",le="100"}} 1'
+    assert waits[1].startswith(f'{session}:queuing_latency_bucket{{thread_pool_name="batch_threads",le="120"}}')
+    assert len(waits) == 53
+    assert f"{session}:wrapped_run_count{{}} 1" in lines
+    assert f'{session}:padding_size_bucket{{execution_batch_size="4",le="1"}} 1' in lines
+    assert f'{session}:processed_batch_size_bucket{{le="4"}} 1' in lines
+    assert f'{session}:processed_batch_size_bucket{{le="2"}} 0' in lines
+
+
+@pytest.mark.parametrize(("rows", "label"), [(0, 0), (1, 1), (1000, 1000), (1024, 1024), (1025, 2048), (5000, 8192)])
+def test_sizes_make_a_bounded_number_of_series(rows, label):
+    """Without batching, a caller chooses the size of a run."""
+    assert size_label(rows) == label

@@ -1,7 +1,7 @@
 import grpc
 import pytest
 
-from slipway_wire.status import Code, InvalidArgument, Unknown, WireError, error_of
+from slipway_wire.status import Code, InvalidArgument, Unavailable, Unknown, WireError, error_of
 
 
 @pytest.mark.parametrize("code", Code)
@@ -47,3 +47,8 @@ def test_an_error_keeps_its_message():
 @pytest.mark.parametrize("number", [0, 17, -1, 99])
 def test_a_number_that_is_no_error_becomes_unknown(number):
     assert type(error_of(number, "what?")) is Unknown
+
+
+def test_an_error_says_when_to_try_again_if_it_knows():
+    assert Unavailable("full", retry_after_s=3).retry_after_s == 3
+    assert error_of(14, "full").retry_after_s is None
