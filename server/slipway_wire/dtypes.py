@@ -34,7 +34,7 @@ class DataType:
         name: TensorFlow's short name, e.g. `float` (its error texts use it).
         numpy: Little-endian dtype; object for strings (elements are bytes); None if arrays cannot hold it.
         field: The typed value field of TensorProto; None if there is none for it.
-        json: What a JSON request may carry for it; None if nothing.
+        json: What JSON carries for it, both ways; None if nothing. TF Serving has nothing for half and bfloat16 either.
     """
 
     number: int
@@ -67,10 +67,10 @@ STRING = _row("string", object, "string_val", "string")
 COMPLEX64 = _row("complex64", "<c8", "scomplex_val")
 INT64 = _row("int64", "<i8", "int64_val", "int")
 BOOL = _row("bool", "?", "bool_val", "bool")
-BFLOAT16 = _row("bfloat16", _BFLOAT16, "half_val")
+BFLOAT16 = _row("bfloat16", _BFLOAT16, "half_val", "float")
 UINT16 = _row("uint16", "<u2", "int_val")
 COMPLEX128 = _row("complex128", "<c16", "dcomplex_val")
-HALF = _row("half", "<f2", "half_val")
+HALF = _row("half", "<f2", "half_val", "float")
 UINT32 = _row("uint32", "<u4", "uint32_val", "int")
 UINT64 = _row("uint64", "<u8", "uint64_val", "int")
 

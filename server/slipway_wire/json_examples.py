@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from slipway_wire import json_predict, json_tensors, json_text, messages
 from slipway_wire.inference import Classification, Regression, examples_tensor
+from slipway_wire.json_tensors import NonFinite, Style
 from slipway_wire.status import InvalidArgument
 
 _KIND_NAME = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
@@ -130,28 +131,29 @@ def _write_example(serialized: bytes) -> bytes:
             values = np.array(feature.float_list.value, np.float32)
         else:
             values = np.array(feature.int64_list.value, np.int64)
-        members.append(orjson.dumps(name) + b":" + json_tensors.encode(values, "either"))
+        members.append(orjson.dumps(name) + b":" + json_tensors.encode(values, Style(strings="either")))
     return b"{" + b",".join(members) + b"}"
 
 
-def encode_classify_response(answer: Classification) -> bytes:
+def encode_classify_response(answer: Classification, non_finite: NonFinite = "tokens") -> bytes:
     """Write `{"results": [[["label", score], …] per example]}`; a label is empty if the model has none."""
+    style = Style(digits="tf_serving", non_finite=non_finite)
     shaped = answer.scores if answer.classes is None else answer.classes
     assert shaped is not None  # a Classification has one of the two
     shape = shaped.shape
     classes = np.full(shape, b"", object) if answer.classes is None else answer.classes
     scores = np.zeros(shape, np.float32) if answer.scores is None else answer.scores
     labels = json_tensors.encode_rows(classes.reshape(-1))
-    values = json_tensors.encode_rows(scores.reshape(-1))
+    values = json_tensors.encode_rows(scores.reshape(-1), style)
     pairs = [b"[" + label + b"," + value + b"]" for label, value in zip(labels, values, strict=True)]
     width = shape[1]
     rows = [b"[" + b",".join(pairs[row * width : (row + 1) * width]) + b"]" for row in range(shape[0])]
     return b'{"results":[%b]}' % b",".join(rows)
 
 
-def encode_regress_response(answer: Regression) -> bytes:
+def encode_regress_response(answer: Regression, non_finite: NonFinite = "tokens") -> bytes:
     """Write `{"results": [value, …]}`."""
-    return b'{"results":%b}' % json_tensors.encode(answer.values)
+    return b'{"results":%b}' % json_tensors.encode(answer.values, Style("text", "tf_serving", non_finite))
 
 
 def decode_classify_response(body: bytes) -> Classification:

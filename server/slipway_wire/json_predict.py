@@ -9,6 +9,7 @@ Source: tensorflow_serving/util/json_tensor.cc.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ import numpy.typing as npt
 import orjson
 
 from slipway_wire import json_tensors, json_text, tensors
+from slipway_wire.json_tensors import NonFinite, Style
 from slipway_wire.signatures import Signature, TensorSpec
 from slipway_wire.status import InvalidArgument, WireError
 from slipway_wire.tensors import Array
 
 # An output whose name ends so holds bytes, not text, and goes out as b64 objects.
 _BYTES_SUFFIX = "_bytes"
+
+_REQUEST = Style(strings="either")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class ParsedRequest:
 
         Raises:
             InvalidArgument: In TF Serving's words, with the first element that does not fit.
-            Unimplemented: In columnar format, for an input that JSON cannot carry (half, bfloat16, complex…).
+            Unimplemented: In columnar format, for an input that JSON cannot carry (uint16, complex…).
         """
         if not signature.inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {self.signature_name or 'DEFAULT'}")
@@ -218,27 +222,29 @@ def _shape(array: Array) -> str:
 # --- answers ---------------------------------------------------------------------------------------
 
 
-def encode_response(outputs: Mapping[str, Array], *, row_format: bool) -> bytes:
+def encode_response(outputs: Mapping[str, Array], *, row_format: bool, non_finite: NonFinite = "tokens") -> bytes:
     """
     Write the answer of `POST …:predict`, in the format of its request.
 
     Args:
         outputs: Output name -> array; row format: each of shape [rows, …] with the same rows.
         row_format: Whether the request had `instances`.
+        non_finite: What stands for NaN and infinities.
 
     Raises:
-        InvalidArgument: In TF Serving's words: no outputs, a type JSON cannot carry (half, complex…), or in row format an
+        InvalidArgument: In TF Serving's words: no outputs, a type JSON cannot carry (uint16, complex…), or in row format an
             output without rows or with another number of them.
+        Internal: *non_finite* is "error", and there is such a value.
     """
     if not outputs:
         raise InvalidArgument("Cannot convert empty tensor map to JSON")
     if row_format:
-        return b'{"predictions":%b}' % _write_rows(outputs)
-    columns = {name: json_tensors.encode(array, _strings(name)) for name, array in outputs.items()}
+        return b'{"predictions":%b}' % _write_rows(outputs, non_finite)
+    columns = {name: json_tensors.encode(array, _style(name, non_finite)) for name, array in outputs.items()}
     return b'{"outputs":%b}' % (_write_object(columns) if len(columns) > 1 else next(iter(columns.values())))
 
 
-def _write_rows(outputs: Mapping[str, Array]) -> bytes:
+def _write_rows(outputs: Mapping[str, Array], non_finite: NonFinite) -> bytes:
     rows: int | None = None
     for name, array in outputs.items():
         if array.ndim == 0:
@@ -248,13 +254,14 @@ def _write_rows(outputs: Mapping[str, Array]) -> bytes:
         rows = len(array)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return json_tensors.encode(array, _strings(name))
-    columns = [json_tensors.encode_rows(array, _strings(name)) for name, array in outputs.items()]
+        return json_tensors.encode(array, _style(name, non_finite))
+    columns = [json_tensors.encode_rows(array, _style(name, non_finite)) for name, array in outputs.items()]
     return _write_named_rows(list(outputs), columns)
 
 
-def _strings(output_name: str) -> json_tensors.Strings:
-    return "base64" if output_name.endswith(_BYTES_SUFFIX) else "text"
+@lru_cache(maxsize=4096)
+def _style(output_name: str, non_finite: NonFinite) -> Style:
+    return Style("base64" if output_name.endswith(_BYTES_SUFFIX) else "text", "tf_serving", non_finite)
 
 
 def _write_object(members: Mapping[str, bytes]) -> bytes:
@@ -292,17 +299,17 @@ def encode_request(inputs: Mapping[str, npt.ArrayLike], *, row_format: bool = Tr
         raise InvalidArgument("a request over REST needs at least one input")
     head = b'"signature_name":%b,' % orjson.dumps(signature_name) if signature_name else b""
     if not row_format:
-        columns = {name: json_tensors.encode(array, "either") for name, array in arrays.items()}
+        columns = {name: json_tensors.encode(array, _REQUEST) for name, array in arrays.items()}
         value = _write_object(columns) if len(columns) > 1 else next(iter(columns.values()))
         return b'{%b"inputs":%b}' % (head, value)
     shapes = {name: array.shape for name, array in arrays.items()}
     if any(not shape or shape[0] != next(iter(shapes.values()))[0] for shape in shapes.values()):
         raise InvalidArgument(f"row format needs inputs with the same number of rows, got shapes {shapes}")
     if len(arrays) == 1:
-        value = json_tensors.encode(next(iter(arrays.values())), "either")
+        value = json_tensors.encode(next(iter(arrays.values())), _REQUEST)
     else:
         value = _write_named_rows(
-            list(arrays), [json_tensors.encode_rows(array, "either") for array in arrays.values()]
+            list(arrays), [json_tensors.encode_rows(array, _REQUEST) for array in arrays.values()]
         )
     return b'{%b"instances":%b}' % (head, value)
 

@@ -10,15 +10,17 @@ import base64
 import binascii
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
-from slipway_wire import dtypes, json_text
+from slipway_wire import dtypes, json_floats, json_text
 from slipway_wire.dtypes import DataType
-from slipway_wire.status import InvalidArgument, Unimplemented
+from slipway_wire.status import Internal, InvalidArgument, Unimplemented
 from slipway_wire.tensors import Array, as_array
 
 # numpy's limit; TensorFlow's own is 254.
@@ -53,7 +55,7 @@ def decode(value: Any, data_type: DataType, *, booleans: bool) -> Array:
 
     Raises:
         InvalidArgument: If lists of one level differ in length, or an element is not what the type takes.
-        Unimplemented: If nothing in JSON stands for the type (half, bfloat16, complex…).
+        Unimplemented: If nothing in JSON stands for the type (uint16, complex…).
     """
     array = decode_numbers(value, data_type, booleans=booleans)
     return decode_elements(value, data_type) if array is None else array
@@ -72,8 +74,9 @@ def decode_numbers(value: Any, data_type: DataType, *, booleans: bool) -> Array 
         # Nothing but lists got here: an empty object would be an element.
         return array.astype(data_type.numpy)
     if data_type.json == "float" and kind in "fiu":
-        with np.errstate(over="ignore"):  # beyond float32 is infinity, as in C++
-            return array.astype(data_type.numpy, copy=False)
+        # Through double, as in C++, where a number too large for an exact one is rounded twice; beyond float32 is infinity.
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64, copy=False).astype(data_type.numpy, copy=False)
     if data_type.json == "int" and kind in "iu":
         low, high = _INTEGER_RANGE[data_type.name]
         if low <= int(array.min()) and int(array.max()) <= high:
@@ -210,62 +213,123 @@ def decode_freely(value: Any) -> Array:
 Strings = Literal["text", "base64", "either"]
 """How string elements are written: as they are, as b64 objects, or as b64 objects where they are not UTF-8."""
 
+Digits = Literal["fewest", "tf_serving"]
+"""How floats are written: in the fewest digits that read back to the same number, or in those of TF Serving's answers."""
 
-def encode(array: Array, strings: Strings = "text") -> bytes:
+NonFinite = Literal["tokens", "null", "error"]
+"""What stands for NaN and infinities: `NaN`, `Infinity`, `-Infinity`, which TensorFlow's clients know and strict parsers refuse; null; nothing."""
+
+# Of larger arrays pieces are written, one after the other, so that no single call holds up other threads for long.
+_PIECE = 2**17
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a tensor is written; what is not said about a type has only one form."""
+
+    strings: Strings = "text"
+    digits: Digits = "fewest"
+    non_finite: NonFinite = "tokens"
+
+
+FEWEST_DIGITS = Style()
+
+
+def encode(array: Array, style: Style = FEWEST_DIGITS) -> bytes:
     """
     Write a tensor as nested lists, or as a bare value if it has no dimensions.
 
-    Floats have the fewest digits that read back to the same number, always with a point or an exponent; what is not
-    finite becomes NaN, Infinity or -Infinity, which strict parsers refuse and TensorFlow's clients know.
+    Floats always have a point or an exponent.
 
     Raises:
-        InvalidArgument: If the type cannot be written (half, bfloat16, complex…).
+        InvalidArgument: If the type cannot be written (uint16, complex…).
+        Internal: A value is not finite, and *style* has nothing for it.
     """
-    data_type = _writable(array)
-    if data_type is dtypes.STRING or not _is_finite(array):
-        tokens = _tokens(array, data_type, strings)
-        return _nest(tokens, array.shape)
-    if array.ndim == 0:
-        return _dump(array.reshape(1), data_type)[1:-1]
-    return _dump(array, data_type)
+    data_type = _writable(array, style)
+    if array.size > _PIECE and len(array) > 1:
+        return b"[" + b",".join(_encode(piece, data_type, style)[1:-1] for piece in _pieces(array)) + b"]"
+    return _encode(array, data_type, style)
 
 
-def encode_rows(array: Array, strings: Strings = "text") -> list[bytes]:
+def encode_rows(array: Array, style: Style = FEWEST_DIGITS) -> list[bytes]:
     """Write each index of dimension 0 by itself; see `encode`."""
-    data_type = _writable(array)
+    data_type = _writable(array, style)
     if array.ndim == 1:
-        return _tokens(array, data_type, strings)
-    if data_type is dtypes.STRING or not _is_finite(array):
-        return [encode(row, strings) for row in array]
-    return [_dump(row, data_type) for row in array]
+        return _tokens(array, data_type, style)
+    return [encode(row, style) for row in array]
 
 
-def _writable(array: Array) -> DataType:
+def _pieces(array: Array) -> Iterator[Array]:
+    rows = max(_PIECE // (array.size // len(array)), 1)
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def _encode(array: Array, data_type: DataType, style: Style) -> bytes:
+    if array.ndim and data_type is not dtypes.STRING and _is_finite(array):
+        if data_type.json != "float":
+            return _dump(array, data_type)
+        if style.digits == "fewest" and array.dtype.itemsize > 2:
+            return _dump(array, data_type)
+        if (written := json_floats.nested(array)) is not None:
+            return written
+    return _nest(_tokens(array, data_type, style), array.shape)
+
+
+def _writable(array: Array, style: Style) -> DataType:
     data_type = dtypes.from_numpy(array.dtype)
     if data_type.json is None:
         raise InvalidArgument(f"Failed to write JSON value for tensor type: {data_type.name}")
+    if style.non_finite == "error" and data_type.json == "float" and not _is_finite(array):
+        place = tuple(np.argwhere(~_finite(array))[0].tolist())
+        raise Internal(
+            f"The model's output has {_word(array[place], 'tokens').decode()} at {list(place)}, and --json_non_finite=error "
+            "has no JSON for it"
+        )
     return data_type
 
 
 def _is_finite(array: Array) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    return array.dtype.kind not in "fV" or bool(_finite(array).all())
+
+
+def _finite(array: Array) -> npt.NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):  # a signalling NaN of bfloat16 would warn
+        finite: npt.NDArray[np.bool_] = np.isfinite(array)
+    return finite
 
 
 def _dump(array: Array, data_type: DataType) -> bytes:
     return orjson.dumps(np.ascontiguousarray(array, data_type.numpy), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _tokens(array: Array, data_type: DataType, strings: Strings) -> list[bytes]:
+def _tokens(array: Array, data_type: DataType, style: Style) -> list[bytes]:
     flat = array.reshape(-1)
     if data_type is dtypes.STRING:
-        return [_string(value, strings) for value in as_array(flat).tolist()]
+        return [_string(value, style.strings) for value in as_array(flat).tolist()]
     if flat.size == 0:
         return []
-    tokens = _dump(flat, data_type)[1:-1].split(b",")
-    if not _is_finite(flat):
-        for index in np.flatnonzero(~np.isfinite(flat)).tolist():
-            tokens[index] = b"NaN" if np.isnan(flat[index]) else b"Infinity" if flat[index] > 0 else b"-Infinity"
+    if data_type.json != "float":
+        return _dump(flat, data_type)[1:-1].split(b",")
+    words: list[tuple[int, bytes]] = []
+    is_finite = _finite(flat)
+    if not is_finite.all():
+        bad = np.flatnonzero(~is_finite).tolist()
+        words = [(index, _word(value, style.non_finite)) for index, value in zip(bad, flat[bad].tolist(), strict=True)]
+        flat = np.where(is_finite, flat, flat.dtype.type(0))
+    if style.digits == "fewest" and flat.dtype.itemsize > 2:
+        tokens = _dump(flat, data_type)[1:-1].split(b",")
+    else:
+        tokens = json_floats.tokens(flat)
+    for index, word in words:
+        tokens[index] = word
     return tokens
+
+
+def _word(value: float, non_finite: NonFinite) -> bytes:
+    if non_finite == "null":
+        return b"null"
+    return b"NaN" if math.isnan(value) else b"Infinity" if value > 0 else b"-Infinity"
 
 
 def _string(value: bytes, strings: Strings) -> bytes:
@@ -280,10 +344,16 @@ def _string(value: bytes, strings: Strings) -> bytes:
 
 
 def _nest(tokens: Sequence[bytes], shape: tuple[int, ...]) -> bytes:
-    if not shape:
-        return tokens[0]
-    groups = list(tokens)
+    if 0 in shape:
+        return structure(shape)
+    # One formatting of all tokens, instead of a join for every innermost list.
+    return structure(shape, b"%b") % tuple(tokens)
+
+
+def structure(shape: tuple[int, ...], element: bytes = b"") -> bytes:
+    """Write nested lists of *shape* that hold *element* everywhere; `[[,],[,]]` for [2, 2] and no element."""
+    text = element
     for axis in range(len(shape) - 1, -1, -1):
-        size, lists = shape[axis], math.prod(shape[:axis])
-        groups = [b"[" + b",".join(groups[at * size : (at + 1) * size]) + b"]" for at in range(lists)]
-    return groups[0]
+        size = shape[axis]
+        text = b"[" + (text + b",") * (size - 1) + text + b"]" if size else b"[]"
+    return text

@@ -88,7 +88,7 @@ ROW_FAULTS = [
     (ONE, '{"instances": [{"x": 1}, 2]}', "Expecting object but got list at item 1 of input list"),
     (ONE, '{"instances": [1, {"x": 2}]}', "Expecting value/list but got object at item 1 of input list"),
     (TWO, '{"instances": [1, 2]}', "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map"),
-    (signature(x="half"), '{"instances": [1.0]}', "Failed to process element: 0 of 'instances' list. Error: UNIMPLEMENTED: Conversion of JSON Value: 1.0 to type: half"),
+    (signature(x="uint16"), '{"instances": [1.0]}', "Failed to process element: 0 of 'instances' list. Error: UNIMPLEMENTED: Conversion of JSON Value: 1.0 to type: uint16"),
     (signature(x="string"), '{"instances": [{"b64": "!"}]}', "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: Unable to base64 decode"),
 ]  # fmt: skip
 COLUMN_FAULTS = [
@@ -114,8 +114,8 @@ def test_a_fault_is_told_in_tf_servings_words(wanted, body, message):
 
 
 def test_in_columnar_format_an_input_json_cannot_carry_is_unimplemented():
-    with pytest.raises(Unimplemented, match=r"^Conversion of JSON Value: 1.0 to type: half$"):
-        read('{"inputs": [1.0]}', signature(x="half"))
+    with pytest.raises(Unimplemented, match=r"^Conversion of JSON Value: 1.0 to type: uint16$"):
+        read('{"inputs": [1.0]}', signature(x="uint16"))
 
 
 @pytest.mark.parametrize(("name", "shown"), [("", "DEFAULT"), ("s", "s")])
@@ -239,7 +239,7 @@ def test_a_scalar_is_a_bare_number_in_columnar_format_only():
     [
         ({}, "Cannot convert empty tensor map to JSON"),
         ({"a": np.zeros(2), "b": np.zeros(3)}, "Tensor name: b has inconsistent batch size: 3 expecting: 2"),
-        ({"y": np.zeros(1, np.float16)}, "Failed to write JSON value for tensor type: half"),
+        ({"y": np.zeros(1, np.uint16)}, "Failed to write JSON value for tensor type: uint16"),
     ],
 )
 def test_outputs_that_cannot_be_written_are_told_in_tf_servings_words(outputs, message):
@@ -273,7 +273,15 @@ def test_what_is_no_answer_is_refused(body):
 
 # --- hostile bytes ---------------------------------------------------------------------------------
 
-SIGNATURES = [ONE, TWO, signature(x="string"), signature(x="int8"), signature(x="bool"), signature(x="half")]
+SIGNATURES = [
+    ONE,
+    TWO,
+    signature(x="string"),
+    signature(x="int8"),
+    signature(x="bool"),
+    signature(x="half"),
+    signature(x="uint16"),
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=3),
     lambda inner: (

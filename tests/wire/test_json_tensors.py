@@ -1,5 +1,6 @@
 import re
 
+import ml_dtypes
 import numpy as np
 import orjson
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slipway_wire import dtypes, json_tensors, json_text
-from slipway_wire.status import InvalidArgument, Unimplemented
+from slipway_wire.status import Internal, InvalidArgument, Unimplemented
 
 CARRIED = ["?", "u1", "i1", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"]
 FLOATS = ["<f4", "<f8"]
@@ -44,8 +45,9 @@ def test_strings_come_back_as_they_were(data, string_arrays, same):
     assume(without_empty_tails(array))
 
     for how in ("base64", "either", "text"):
-        assert same(decode(json_tensors.encode(array, how), dtypes.STRING), array)
-    orjson.loads(json_tensors.encode(array, "either"))  # strict JSON, whatever the bytes
+        style = json_tensors.Style(strings=how)
+        assert same(decode(json_tensors.encode(array, style), dtypes.STRING), array)
+    orjson.loads(json_tensors.encode(array, json_tensors.Style(strings="either")))  # strict JSON, whatever the bytes
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -80,8 +82,62 @@ def test_tensors_are_written_as_nested_lists(array, text):
     assert json_tensors.encode(array).decode() == text
 
 
+ANSWER = json_tensors.Style(digits="tf_serving")
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.float32([3, 9e6, 3e-5, 555557.5, 0.1, 1 / 3]), "[3.0,9e+06,3e-05,555557.5,0.1,0.333333343]"),
+        (np.float64([3, 9e6, 3e-5, 0.1, 1 / 3]), "[3.0,9e+06,3e-05,0.1,0.33333333333333331]"),
+        (np.float16([[0.1], [3]]), "[[0.0999756],[3.0]]"),
+        (np.float32([0.1, 3]).astype(ml_dtypes.bfloat16), "[0.100098,3.0]"),
+        (np.array([[[np.nan, 1], [np.inf, -np.inf]]], ml_dtypes.bfloat16), "[[[NaN,1.0],[Infinity,-Infinity]]]"),
+        (np.float32(9e6), "9e+06"),
+        (np.full((2, 30), 0.1, np.float32), str([[0.1] * 30] * 2).replace(" ", "")),
+        (np.int8([1, -1]), "[1,-1]"),
+    ],
+)
+def test_floats_of_an_answer_have_tf_servings_digits(array, text):
+    assert json_tensors.encode(array, ANSWER).decode() == text
+
+
+NON_FINITE = np.float32([[1, np.nan], [np.inf, -np.inf]])
+
+
+def test_what_is_not_finite_can_be_null_or_an_error():
+    assert json_tensors.encode(NON_FINITE, json_tensors.Style(non_finite="null")) == b"[[1.0,null],[null,null]]"
+    with pytest.raises(Internal) as caught:
+        json_tensors.encode(NON_FINITE, json_tensors.Style(non_finite="error"))
+
+    assert "has NaN at [0, 1]" in caught.value.message
+    assert json_tensors.encode(np.float32([1]), json_tensors.Style(non_finite="error")) == b"[1.0]"
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 3), (7, 2, 3), (1, 7, 3), (7, 0)])
+def test_large_arrays_are_written_in_pieces(shape, monkeypatch):
+    array = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+    whole = json_tensors.encode(array, ANSWER)
+    monkeypatch.setattr(json_tensors, "_PIECE", 4)
+
+    assert json_tensors.encode(array, ANSWER) == whole
+
+
+@pytest.mark.parametrize("name", ["half", "bfloat16"])
+@pytest.mark.parametrize("text", ["[1.5, 2, NaN, -Infinity]", "[1e9, 65504, 0.1, -0.0]"])
+def test_half_and_bfloat16_are_read_as_floats(name, text, same):
+    """TF Serving cannot; its users have asked for it since 2020 (tensorflow/serving#1639)."""
+    data_type = dtypes.from_name(name)
+    values = json_text.parse_leniently(text.encode())
+    with np.errstate(over="ignore"):
+        expected = np.array(values, np.float64).astype(data_type.numpy)
+
+    assert same(decode(text, data_type), expected)
+    assert same(json_tensors.decode_elements(values, data_type), expected)
+
+
 def test_bytes_go_as_base64_with_padding():
-    assert json_tensors.encode(np.array([b"\xff"], object), "base64") == b'[{"b64":"/w=="}]'
+    assert json_tensors.encode(np.array([b"\xff"], object), json_tensors.Style(strings="base64")) == b'[{"b64":"/w=="}]'
 
 
 def test_text_that_is_not_utf8_goes_out_raw():
@@ -97,7 +153,7 @@ def test_rows_are_the_elements_of_the_whole(dtype, data):
     assert b"[" + b",".join(json_tensors.encode_rows(array)) + b"]" == json_tensors.encode(array)
 
 
-@pytest.mark.parametrize("name", ["half", "bfloat16", "uint16", "complex64"])
+@pytest.mark.parametrize("name", ["uint16", "complex64"])
 def test_types_json_has_nothing_for_are_refused_both_ways(name):
     data_type = dtypes.from_name(name)
 
@@ -203,7 +259,9 @@ JSON_VALUES = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", ["float", "double", "int8", "int32", "int64", "uint64", "bool", "string", "half"])
+@pytest.mark.parametrize(
+    "name", ["float", "double", "int8", "int32", "int64", "uint64", "bool", "string", "half", "uint16"]
+)
 @given(value=JSON_VALUES)
 def test_the_fast_way_and_the_careful_way_agree(name, value, same):
     """Numpy reads whole lists; wherever it dares to, looking at every element must give the same."""
