@@ -16,6 +16,7 @@ from slipway_wire import json_predict, json_tensors, json_text, messages
 from slipway_wire.inference import Classification, Regression, examples_tensor
 from slipway_wire.json_tensors import NonFinite, Style
 from slipway_wire.status import InvalidArgument
+from slipway_wire.tensors import Array
 
 _KIND_NAME = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
@@ -161,7 +162,7 @@ def decode_classify_response(body: bytes) -> Classification:
     rows = _results(body)
     try:
         labels = [[label.encode(errors="surrogateescape") for label, _ in row] for row in rows]
-        scores = np.array([[score for _, score in row] for row in rows], np.float64).astype(np.float32)
+        scores = _as_float32(np.array([[score for _, score in row] for row in rows], np.float64))
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidArgument(
             "the results of Classify are lists of [label, score], as long for every example"
@@ -178,7 +179,12 @@ def decode_regress_response(body: bytes) -> Regression:
     values = json_tensors.decode_freely(_results(body))
     if values.ndim != 1 or values.dtype.kind not in "fi":
         raise InvalidArgument("the results of Regress are one number per example")
-    return Regression(values.astype(np.float32))
+    return Regression(_as_float32(values))
+
+
+def _as_float32(values: Array) -> Array:
+    with np.errstate(over="ignore"):  # beyond float32 is infinity
+        return values.astype(np.float32)
 
 
 def _results(body: bytes) -> list[Any]:

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slipway_wire import json_examples, messages
@@ -161,6 +161,7 @@ JSON = st.recursive(
 )
 
 
+@example({"results": [3.4028235677973366e38]})
 @given(st.dictionaries(st.sampled_from(["examples", "context", "signature_name", "results"]), JSON, max_size=3))
 def test_any_document_gives_examples_or_a_wire_error(document):
     body = json.dumps(document).encode()
