@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +35,7 @@ from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.model_status import VersionStatus
-from slipway_wire.status import Code, FailedPrecondition, InvalidArgument, Unavailable, Unknown
+from slipway_wire.status import FailedPrecondition, InvalidArgument, Unavailable, Unknown
 
 logger = logging.getLogger(__name__)
 
@@ -226,8 +227,7 @@ class Server:
         if self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._wake)
-        if status.state == "AVAILABLE" or (status.state == "END" and status.code is not Code.OK):
-            self._metrics.model_loads.of(model, status.version, status.code.name).add()
+        self._metrics.version_moved(model, status.version, status.state, status.code.name, time.monotonic())
         if status.state in {"AVAILABLE", "END"} and memory.is_settled():
             self._loop.call_soon_threadsafe(lambda: memory.settle(was_freed=status.state == "END"))
 

@@ -3,17 +3,58 @@ What the server counts, and its text form for Prometheus.
 
 Written by hand, not with prometheus_client: TF Serving's names begin with a colon, its counters carry no `_total`, and
 dashboards look for exactly those. Aggregates only; nothing here grows with the number of requests.
+
+A request is counted once, when it ends, into the totals of its kind; all that is told of requests, TF Serving's metrics
+included, is added up from those totals when somebody looks. One lock is taken for it: on this code's CPython an
+uncontended one costs 0.1 µs, per-thread shards would save half of that and cost exactness.
+
+`python -m slipway_server.metrics` writes the catalogue, `docs/metrics.md`.
 """
 
 import bisect
 import math
+import platform
+import sys
 import threading
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from slipway_server import process_stats
+from slipway_wire import __version__
+
+MAX_MEMBERS = 2000
+"""Combinations of label values a metric has at most; then the one that was made first is forgotten."""
+
+MAX_REQUEST_KINDS = 300
+"""Combinations of model, version, signature, protocol and method that are told apart; see `Metrics.count_request`."""
+
+OTHER = "other"
+"""Stands for the versions and signatures that are told apart no more."""
+
+# Source of the bounds: the monitoring::Buckets::Exponential calls in tensorflow_serving/servables/tensorflow/util.cc.
+LATENCY_BOUNDS_US = tuple(10 * 1.8**i for i in range(33))
+EXAMPLE_BOUNDS = tuple(float(2**i) for i in range(15))
+# Source: the same calls in tensorflow_serving/batching/batching_session.cc and .h.
+QUEUING_BOUNDS_US = tuple(100 * 1.2**i for i in range(52))
+BATCH_SIZE_BOUNDS = tuple(2**i for i in range(14))
+# From 100 µs to 13 s.
+WAIT_BOUNDS_S = tuple(1e-4 * 2**i for i in range(18))
+
+# Batch sizes up to this are told one by one, larger ones by the next power of two: labels must not grow with requests.
+_EXACT_SIZES = 1024
+
+_LATENCY_BOUNDS_S = tuple(bound / 1e6 for bound in LATENCY_BOUNDS_US)
+# Stages are told with every second bound: a factor of 3.24 tells them apart well enough, at half the series.
+_STAGE_BOUNDS_S = _LATENCY_BOUNDS_S[1::2]
+# Loads take from milliseconds to many minutes.
+LOAD_BOUNDS_S = tuple(0.01 * 2**i for i in range(18))
+
+STAGES = ("parse", "queue", "compute", "encode")
 
 
 class Counter:
-    """A number that only grows."""
+    """A number that only grows; as a gauge it may also shrink."""
 
     __slots__ = ("_lock", "value")
 
@@ -71,16 +112,47 @@ class Summary:
             self.count += 1
 
 
+Value = float | Counter | Histogram | Summary
+Rows = Iterable[tuple[tuple[object, ...], Value]]
+"""Label values, in the order of the family's labels, and what there is to tell."""
+
 M = TypeVar("M", Counter, Histogram, Summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the catalogue says of a metric."""
+
+    name: str
+    kind: str
+    labels: Sequence[str]
+    help: str
 
 
 class Family(Generic[M]):
     """All metrics of one name, one for each combination of label values."""
 
-    def __init__(self, name: str, kind: str, labels: Sequence[str], make: type[M], *arguments: Sequence[float]) -> None:
-        self.name = name
-        self.kind = kind
-        self._labels = labels
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        labels: Sequence[str],
+        make: type[M],
+        *arguments: Sequence[float],
+        help: str = "",  # noqa: A002  # Prometheus' word
+    ) -> None:
+        """
+        Begin without members.
+
+        Args:
+            name: In TF Serving's form (it begins with a colon) or in Prometheus' own.
+            kind: `counter`, `gauge`, `histogram` or `summary`.
+            labels: Names.
+            make: Makes a member.
+            *arguments: What *make* is called with.
+            help: One sentence, with the unit.
+        """
+        self.description = Description(name, kind, labels, help)
         self._make: type[M] = make
         self._arguments = arguments
         self._members: dict[tuple[object, ...], M] = {}
@@ -92,99 +164,375 @@ class Family(Generic[M]):
         if member is None:
             with self._lock:
                 member = self._members.setdefault(values, self._make(*self._arguments))
+                if len(self._members) > MAX_MEMBERS:
+                    del self._members[next(iter(self._members))]
         return member
 
-    def exposition(self) -> list[str]:
-        """Return the lines of this family in Prometheus' text format, as TF Serving writes them."""
-        lines = [f"# TYPE {self.name} {self.kind}"]
-        for values, member in sorted(self._members.copy().items(), key=lambda item: tuple(map(str, item[0]))):
-            labels = ",".join(
-                f'{name}="{_escape(value)}"' for name, value in zip(self._labels, map(str, values), strict=True)
-            )
-            if isinstance(member, Counter):
-                lines.append(f"{self.name}{{{labels}}} {_number(member.value)}")
-            elif isinstance(member, Histogram):
-                lines += self._buckets(member, labels)
-            else:
-                lines.append(f"{self.name}_sum{{{labels}}} {_number(member.sum)}")
-                lines.append(f"{self.name}_count{{{labels}}} {member.count}")
-        return lines
-
-    def _buckets(self, histogram: Histogram, labels: str) -> list[str]:
-        lines = []
-        total = 0
-        comma = "," if labels else ""
-        for bound, count in zip((*histogram.bounds, math.inf), histogram.counts, strict=True):
-            total += count
-            # Six significant digits, as TF Serving writes them: a bound is part of a series' name.
-            text = "+Inf" if bound == math.inf else f"{bound:g}"
-            lines.append(f'{self.name}_bucket{{{labels}{comma}le="{text}"}} {total}')
-        lines.append(f"{self.name}_sum{{{labels}}} {_number(histogram.sum)}")
-        lines.append(f"{self.name}_count{{{labels}}} {total}")
-        return lines
+    def rows(self) -> Rows:
+        """List what there is."""
+        return sorted(self._members.copy().items(), key=lambda item: tuple(map(str, item[0])))
 
 
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+class View:
+    """A metric that is worked out when somebody looks."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        labels: Sequence[str],
+        rows: Callable[[], Rows],
+        help: str = "",  # noqa: A002  # Prometheus' word
+    ) -> None:
+        self.description = Description(name, kind, labels, help)
+        self.rows = rows
 
 
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+class RequestKind(NamedTuple):
+    """What requests are told apart by; only names that exist, so that no caller can make new ones."""
+
+    model: str
+    version: str
+    signature: str
+    protocol: str
+    """`grpc` or `rest`."""
+    method: str
+    """`Predict`, `Classify`, `Regress` or `MultiInference`."""
 
 
-# Source of the bounds: the monitoring::Buckets::Exponential calls in tensorflow_serving/servables/tensorflow/util.cc.
-LATENCY_BOUNDS_US = tuple(10 * 1.8**i for i in range(33))
-# Source: the same calls in tensorflow_serving/batching/batching_session.cc and .h.
-QUEUING_BOUNDS_US = tuple(100 * 1.2**i for i in range(52))
-BATCH_SIZE_BOUNDS = tuple(2**i for i in range(14))
-# From 100 µs to 13 s.
-WAIT_BOUNDS_S = tuple(1e-4 * 2**i for i in range(18))
+class _Totals:
+    """All requests of one kind; guarded by the lock of the metrics."""
 
-# Batch sizes up to this are told one by one, larger ones by the next power of two: labels must not grow with requests.
-_EXACT_SIZES = 1024
+    __slots__ = ("answers", "examples", "latency", "request_bytes", "response_bytes", "stages")
+
+    def __init__(self) -> None:
+        self.answers: dict[str, int] = {}
+        self.latency = Histogram(_LATENCY_BOUNDS_S)
+        self.stages = [Histogram(_LATENCY_BOUNDS_S) for _ in STAGES]
+        self.examples = Histogram(EXAMPLE_BOUNDS)
+        self.request_bytes = 0
+        self.response_bytes = 0
+
+    def add(self, other: "_Totals") -> None:
+        for status, count in other.answers.items():
+            self.answers[status] = self.answers.get(status, 0) + count
+        for own, more in zip(self.histograms(), other.histograms(), strict=True):
+            _add(own, more)
+        self.request_bytes += other.request_bytes
+        self.response_bytes += other.response_bytes
+
+    def histograms(self) -> list[Histogram]:
+        return [self.latency, *self.stages, self.examples]
+
+
+def _add(histogram: Histogram, more: Histogram) -> None:
+    histogram.counts = [own + other for own, other in zip(histogram.counts, more.counts, strict=True)]
+    histogram.sum += more.sum
 
 
 class Metrics:
     """Every metric of the server; made once, passed to whoever counts."""
 
     def __init__(self) -> None:
-        self.request_count = Family(":tensorflow:serving:request_count", "counter", ("model_name", "status"), Counter)
-        self.request_latency_us = Family(
+        self._lock = threading.Lock()
+        self._requests: dict[RequestKind, _Totals] = {}
+        self._loading_since: dict[tuple[str, int], float] = {}
+        self._in_flight: Callable[[], float] = lambda: 0.0
+        self._availability: Callable[[], Rows] = lambda: ()
+
+        latency = "from the request's last byte to the answer's bytes, in microseconds"
+        self.request_count = View(
+            ":tensorflow:serving:request_count",
+            "counter",
+            ("model_name", "status"),
+            self._request_count,
+            help="Answered Predict, Classify, Regress and MultiInference requests.",
+        )
+        self.request_latency = View(
             ":tensorflow:serving:request_latency",
             "histogram",
             ("model_name", "API", "entrypoint"),
+            self._request_latency,
+            help=f"Requests answered OK: {latency}.",
+        )
+        self.runtime_latency = View(
+            ":tensorflow:serving:runtime_latency",
+            "histogram",
+            ("model_name", "API", "runtime"),
+            self._runtime_latency,
+            help="Time a request's graph ran, of a batch the whole, in microseconds.",
+        )
+        self.request_example_counts = View(
+            ":tensorflow:serving:request_example_counts",
+            "histogram",
+            ("model",),
+            self._example_counts,
+            help="Examples in a MultiInference request.",
+        )
+        self.request_example_count_total = View(
+            ":tensorflow:serving:request_example_count_total",
+            "counter",
+            ("model",),
+            lambda: [(labels, histogram.sum) for labels, histogram in self._example_counts()],
+            help="Examples in all MultiInference requests.",
+        )
+        self.request_log_count = Family(
+            ":tensorflow:serving:request_log_count",
+            "counter",
+            ("model_name", "status_code"),
+            Counter,
+            help="Requests chosen for the request log: OK if written, else why not.",
+        )
+        self.mlmd_map = Family(
+            ":tensorflow:serving:mlmd_map",
+            "gauge",
+            ("model_name", "version", "mlmd_uuid"),
+            Counter,
+            help="1 for each version loaded with assets.extra/mlmd_uuid; TF Serving has no label for what the file says.",
+        )
+
+        kind = RequestKind._fields
+        self.requests = View(
+            "slipway_requests_total",
+            "counter",
+            (*kind, "status"),
+            self._requests_by_status,
+            help="Answered requests, by canonical status code.",
+        )
+        self.request_seconds = View(
+            "slipway_request_seconds",
+            "histogram",
+            kind,
+            lambda: [(key, totals.latency) for key, totals in self._snapshot()],
+            help="Requests answered OK: from the request's last byte to the answer's bytes, in seconds.",
+        )
+        self.stages_s = View(
+            "slipway_stage_seconds",
+            "histogram",
+            (*kind, "stage"),
+            lambda: [
+                ((*key, stage), _coarsened(histogram))
+                for key, totals in self._snapshot()
+                for stage, histogram in zip(STAGES, totals.stages, strict=True)
+            ],
+            help="Where the time of requests goes, in seconds: parse, queue (with waiting for a batch), "
+            "compute (of the whole batch) and encode.",
+        )
+        self.request_bytes = View(
+            "slipway_request_bytes_total",
+            "counter",
+            kind,
+            lambda: [(key, float(totals.request_bytes)) for key, totals in self._snapshot()],
+            help="Bytes of request bodies, decompressed.",
+        )
+        self.response_bytes = View(
+            "slipway_response_bytes_total",
+            "counter",
+            kind,
+            lambda: [(key, float(totals.response_bytes)) for key, totals in self._snapshot()],
+            help="Bytes of the bodies of answers that were OK, before compression.",
+        )
+        self.batches = Family(
+            "slipway_batches_total",
+            "counter",
+            ("model", "size", "reason"),
+            Counter,
+            help="Executed batches, by the rows asked for and why they were released: full, timeout or free.",
+        )
+        self.batch_padding_rows = Family(
+            "slipway_batch_padding_rows_total",
+            "counter",
+            ("model",),
+            Counter,
+            help="Rows added to batches to reach an allowed size.",
+        )
+        self.batch_rows = Family(
+            "slipway_batch_rows",
+            "histogram",
+            ("model",),
             Histogram,
-            LATENCY_BOUNDS_US,
+            BATCH_SIZE_BOUNDS,
+            help="Rows asked for in executed batches.",
         )
-        self.requests = Family(
-            "slipway_requests_total", "counter", ("model", "version", "signature", "protocol", "status"), Counter
+        self.batch_wait_s = Family(
+            "slipway_batch_wait_seconds",
+            "histogram",
+            ("model",),
+            Histogram,
+            WAIT_BOUNDS_S,
+            help="How long requests waited for their batch to be released, in seconds.",
         )
-        self.stages_s = Family("slipway_stage_seconds", "summary", ("model", "protocol", "stage"), Summary)
-        self.batches = Family("slipway_batches_total", "counter", ("model", "size", "reason"), Counter)
-        self.batch_padding_rows = Family("slipway_batch_padding_rows_total", "counter", ("model",), Counter)
-        self.batch_rows = Family("slipway_batch_rows", "histogram", ("model",), Histogram, BATCH_SIZE_BOUNDS)
-        self.batch_wait_s = Family("slipway_batch_wait_seconds", "histogram", ("model",), Histogram, WAIT_BOUNDS_S)
-        self.batch_reruns = Family("slipway_batch_reruns_total", "counter", ("model",), Counter)
-        self.queued = Family("slipway_queued_requests", "gauge", ("model",), Counter)
-        self.not_run = Family("slipway_requests_not_run_total", "counter", ("model", "reason"), Counter)
+        self.batch_reruns = Family(
+            "slipway_batch_reruns_total",
+            "counter",
+            ("model",),
+            Counter,
+            help="Runs of parts of a batch that had failed, to find the request at fault.",
+        )
+        self.queued = Family(
+            "slipway_queued_requests", "gauge", ("model",), Counter, help="Requests that wait to be run now."
+        )
+        self.not_run = Family(
+            "slipway_requests_not_run_total",
+            "counter",
+            ("model", "reason"),
+            Counter,
+            help="Requests that were given up before they ran, and why.",
+        )
         session = ":tensorflow:serving:batching_session"
         self.queuing_latency_us = Family(
-            f"{session}:queuing_latency", "histogram", ("thread_pool_name",), Histogram, QUEUING_BOUNDS_US
+            f"{session}:queuing_latency",
+            "histogram",
+            ("thread_pool_name",),
+            Histogram,
+            QUEUING_BOUNDS_US,
+            help="How long requests waited for their batch, in microseconds.",
         )
-        self.wrapped_run_count = Family(f"{session}:wrapped_run_count", "counter", (), Counter)
+        self.wrapped_run_count = Family(f"{session}:wrapped_run_count", "counter", (), Counter, help="Runs of batches.")
         self.padding_size = Family(
-            f"{session}:padding_size", "histogram", ("execution_batch_size",), Histogram, BATCH_SIZE_BOUNDS
+            f"{session}:padding_size",
+            "histogram",
+            ("execution_batch_size",),
+            Histogram,
+            BATCH_SIZE_BOUNDS,
+            help="Rows added to batches, by the size they reached.",
         )
-        self.input_batch_size = Family(f"{session}:input_batch_size", "histogram", (), Histogram, BATCH_SIZE_BOUNDS)
+        self.input_batch_size = Family(
+            f"{session}:input_batch_size", "histogram", (), Histogram, BATCH_SIZE_BOUNDS, help="Rows of requests."
+        )
         self.processed_batch_size = Family(
-            f"{session}:processed_batch_size", "histogram", (), Histogram, BATCH_SIZE_BOUNDS
+            f"{session}:processed_batch_size",
+            "histogram",
+            (),
+            Histogram,
+            BATCH_SIZE_BOUNDS,
+            help="Rows of batches, padding included.",
         )
-        self.model_loads = Family("slipway_model_loads_total", "counter", ("model", "version", "status"), Counter)
-        self.in_flight = Family("slipway_in_flight", "gauge", (), Counter)
+        self.model_loads = Family(
+            "slipway_model_loads_total",
+            "counter",
+            ("model", "version", "status"),
+            Counter,
+            help="Loads of versions that ended, all tries of a version together, by canonical status code.",
+        )
+        self.model_load_seconds = Family(
+            "slipway_model_load_seconds",
+            "histogram",
+            ("model",),
+            Histogram,
+            LOAD_BOUNDS_S,
+            help="From the begin of a load to AVAILABLE, warm-up and retries included, in seconds.",
+        )
+        self.model_unloads = Family(
+            "slipway_model_unloads_total",
+            "counter",
+            ("model", "version"),
+            Counter,
+            help="Versions that were unloaded and freed.",
+        )
+        self.available = View(
+            "slipway_model_available",
+            "gauge",
+            ("model", "version"),
+            lambda: self._availability(),  # noqa: PLW0108  # `watch` exchanges it
+            help="1 for each version that answers requests; 0 for each that is known and does not.",
+        )
+        self.in_flight = View(
+            "slipway_in_flight",
+            "gauge",
+            (),
+            lambda: [((), self._in_flight())],
+            help="Requests being answered now.",
+        )
+        self.log_messages = Family(
+            "slipway_log_messages_total",
+            "counter",
+            ("level",),
+            Counter,
+            help="Lines of the log, by level: a rising count of ERROR is worth a look at the log.",
+        )
+        self.build_info = View(
+            "slipway_build_info",
+            "gauge",
+            ("version", "tensorflow", "python"),
+            lambda: [((__version__, _tensorflow_version(), platform.python_version()), 1.0)],
+            help="1, with the versions of this server, of TensorFlow and of Python.",
+        )
+        self.process = tuple(
+            View(name, kind, (), lambda name=name: _process_value(name), help=text)  # type: ignore[misc]
+            for name, (kind, text) in process_stats.DESCRIPTIONS.items()
+        )
 
-    def stage(self, model: str, protocol: str, stage: str, seconds: float) -> None:
-        """Count *seconds* that one request spent in *stage*: parse, queue, compute or encode."""
-        self.stages_s.of(model, protocol, stage).observe(seconds)
+    def watch(self, *, in_flight: Callable[[], float], availability: Callable[[], Rows]) -> None:
+        """Ask *in_flight* and *availability*, whenever somebody looks, for what they are named after."""
+        self._in_flight = in_flight
+        self._availability = availability
+
+    def count_request(
+        self,
+        kind: RequestKind,
+        status: str,
+        latency_s: float,
+        stages_s: Sequence[float | None],
+        *,
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+        examples: int | None = None,
+    ) -> None:
+        """
+        Count one request that has ended.
+
+        The kind known longest makes room when there are more than MAX_REQUEST_KINDS: its counts go to a kind with
+        version and signature OTHER, so that no sum over them ever shrinks.
+
+        Args:
+            kind: What was asked of whom.
+            status: Name of the canonical code.
+            latency_s: Seconds from first to last.
+            stages_s: Seconds in each of STAGES; None for one that was not reached.
+            request_bytes: Size of the request's body.
+            response_bytes: Size of the answer's body.
+            examples: How many there were in a MultiInference request.
+        """
+        with self._lock:
+            totals = self._requests.get(kind)
+            if totals is None:
+                totals = self._begin_kind(kind)
+            totals.answers[status] = totals.answers.get(status, 0) + 1
+            totals.request_bytes += request_bytes
+            totals.response_bytes += response_bytes
+            if status == "OK":
+                totals.latency.counts[bisect.bisect_left(_LATENCY_BOUNDS_S, latency_s)] += 1
+                totals.latency.sum += latency_s
+            for histogram, seconds in zip(totals.stages, stages_s, strict=True):
+                if seconds is not None:
+                    histogram.counts[bisect.bisect_left(_LATENCY_BOUNDS_S, seconds)] += 1
+                    histogram.sum += seconds
+            if examples is not None:
+                totals.examples.counts[bisect.bisect_left(EXAMPLE_BOUNDS, examples)] += 1
+                totals.examples.sum += examples
+
+    def version_moved(self, model: str, version: int, state: str, status: str, now: float) -> None:
+        """
+        Count what follows from the new state of a version.
+
+        Args:
+            model: Its name.
+            version: Its number.
+            state: The state it has come to.
+            status: Name of the canonical code: why, if it has failed.
+            now: Monotonic time, in seconds.
+        """
+        if state == "LOADING":
+            self._loading_since[model, version] = now
+            return
+        since = self._loading_since.pop((model, version), None)
+        if state == "AVAILABLE" and since is not None:
+            self.model_load_seconds.of(model).observe(now - since)
+        if state == "AVAILABLE" or (state == "END" and status != "OK"):
+            self.model_loads.of(model, version, status).add()
+        elif state == "END":
+            self.model_unloads.of(model, version).add()
 
     def batch(self, model: str, rows: int, padding_rows: int, reason: str) -> None:
         """Count one executed batch of *rows* rows that were asked for, and the rows added to them."""
@@ -201,10 +549,222 @@ class Metrics:
 
     def exposition(self) -> str:
         """Return all metrics in Prometheus' text format."""
-        families = [family for family in vars(self).values() if isinstance(family, Family)]
-        return "".join(line + "\n" for family in families for line in family.exposition())
+        return "".join(line + "\n" for family in self._families() for line in _exposition(family))
+
+    def catalogue(self) -> str:
+        """Return the description of all metrics as Markdown."""
+        theirs: list[str] = []
+        own: list[str] = []
+        for family in self._families():
+            about = family.description
+            (theirs if about.name.startswith(":") else own).append(
+                f"| `{about.name}` | {about.kind} | {', '.join(f'`{label}`' for label in about.labels)} | {about.help} |"
+            )
+        return _CATALOGUE.format(
+            theirs="\n".join(theirs), own="\n".join(own), max_kinds=MAX_REQUEST_KINDS, max_members=MAX_MEMBERS
+        )
+
+    def sum_of(self, family: "Family[Any] | View", **wanted: str) -> float:
+        """Add up what *family* has with these label values: of a histogram the count."""
+        names = family.description.labels
+        return sum(
+            _size(value)
+            for labels, value in family.rows()
+            if wanted.items() <= dict(zip(names, map(str, labels), strict=True)).items()
+        )
+
+    def snapshot(self) -> dict[str, float]:
+        """
+        Return every sample as it stands in the text: name with labels -> value.
+
+        Two of them tell what happened in between.
+        """
+        lines = (line for family in self._families() for line in _exposition(family))
+        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    # What follows reads; `_begin_kind` runs with the lock held.
+
+    def _families(self) -> "list[Family[Any] | View]":
+        own = [family for family in vars(self).values() if isinstance(family, Family | View)]
+        return [*own, *self.process]
+
+    def _begin_kind(self, kind: RequestKind) -> _Totals:
+        if len(self._requests) >= MAX_REQUEST_KINDS:
+            oldest = next((key for key in self._requests if key.version != OTHER), None)
+            if oldest is not None:
+                gone = self._requests.pop(oldest)
+                kept = oldest._replace(version=OTHER, signature=OTHER)
+                self._requests.setdefault(kept, _Totals()).add(gone)
+        return self._requests.setdefault(kind, _Totals())
+
+    def _snapshot(self) -> list[tuple[RequestKind, _Totals]]:
+        with self._lock:
+            copies = []
+            for kind, totals in sorted(self._requests.items()):
+                copy = _Totals()
+                copy.add(totals)
+                copies.append((kind, copy))
+        return copies
+
+    def _request_count(self) -> Rows:
+        counts: dict[tuple[object, ...], float] = {}
+        for kind, totals in self._snapshot():
+            for status, count in totals.answers.items():
+                counts[kind.model, status] = counts.get((kind.model, status), 0) + count
+        return sorted(counts.items())
+
+    def _requests_by_status(self) -> Rows:
+        return [
+            ((*kind, status), float(count))
+            for kind, totals in self._snapshot()
+            for status, count in sorted(totals.answers.items())
+        ]
+
+    def _request_latency(self) -> Rows:
+        # TF Serving writes the method in lower case for REST.
+        return self._merged(
+            lambda kind: (
+                kind.model,
+                kind.method if kind.protocol == "grpc" else kind.method.lower(),
+                kind.protocol.upper(),
+            ),
+            lambda totals: _in_microseconds(totals.latency),
+        )
+
+    def _runtime_latency(self) -> Rows:
+        # Whatever ran it, TF Serving calls it so.
+        return self._merged(
+            lambda kind: (kind.model, kind.method, "TF1"), lambda totals: _in_microseconds(totals.stages[2])
+        )
+
+    def _example_counts(self) -> list[tuple[tuple[object, ...], Histogram]]:
+        return self._merged(lambda kind: (kind.model,), lambda totals: totals.examples)
+
+    def _merged(
+        self, labels_of: Callable[[RequestKind], tuple[object, ...]], histogram_of: Callable[[_Totals], Histogram]
+    ) -> list[tuple[tuple[object, ...], Histogram]]:
+        """Add up the histograms of all kinds with equal labels; those without a single value are left out."""
+        merged: dict[tuple[object, ...], Histogram] = {}
+        for kind, totals in self._snapshot():
+            histogram = histogram_of(totals)
+            if any(histogram.counts):
+                _add(merged.setdefault(labels_of(kind), Histogram(histogram.bounds)), histogram)
+        return list(merged.items())
 
 
 def size_label(rows: int) -> int:
     """Return *rows* itself, or the next power of two if it is so large that each size of its own would be too many."""
     return rows if rows <= _EXACT_SIZES else 1 << (rows - 1).bit_length()
+
+
+def _in_microseconds(histogram: Histogram) -> Histogram:
+    told = Histogram(LATENCY_BOUNDS_US)
+    told.counts, told.sum = histogram.counts, histogram.sum * 1e6
+    return told
+
+
+def _coarsened(histogram: Histogram) -> Histogram:
+    told = Histogram(_STAGE_BOUNDS_S)
+    counts = histogram.counts
+    # Bounds 1, 3, 5, … stay: buckets 0 and 1 become one, 2 and 3, …; behind the last bound stays what is left.
+    told.counts = [counts[place] + counts[place + 1] for place in range(0, 2 * len(_STAGE_BOUNDS_S), 2)]
+    told.counts.append(sum(counts[2 * len(_STAGE_BOUNDS_S) :]))
+    told.sum = histogram.sum
+    return told
+
+
+def _size(value: Value) -> float:
+    if isinstance(value, Counter):
+        return value.value
+    if isinstance(value, Histogram):
+        return sum(value.counts)
+    return value.count if isinstance(value, Summary) else value
+
+
+def _exposition(family: "Family[Any] | View") -> list[str]:
+    """Write one family; TF Serving's have no HELP line, because its own have none."""
+    about = family.description
+    lines = [] if about.name.startswith(":") else [f"# HELP {about.name} {about.help}"]
+    lines.append(f"# TYPE {about.name} {about.kind}")
+    for values, value in family.rows():
+        labels = ",".join(
+            f'{name}="{_escape(text)}"' for name, text in zip(about.labels, map(str, values), strict=True)
+        )
+        if isinstance(value, Histogram):
+            lines += _buckets(about.name, value, labels)
+        elif isinstance(value, Summary):
+            lines.append(f"{about.name}_sum{{{labels}}} {_number(value.sum)}")
+            lines.append(f"{about.name}_count{{{labels}}} {value.count}")
+        else:
+            lines.append(f"{about.name}{{{labels}}} {_number(value.value if isinstance(value, Counter) else value)}")
+    return lines
+
+
+def _buckets(name: str, histogram: Histogram, labels: str) -> list[str]:
+    lines = []
+    total = 0
+    comma = "," if labels else ""
+    for bound, count in zip((*histogram.bounds, math.inf), histogram.counts, strict=True):
+        total += count
+        # Six significant digits, as TF Serving writes them: a bound is part of a series' name.
+        text = "+Inf" if bound == math.inf else f"{bound:g}"
+        lines.append(f'{name}_bucket{{{labels}{comma}le="{text}"}} {total}')
+    lines.append(f"{name}_sum{{{labels}}} {_number(histogram.sum)}")
+    lines.append(f"{name}_count{{{labels}}} {total}")
+    return lines
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _process_value(name: str) -> Rows:
+    values: Mapping[str, float] = process_stats.read()
+    return [((), values[name])] if name in values else []
+
+
+def _tensorflow_version() -> str:
+    """Say which TensorFlow is loaded; importing it here would take seconds."""
+    tensorflow = sys.modules.get("tensorflow")
+    return str(getattr(tensorflow, "__version__", "not loaded"))
+
+
+_CATALOGUE = """\
+# Metrics
+
+Written by `python -m slipway_server.metrics`; a test keeps this page and the code together.
+
+`--monitoring_config_file` with `prometheus_config {{ enable: true }}` serves them on the REST port, by default at
+`/monitoring/prometheus/metrics`.
+
+## TF Serving's names
+
+As TF Serving writes them: no HELP lines, labels always in braces, counters without `_total`. Dashboards made for it work.
+
+| name | kind | labels | |
+|---|---|---|---|
+{theirs}
+
+## Names of our own
+
+With HELP lines, in seconds and bytes.
+
+| name | kind | labels | |
+|---|---|---|---|
+{own}
+
+## How many series there can be
+
+Labels hold only names that exist: what was asked of an unknown model is counted under an empty model name. At most
+{max_kinds} combinations of model, version, signature, protocol and method are told apart; beyond, the one known longest moves to
+`version="other",signature="other"`, so that sums over versions never shrink. Any other metric keeps its {max_members} newest
+combinations of label values.
+"""
+
+if __name__ == "__main__":
+    sys.stdout.write(Metrics().catalogue())

@@ -5,11 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
 from slipway_server.config_files import ModelConfig
-from slipway_server.metrics import Metrics
+from slipway_server.metrics import Metrics, RequestKind, Rows
 from slipway_server.servables.calls import Signatures
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.servables.manager import Handle, Manager
@@ -18,7 +18,16 @@ from slipway_wire.model_status import VersionStatus
 from slipway_wire.status import Code, DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WireError
 
 Protocol = Literal["grpc", "rest"]
-Api = Literal["Predict", "Classify", "Regress"]
+Api = Literal["Predict", "Classify", "Regress", "MultiInference"]
+
+
+class Caller(NamedTuple):
+    """What a request says of whoever sent it; made only where somebody wants to know."""
+
+    request_id: str = ""
+    traceparent: str = ""
+    """W3C trace context, as sent."""
+    peer: str = ""
 
 
 class Serving:
@@ -32,10 +41,23 @@ class Serving:
         self._is_draining = False
         self._in_flight = 0
         self._nothing_in_flight = threading.Condition()
+        self.observers: tuple[Callable[[Exchange], None], ...] = ()
+        """Told of every exchange when it has ended, on the thread that it ended on."""
+        metrics.watch(in_flight=lambda: self._in_flight, availability=self._availability)
 
-    def exchange(self, protocol: Protocol, api: Api) -> "Exchange":
-        """Begin to answer one request."""
-        return Exchange(self, protocol, api)
+    def exchange(
+        self, protocol: Protocol, api: Api, *, request_bytes: int = 0, caller: Caller | None = None
+    ) -> "Exchange":
+        """
+        Begin to answer one request.
+
+        Args:
+            protocol: How it came.
+            api: Its method.
+            request_bytes: Size of its body.
+            caller: Who sent it, if that is known.
+        """
+        return Exchange(self, protocol, api, request_bytes, caller)
 
     def metadata(self, spec: ModelSpec) -> tuple[ModelSpec, Mapping[str, Any]]:
         """
@@ -119,7 +141,6 @@ class Serving:
             if self._is_draining:
                 raise Unavailable("The server is shutting down")
             self._in_flight += 1
-        self.metrics.in_flight.of().add(1)
 
     def leave(self) -> None:
         """Count one request out: its answer has been handed to the transport."""
@@ -127,7 +148,13 @@ class Serving:
             self._in_flight -= 1
             if self._in_flight == 0:
                 self._nothing_in_flight.notify_all()
-        self.metrics.in_flight.of().add(-1)
+
+    def _availability(self) -> Rows:
+        return [
+            ((model, status.version), float(status.state == "AVAILABLE"))
+            for model in sorted(self._models)
+            for status in self._manager.statuses(model)
+        ]
 
 
 class Exchange:
@@ -137,13 +164,25 @@ class Exchange:
     A context manager around decoding, waiting and encoding, in this order: `start`, `answered`, end of the block.
     """
 
-    def __init__(self, serving: Serving, protocol: Protocol, api: Api) -> None:
+    def __init__(
+        self, serving: Serving, protocol: Protocol, api: Api, request_bytes: int = 0, caller: Caller | None = None
+    ) -> None:
         self._serving = serving
-        self._protocol = protocol
-        self._api = api
         self._began = self._encoding_since = time.monotonic()
-        self._model = self._version = self._signature = ""
         self._is_encoding = False
+        self._response_bytes = 0
+        self.protocol = protocol
+        self.api = api
+        self.request_bytes = request_bytes
+        self.caller = caller
+        self.model = self.version = self.signature = ""
+        """Who answers; empty until `start` has found out. Only names that exist, so that they may become labels."""
+        self.stages_s: list[float | None] = [None, None, None, None]
+        """Seconds in each of `metrics.STAGES`; None for one that was not reached."""
+        self.latency_s = 0.0
+        self.code = Code.OK
+        self.message = ""
+        self.call: Call | None = None
         self.spec = ModelSpec("")
         """The version and signature that serve, once `start` has found them."""
 
@@ -170,13 +209,12 @@ class Exchange:
         """
         handle = self._serving.lend(spec)
         try:
-            # Only names that exist become labels: a caller must not be able to make new series.
-            self._model, self._version = handle.model, str(handle.version)
-            call = decode(handle.servable.signatures)
-            self._signature = call.signature
+            self.model, self.version = handle.model, str(handle.version)
+            self.call = call = decode(handle.servable.signatures)
+            self.signature = call.signature
             self.spec = ModelSpec(handle.model, handle.version, signature_name=call.signature)
             now = time.monotonic()
-            self._serving.metrics.stage(self._model, self._protocol, "parse", now - self._began)
+            self.stages_s[0] = now - self._began
             future = self._serving.submit(handle, call, now + timeout_s)
         except BaseException:
             handle.release()
@@ -192,26 +230,34 @@ class Exchange:
 
     def answered(self, answer: Answer) -> Tensors:
         """Take note of *answer*, from whose outputs the bytes are now to be made."""
-        metrics = self._serving.metrics
-        metrics.stage(self._model, self._protocol, "queue", answer.queue_s)
-        metrics.stage(self._model, self._protocol, "compute", answer.compute_s)
+        self.stages_s[1:3] = answer.queue_s, answer.compute_s
         self._encoding_since = time.monotonic()
         self._is_encoding = True
         return answer.outputs
 
+    def encoded(self, body: bytes) -> bytes:
+        """Take note of the size of the answer's *body*, and return it."""
+        self._response_bytes = len(body)
+        return body
+
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         now = time.monotonic()
-        metrics = self._serving.metrics
-        code = Code.OK
+        self.latency_s = now - self._began
         if error is not None:
             # asyncio's CancelledError is no Exception; whatever else is none of ours to explain is a bug.
             fault = Code.INTERNAL if isinstance(error, Exception) else Code.CANCELLED
-            code = error.code if isinstance(error, WireError) else fault
+            self.code = error.code if isinstance(error, WireError) else fault
+            self.message = str(error)
         elif self._is_encoding:
-            metrics.stage(self._model, self._protocol, "encode", now - self._encoding_since)
-        metrics.requests.of(self._model, self._version, self._signature, self._protocol, code.name).add()
-        metrics.request_count.of(self._model, code.name).add()
-        if code is Code.OK:
-            api = self._api if self._protocol == "grpc" else self._api.lower()
-            metrics.request_latency_us.of(self._model, api, self._protocol.upper()).observe((now - self._began) * 1e6)
+            self.stages_s[3] = now - self._encoding_since
+        self._serving.metrics.count_request(
+            RequestKind(self.model, self.version, self.signature, self.protocol, self.api),
+            self.code.name,
+            self.latency_s,
+            self.stages_s,
+            request_bytes=self.request_bytes,
+            response_bytes=self._response_bytes,
+        )
+        for observe in self._serving.observers:
+            observe(self)
         self._serving.leave()

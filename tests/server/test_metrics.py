@@ -1,15 +1,50 @@
+import bisect
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from slipway_server.metrics import LATENCY_BOUNDS_US, Counter, Family, Histogram, Metrics, size_label
+from slipway_server import metrics as module
+from slipway_server.metrics import (
+    LATENCY_BOUNDS_US,
+    MAX_MEMBERS,
+    OTHER,
+    Counter,
+    Family,
+    Histogram,
+    Metrics,
+    RequestKind,
+    Summary,
+    size_label,
+)
+
+KIND = RequestKind("half", "1", "serving_default", "grpc", "Predict")
+STAGES_S = (0.00002, 0.001, 0.01, 0.00002)
+
+
+def count(metrics, kind=KIND, status="OK", latency_s=0.00002, stages_s=STAGES_S, **sizes):
+    metrics.count_request(kind, status, latency_s, stages_s, **sizes)
+
+
+def samples(text):
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def native(metrics):
+    """The part that Prometheus' own parser is asked to read: it takes no colon at the begin of a name's labels amiss."""
+    return samples(metrics.exposition())
 
 
 def test_names_and_form_are_tf_servings():
     metrics = Metrics()
-    metrics.request_count.of("half", "OK").add()
-    metrics.request_latency_us.of("half", "Predict", "GRPC").observe(20.0)
+    count(metrics)
     lines = metrics.exposition().splitlines()
 
     assert "# TYPE :tensorflow:serving:request_count counter" in lines
@@ -22,46 +57,188 @@ def test_names_and_form_are_tf_servings():
     assert len(buckets) == len(LATENCY_BOUNDS_US) + 1 == 34
     assert f":tensorflow:serving:request_latency_sum{{{labels}}} 20" in lines
     assert f":tensorflow:serving:request_latency_count{{{labels}}} 1" in lines
-    assert not any("# HELP" in line for line in lines)
+    assert ':tensorflow:serving:runtime_latency_sum{model_name="half",API="Predict",runtime="TF1"} 10000' in lines
+    assert not any("# HELP :" in line for line in lines)
+
+
+def test_rest_is_told_in_lower_case_and_failures_have_no_latency():
+    metrics = Metrics()
+    count(metrics, KIND._replace(protocol="rest"))
+    count(metrics, status="NOT_FOUND")
+    text = metrics.exposition()
+
+    assert ':tensorflow:serving:request_latency_count{model_name="half",API="predict",entrypoint="REST"} 1' in text
+    assert 'entrypoint="GRPC"' not in text
+    assert ':tensorflow:serving:request_count{model_name="half",status="NOT_FOUND"} 1' in text
+
+
+def test_versions_and_signatures_are_added_up_under_tf_servings_names():
+    metrics = Metrics()
+    for version in ("1", "2"):
+        for signature in ("a", "b"):
+            count(metrics, KIND._replace(version=version, signature=signature))
+    text = metrics.exposition()
+
+    assert ':tensorflow:serving:request_count{model_name="half",status="OK"} 4' in text
+    assert ':tensorflow:serving:request_latency_count{model_name="half",API="Predict",entrypoint="GRPC"} 4' in text
 
 
 def test_prometheus_own_parser_reads_it():
     metrics = Metrics()
-    metrics.stage('a"b\\c\nd', "rest", "parse", 0.25)
-    metrics.stage('a"b\\c\nd', "rest", "parse", 0.25)
+    odd = KIND._replace(model='a"b\\c\nd', protocol="rest")
+    count(metrics, odd, stages_s=(0.25, None, None, None), request_bytes=10, response_bytes=20)
+    count(metrics, odd, stages_s=(0.25, None, None, None), request_bytes=10, response_bytes=20)
     metrics.batch("half", 3, 1, "full")
-    metrics.in_flight.of().add(2)
-    metrics.in_flight.of().add(-1)
+    metrics.watch(in_flight=lambda: 3, availability=lambda: [(("half", 1), 1.0)])
+    found = native(metrics)
 
-    samples = {
-        (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(metrics.exposition())
-        for sample in family.samples
+    labels = tuple(sorted(odd._asdict().items()))
+    parse = tuple(sorted({**odd._asdict(), "stage": "parse"}.items()))
+    assert found["slipway_stage_seconds_sum", *parse] == 0.5
+    assert found["slipway_stage_seconds_count", *parse] == 2
+    assert found["slipway_request_bytes_total", *labels] == 20
+    assert found["slipway_response_bytes_total", *labels] == 40
+    assert found["slipway_batches_total", ("model", "half"), ("reason", "full"), ("size", "3")] == 1
+    assert found["slipway_batch_padding_rows_total", ("model", "half")] == 1
+    assert found[("slipway_in_flight",)] == 3
+    assert found["slipway_model_available", ("model", "half"), ("version", "1")] == 1
+    assert found[("process_resident_memory_bytes",)] > 1e6
+
+
+def test_every_metric_of_our_own_says_what_it_is():
+    for family in Metrics()._families():
+        about = family.description
+        assert about.help.endswith("."), f"{about.name} has no help"
+        if not about.name.startswith(":"):
+            assert about.name.startswith(("slipway_", "process_"))
+            assert about.kind != "counter" or about.name.endswith("_total")
+
+
+@given(st.lists(st.floats(0, 1e4), max_size=30))
+def test_a_coarser_histogram_tells_of_the_same_values(values):
+    """Every other bound is left out, and each of the others has as many values at or below it as before."""
+    metrics = Metrics()
+    for value in values:
+        count(metrics, stages_s=(value, None, None, None))
+    fine = [bound / 1e6 for bound in LATENCY_BOUNDS_US]
+    told = {
+        float(dict(labels)["le"]): number
+        for (name, *labels), number in native(metrics).items()
+        if name == "slipway_stage_seconds_bucket" and dict(labels)["stage"] == "parse"
     }
 
-    assert samples["slipway_stage_seconds_sum", ('a"b\\c\nd', "rest", "parse")] == 0.5
-    assert samples["slipway_stage_seconds_count", ('a"b\\c\nd', "rest", "parse")] == 2
-    assert samples["slipway_batches_total", ("half", "3", "full")] == 1
-    assert samples["slipway_batch_padding_rows_total", ("half",)] == 1
-    assert samples["slipway_in_flight", ()] == 1
+    ordered = sorted(values)
+    for bound in fine[1::2]:
+        assert told.get(float(f"{bound:g}"), 0) == bisect.bisect_right(ordered, bound)
+    assert told.get(float("inf"), 0) == len(values)
 
 
-def test_a_value_on_a_bound_belongs_to_it():
+def test_kinds_are_bounded_and_no_sum_over_versions_shrinks(monkeypatch):
+    """A server that serves a new version every hour must not grow, nor lose a count."""
+    monkeypatch.setattr(module, "MAX_REQUEST_KINDS", 3)
+    metrics = Metrics()
+    for version in range(20):
+        count(metrics, KIND._replace(version=str(version)))
+        count(metrics, KIND._replace(version=str(version)), status="INTERNAL")
+
+        assert metrics.sum_of(metrics.request_count, model_name="half", status="OK") == version + 1
+        assert metrics.sum_of(metrics.requests, model="half") == 2 * (version + 1)
+
+    kinds = {labels[:2] for labels, _ in metrics.requests.rows()}
+    assert len(kinds) <= 4
+    assert ("half", OTHER) in kinds
+    assert ("half", "19") in kinds
+
+
+def test_other_metrics_keep_their_newest_members():
+    family = Family("n_total", "counter", ("version",), Counter)
+    for version in range(MAX_MEMBERS + 10):
+        family.of(version).add()
+
+    versions = {labels[0] for labels, _ in family.rows()}
+    assert len(versions) == MAX_MEMBERS
+    assert 0 not in versions
+    assert MAX_MEMBERS + 9 in versions
+
+
+def test_loads_and_unloads_are_counted_and_timed():
+    metrics = Metrics()
+    for version, (state, status), now in (
+        (1, ("LOADING", "OK"), 10.0),
+        (2, ("LOADING", "OK"), 11.0),
+        (1, ("AVAILABLE", "OK"), 12.5),
+        (2, ("END", "DATA_LOSS"), 13.0),
+        (1, ("UNLOADING", "OK"), 14.0),
+        (1, ("END", "OK"), 15.0),
+    ):
+        metrics.version_moved("half", version, state, status, now)
+
+    loads = dict(metrics.model_loads.rows())
+    assert {labels: one.value for labels, one in loads.items()} == {("half", 1, "OK"): 1, ("half", 2, "DATA_LOSS"): 1}
+    assert metrics.model_load_seconds.of("half").sum == 2.5
+    assert metrics.sum_of(metrics.model_load_seconds) == 1
+    assert metrics.sum_of(metrics.model_unloads, version="1") == metrics.sum_of(metrics.model_unloads) == 1
+
+
+def test_examples_of_multi_inference_are_counted():
+    metrics = Metrics()
+    kind = KIND._replace(method="MultiInference")
+    for examples in (3, 5):
+        count(metrics, kind, examples=examples)
+
+    assert metrics.sum_of(metrics.request_example_counts, model="half") == 2
+    assert ':tensorflow:serving:request_example_count_total{model="half"} 8' in metrics.exposition()
+
+
+def test_two_snapshots_tell_what_happened_in_between():
+    metrics = Metrics()
+    count(metrics)
+    before = metrics.snapshot()
+    count(metrics)
+    name = ':tensorflow:serving:request_count{model_name="half",status="OK"}'
+
+    assert metrics.snapshot()[name] - before[name] == 1
+
+
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_a_value_on_a_bound_belongs_to_it(value):
     histogram = Histogram([1.0, 2.0])
-    for value in (0.5, 1.0, 1.5, 2.0, 3.0):
-        histogram.observe(value)
+    for one in (value, 1.5, 2.0, 3.0):
+        histogram.observe(one)
 
-    assert histogram.counts == [2, 2, 1]
-    assert histogram.sum == 8.0
+    assert histogram.counts == [1, 2, 1]
+    assert histogram.sum == value + 6.5
+
+
+def test_a_summary_is_sum_and_count():
+    family = Family("slipway_n", "summary", (), Summary, help="N.")
+    family.of().observe(2.0)
+    family.of().observe(3.0)
+
+    assert module._exposition(family)[2:] == ["slipway_n_sum{} 5", "slipway_n_count{} 2"]
 
 
 def test_no_count_is_lost_between_threads():
+    metrics = Metrics()
     family = Family("n", "counter", ("who",), Counter)
 
+    def one(number):
+        family.of(number % 2).add()
+        count(metrics, KIND._replace(version=str(number % 2)))
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: family.of(number % 2).add(), range(4000)))
+        list(pool.map(one, range(4000)))
 
     assert family.of(0).value == family.of(1).value == 2000
+    assert metrics.sum_of(metrics.requests, version="0") == metrics.sum_of(metrics.stages_s, version="1", stage="queue")
+    assert metrics.sum_of(metrics.requests) == 4000
+
+
+def test_the_catalogue_is_what_the_code_says():
+    """If this fails: `python -m slipway_server.metrics > docs/metrics.md`."""
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+    assert page.read_text() == Metrics().catalogue()
 
 
 def test_values_that_come_together_count_like_values_that_come_alone():

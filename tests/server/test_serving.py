@@ -160,20 +160,22 @@ def test_requests_are_timed_and_counted(fakes):
     with pytest.raises(ZeroDivisionError), serving.exchange("grpc", "Predict"):
         raise ZeroDivisionError
 
-    def count(*labels):
-        return metrics.requests.of(*labels).value
+    def count(**labels):
+        return metrics.sum_of(metrics.requests, **labels)
 
-    assert count("m", "1", "serving_default", "grpc", "OK") == 1
-    assert count("m", "1", "serving_default", "rest", "OK") == 1
-    assert count("m", "1", "serving_default", "grpc", "INVALID_ARGUMENT") == 1
+    served = {"model": "m", "version": "1", "signature": "serving_default", "method": "Predict"}
+    assert count(**served, protocol="grpc", status="OK") == 1
+    assert count(**served, protocol="rest", status="OK") == 1
+    assert count(**served, protocol="grpc", status="INVALID_ARGUMENT") == 1
     # A caller must not be able to make new series by inventing names.
-    assert count("", "", "", "grpc", "NOT_FOUND") == 1
-    assert count("", "", "", "grpc", "INTERNAL") == 2
+    assert count(model="", version="", protocol="grpc", status="NOT_FOUND") == 1
+    assert count(model="", version="", protocol="grpc", status="INTERNAL") == 2
     for protocol, requests in (("grpc", 1), ("rest", 1)):
         for stage in ("queue", "compute", "encode"):
-            assert metrics.stages_s.of("m", protocol, stage).count == requests
-    assert metrics.stages_s.of("m", "grpc", "parse").count == 2
-    assert metrics.request_count.of("m", Code.OK.name).value == 2
-    assert sum(metrics.request_latency_us.of("m", "Predict", "GRPC").counts) == 1
-    assert sum(metrics.request_latency_us.of("m", "predict", "REST").counts) == 1
-    assert metrics.in_flight.of().value == 0
+            assert metrics.sum_of(metrics.stages_s, model="m", protocol=protocol, stage=stage) == requests
+    assert metrics.sum_of(metrics.stages_s, model="m", protocol="grpc", stage="parse") == 2
+    assert metrics.sum_of(metrics.request_count, model_name="m", status=Code.OK.name) == 2
+    assert metrics.sum_of(metrics.request_latency, model_name="m", API="Predict", entrypoint="GRPC") == 1
+    assert metrics.sum_of(metrics.request_latency, model_name="m", API="predict", entrypoint="REST") == 1
+    assert metrics.sum_of(metrics.runtime_latency, model_name="m", API="Predict", runtime="TF1") == 2
+    assert metrics.sum_of(metrics.in_flight) == 0
