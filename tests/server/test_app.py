@@ -243,7 +243,8 @@ def test_metrics_count_requests_stages_and_loads(live):
 
     assert live.metric('slipway_requests_total{model="matrix"') == before + 1
     for stage in ("parse", "queue", "compute", "encode"):
-        labels = f'model="matrix",protocol="rest",stage="{stage}"'
+        kind = 'model="matrix",version="1",signature="serving_default",protocol="rest",method="Predict"'
+        labels = f'{kind},stage="{stage}"'
         assert live.metric(f"slipway_stage_seconds_count{{{labels}}}") >= 1
         assert live.metric(f"slipway_stage_seconds_sum{{{labels}}}") > 0
     assert live.metric('slipway_model_loads_total{model="matrix",version="1",status="OK"}') == 1

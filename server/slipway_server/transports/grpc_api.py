@@ -59,32 +59,33 @@ class GrpcApi:
 
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Predict."""
-        with self._serving.exchange("grpc", "Predict") as exchange:
+        with self._serving.exchange("grpc", "Predict", request_bytes=len(body)) as exchange:
             request = predict.decode_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s)
             )
-            return predict.encode_response(exchange.spec, exchange.answered(answer), as_content=self._as_content)
+            outputs = exchange.answered(answer)
+            return exchange.encoded(predict.encode_response(exchange.spec, outputs, as_content=self._as_content))
 
     async def classify(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Classify."""
-        with self._serving.exchange("grpc", "Classify") as exchange:
+        with self._serving.exchange("grpc", "Classify", request_bytes=len(body)) as exchange:
             request = inference.decode_classify_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: classify_call(request, signatures), incoming.timeout_s)
             )
             classification = inference.classification(exchange.answered(answer), len(request.examples))
-            return inference.encode_classify_response(exchange.spec, classification)
+            return exchange.encoded(inference.encode_classify_response(exchange.spec, classification))
 
     async def regress(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Regress."""
-        with self._serving.exchange("grpc", "Regress") as exchange:
+        with self._serving.exchange("grpc", "Regress", request_bytes=len(body)) as exchange:
             request = inference.decode_regress_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: regress_call(request, signatures), incoming.timeout_s)
             )
             regression = inference.regression(exchange.answered(answer), len(request.examples))
-            return inference.encode_regress_response(exchange.spec, regression)
+            return exchange.encoded(inference.encode_regress_response(exchange.spec, regression))
 
     async def get_model_metadata(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.GetModelMetadata."""

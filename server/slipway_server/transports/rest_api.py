@@ -66,7 +66,9 @@ class RestApi:
 
     async def _route(self, request: Request) -> Response:
         if request.target == self._metrics_path and request.method == "GET":
-            return Response(200, self._serving.metrics.exposition().encode(), b"text/plain")
+            # Thousands of series take milliseconds to write, which requests should not wait for.
+            text = await asyncio.to_thread(self._serving.metrics.exposition)
+            return Response(200, text.encode(), b"text/plain")
         if not paths.is_rest_path(request.target):
             return Response(404, b"Not Found\n", b"text/plain")
         if request.method == "OPTIONS":
@@ -98,30 +100,32 @@ class RestApi:
 
     async def predict(self, spec: ModelSpec, body: bytes) -> bytes:
         """POST …:predict."""
-        with self._serving.exchange("rest", "Predict") as exchange:
+        with self._serving.exchange("rest", "Predict", request_bytes=len(body)) as exchange:
             request = json_predict.parse_request(body)
             spec = dataclasses.replace(spec, signature_name=request.signature_name)
             future = exchange.start(spec, lambda signatures: _predict_call(request, spec, signatures), self._timeout_s)
             outputs = exchange.answered(await self._arrive(exchange, future))
-            return json_predict.encode_response(outputs, row_format=request.row_format)
+            return exchange.encoded(json_predict.encode_response(outputs, row_format=request.row_format))
 
     async def classify(self, spec: ModelSpec, body: bytes) -> bytes:
         """POST …:classify."""
-        with self._serving.exchange("rest", "Classify") as exchange:
+        with self._serving.exchange("rest", "Classify", request_bytes=len(body)) as exchange:
             request = _examples_request(spec, body)
             future = exchange.start(
                 request.spec, lambda signatures: classify_call(request, signatures), self._timeout_s
             )
             outputs = exchange.answered(await self._arrive(exchange, future))
-            return json_examples.encode_classify_response(inference.classification(outputs, len(request.examples)))
+            classification = inference.classification(outputs, len(request.examples))
+            return exchange.encoded(json_examples.encode_classify_response(classification))
 
     async def regress(self, spec: ModelSpec, body: bytes) -> bytes:
         """POST …:regress."""
-        with self._serving.exchange("rest", "Regress") as exchange:
+        with self._serving.exchange("rest", "Regress", request_bytes=len(body)) as exchange:
             request = _examples_request(spec, body)
             future = exchange.start(request.spec, lambda signatures: regress_call(request, signatures), self._timeout_s)
             outputs = exchange.answered(await self._arrive(exchange, future))
-            return json_examples.encode_regress_response(inference.regression(outputs, len(request.examples)))
+            regression = inference.regression(outputs, len(request.examples))
+            return exchange.encoded(json_examples.encode_regress_response(regression))
 
     def _health(self, target: str) -> Response:
         if target == LIVE_PATH or self._serving.is_ready():
