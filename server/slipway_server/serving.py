@@ -11,8 +11,9 @@ from slipway_server.batching.scheduler import Answer, Scheduler, Work
 from slipway_server.config_files import ModelConfig
 from slipway_server.metrics import Metrics, RequestKind, Rows
 from slipway_server.servables.calls import Signatures
-from slipway_server.servables.loader import Call, Tensors
+from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.servables.manager import Handle, Manager
+from slipway_wire.inference import INPUTS
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.model_status import VersionStatus
 from slipway_wire.status import Code, DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WireError
@@ -111,13 +112,17 @@ class Serving:
                 raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
         return self._manager.lend(spec.name, version)
 
-    def submit(self, handle: Handle, call: Call, deadline: float) -> "Future[Answer]":
+    def submit(self, handle: Handle, call: Call | JointCall, deadline: float) -> "Future[Answer]":
         """Queue *call* for the servable of *handle*; see `Scheduler.submit`."""
 
         def run(inputs: Tensors) -> Tensors:
+            if isinstance(call, JointCall):
+                calls = [Call(one.signature, inputs, one.outputs) for one in call.calls]
+                return call.joined(handle.servable.run_together(calls))
             return handle.servable.run(Call(call.signature, inputs, call.outputs))
 
-        key = (handle.model, handle.version, id(handle.servable), call.signature, tuple(call.outputs))
+        several = tuple([one.signature for one in call.calls]) if isinstance(call, JointCall) else call.signature
+        key = (handle.model, handle.version, id(handle.servable), several, tuple(call.outputs))
         return self._scheduler.submit(Work(handle.model, key, run, call.inputs, deadline))
 
     def late(self) -> WireError:
@@ -182,7 +187,7 @@ class Exchange:
         self.latency_s = 0.0
         self.code = Code.OK
         self.message = ""
-        self.call: Call | None = None
+        self.call: Call | JointCall | None = None
         self.spec = ModelSpec("")
         """The version and signature that serve, once `start` has found them."""
 
@@ -191,7 +196,7 @@ class Exchange:
         return self
 
     def start(
-        self, spec: ModelSpec, decode: Callable[[Signatures], Call], timeout_s: float = math.inf
+        self, spec: ModelSpec, decode: Callable[[Signatures], Call | JointCall], timeout_s: float = math.inf
     ) -> "Future[Answer]":
         """
         Find the version, decode with its signatures and queue the call.
@@ -257,6 +262,8 @@ class Exchange:
             self.stages_s,
             request_bytes=self.request_bytes,
             response_bytes=self._response_bytes,
+            # TF Serving counts those of MultiInference only.
+            examples=len(self.call.inputs[INPUTS]) if isinstance(self.call, JointCall) else None,
         )
         for observe in self._serving.observers:
             observe(self)

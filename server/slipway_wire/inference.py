@@ -11,7 +11,7 @@ from slipway_wire import dtypes, messages, model_spec, signatures
 from slipway_wire.dtypes import DataType
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.signatures import Signature
-from slipway_wire.status import FailedPrecondition, InvalidArgument, Unimplemented
+from slipway_wire.status import InvalidArgument, Unimplemented
 from slipway_wire.tensors import Array
 
 INPUTS = "inputs"
@@ -27,20 +27,27 @@ class ExamplesRequest:
 
     Attributes:
         spec: Model, version or label, signature.
-        examples: One serialized tf.Example per row, at least one; a context is already part of each.
+        examples: One serialized tf.Example per row; a context is already part of each.
     """
 
     spec: ModelSpec
     examples: Sequence[bytes]
 
     def tensor(self) -> Array:
-        """The examples as the string tensor of shape [rows] that is fed to the signature's one input."""
+        """
+        Make the string tensor of shape [rows] that is fed to the signature's one input.
+
+        Raises:
+            InvalidArgument: There is no example. TF Serving, too, finds the model and the signature first.
+        """
+        if not self.examples:
+            raise InvalidArgument("Input is empty.")
         return examples_tensor(self.examples)
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceTask:
-    """One signature of a MultiInference call, and by which method (CLASSIFY or REGRESS) to run it."""
+    """One signature of a MultiInference call, and by which method to run it: as sent, not checked yet."""
 
     spec: ModelSpec
     method: str
@@ -48,10 +55,19 @@ class InferenceTask:
 
 @dataclass(frozen=True, slots=True)
 class MultiInferenceRequest:
-    """Several signatures of one model over the same examples, in one run."""
+    """Several signatures of one model over the same examples, in one run; at least one, the first with a name."""
 
     tasks: tuple[InferenceTask, ...]
     examples: Sequence[bytes]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model, version or label that is asked: the first task's."""
+        return self.tasks[0].spec
+
+    def tensor(self) -> Array:
+        """See `ExamplesRequest.tensor`."""
+        return ExamplesRequest(self.spec, self.examples).tensor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +128,12 @@ def encode_request(
 
 
 def decode_classify_request(serialized: bytes) -> ExamplesRequest:
-    """Read a ClassificationRequest, or raise InvalidArgument: malformed, no model named, no examples."""
+    """Read a ClassificationRequest, or raise InvalidArgument: malformed, or no model named."""
     return examples_from_proto(_parse(messages.ClassificationRequest, serialized))
 
 
 def decode_regress_request(serialized: bytes) -> ExamplesRequest:
-    """Read a RegressionRequest, or raise InvalidArgument: malformed, no model named, no examples."""
+    """Read a RegressionRequest, or raise InvalidArgument: malformed, or no model named."""
     return examples_from_proto(_parse(messages.RegressionRequest, serialized))
 
 
@@ -126,9 +142,8 @@ def decode_multi_inference_request(serialized: bytes) -> MultiInferenceRequest:
     Read a MultiInferenceRequest.
 
     Raises:
-        InvalidArgument: If it is malformed, a task names no model or another model than the first, or a signature is asked
-            for twice; or there are no tasks or no examples.
-        Unimplemented: If a task's method is neither classify nor regress.
+        InvalidArgument: If it is malformed, there are no tasks, or the first names no model. The model is found before
+            anything else is looked at; see `check_tasks`.
     """
     return multi_inference_from_proto(_parse(messages.MultiInferenceRequest, serialized))
 
@@ -142,17 +157,42 @@ def multi_inference_from_proto(request: Any) -> MultiInferenceRequest:
     """Read a MultiInferenceRequest message; see `decode_multi_inference_request`."""
     if not request.tasks:
         raise InvalidArgument("ModelSpec has no name specified.")
-    tasks: list[InferenceTask] = []
+    model_spec.from_proto(request.tasks[0].model_spec)
+    tasks = tuple([InferenceTask(model_spec.unchecked(task.model_spec), task.method_name) for task in request.tasks])
+    return MultiInferenceRequest(tasks, _examples(request.input))
+
+
+def check_tasks(request: MultiInferenceRequest, available: Mapping[str, Signature]) -> list[tuple[str, ...]]:
+    """
+    Say which outputs to compute for each task.
+
+    Raises:
+        InvalidArgument: A task names no model or another than the first, a signature that is not *available*, or one
+            that has been asked for already; or the signature does not fit the method.
+        Unimplemented: A task's method is neither classify nor regress.
+
+    Source of order and texts: tensorflow_serving/servables/tensorflow/multi_inference.cc.
+    """
+    outputs: list[tuple[str, ...]] = []
+    seen: set[str] = set()
     for task in request.tasks:
-        spec = model_spec.from_proto(task.model_spec)
-        if tasks and spec.name != tasks[0].spec.name:
+        key = task.spec.signature_key
+        if not task.spec.name:
+            raise InvalidArgument("Found ModelSpec with an empty model name.")
+        if task.spec.name != request.tasks[0].spec.name:
             raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        if any(spec.signature_key == other.spec.signature_key for other in tasks):
-            raise InvalidArgument(f"Duplicate evaluation of signature: {spec.signature_key}")
-        if task.method_name not in (signatures.CLASSIFY, signatures.REGRESS):
-            raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
-        tasks.append(InferenceTask(spec, task.method_name))
-    return MultiInferenceRequest(tuple(tasks), _examples(request.input))
+        if key in seen:
+            raise InvalidArgument(f"Duplicate evaluation of signature: {key}")
+        seen.add(key)
+        if key not in available:
+            raise InvalidArgument(f"Requested signature not found in model graph: {key}")
+        if task.method == signatures.CLASSIFY:
+            outputs.append(check_classify_signature(available[key]))
+        elif task.method == signatures.REGRESS:
+            outputs.append(check_regress_signature(available[key]))
+        else:
+            raise Unimplemented(f"Unsupported signature method_name: {task.method}")
+    return outputs
 
 
 def _parse(message_class: Any, serialized: bytes) -> Any:
@@ -172,8 +212,6 @@ def _examples(proto: Any) -> list[bytes]:
         examples = [context + example.SerializeToString() for example in proto.example_list_with_context.examples]
     else:
         examples = []
-    if not examples:
-        raise InvalidArgument("Input is empty.")
     return examples
 
 
@@ -193,7 +231,7 @@ def check_classify_signature(signature: Signature) -> tuple[str, ...]:
     Say which outputs to compute for Classify: those of `classes` and `scores` there are.
 
     Raises:
-        InvalidArgument, FailedPrecondition: If the signature has not the inputs and outputs of a classifier.
+        InvalidArgument: If the signature has not the inputs and outputs of a classifier.
 
     Source: tensorflow_serving/servables/tensorflow/classifier.cc (PreProcessClassification).
     """
@@ -202,10 +240,10 @@ def check_classify_signature(signature: Signature) -> tuple[str, ...]:
     if len(signature.outputs) not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if INPUTS not in signature.inputs:
-        raise FailedPrecondition(f"No classification inputs found in SignatureDef: {_describe(signature)}")
+        raise InvalidArgument(f"No classification inputs found in SignatureDef: {_describe(signature)}")
     outputs = tuple(alias for alias in (CLASSES, SCORES) if alias in signature.outputs)
     if not outputs:
-        raise FailedPrecondition(
+        raise InvalidArgument(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
             f"Signature was: {_describe(signature)}"
         )
@@ -217,7 +255,7 @@ def check_regress_signature(signature: Signature) -> tuple[str, ...]:
     Say which output to compute for Regress.
 
     Raises:
-        InvalidArgument, FailedPrecondition: If the signature has not the input and output of a regressor.
+        InvalidArgument: If the signature has not the input and output of a regressor.
 
     Source: tensorflow_serving/servables/tensorflow/regressor.cc (PreProcessRegression).
     """
@@ -226,9 +264,9 @@ def check_regress_signature(signature: Signature) -> tuple[str, ...]:
     if len(signature.outputs) != 1:
         raise InvalidArgument("Expected one output Tensor.")
     if INPUTS not in signature.inputs:
-        raise FailedPrecondition(f"No regression inputs found in SignatureDef: {_describe(signature)}")
+        raise InvalidArgument(f"No regression inputs found in SignatureDef: {_describe(signature)}")
     if OUTPUTS not in signature.outputs:
-        raise FailedPrecondition(f"No regression outputs found in SignatureDef: {_describe(signature)}")
+        raise InvalidArgument(f"No regression outputs found in SignatureDef: {_describe(signature)}")
     return (OUTPUTS,)
 
 
@@ -317,6 +355,23 @@ def encode_regress_response(spec: ModelSpec, answer: Regression) -> bytes:
     _fill_regression(response.result, answer)
     serialized: bytes = response.SerializeToString()
     return serialized
+
+
+def inference_results(
+    request: MultiInferenceRequest, outputs: Sequence[Mapping[str, Array]]
+) -> list[Classification | Regression]:
+    """
+    Check what the model gave for each task; see `classification` and `regression`.
+
+    Args:
+        request: What was asked, `check_tasks` passed.
+        outputs: For each task, output alias -> array.
+    """
+    rows = len(request.examples)
+    return [
+        classification(arrays, rows) if task.method == signatures.CLASSIFY else regression(arrays, rows)
+        for task, arrays in zip(request.tasks, outputs, strict=True)
+    ]
 
 
 def encode_multi_inference_response(results: Sequence[tuple[ModelSpec, Classification | Regression]]) -> bytes:

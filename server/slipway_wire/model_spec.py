@@ -48,6 +48,11 @@ def from_proto(spec: Any) -> ModelSpec:
     """Read a ModelSpec message, or raise InvalidArgument if it has no name."""
     if not spec.name:
         raise InvalidArgument("ModelSpec has no name specified.")
+    return unchecked(spec)
+
+
+def unchecked(spec: Any) -> ModelSpec:
+    """Read a ModelSpec message whose name may be empty."""
     choice = spec.WhichOneof("version_choice")
     return ModelSpec(
         name=spec.name,

@@ -53,13 +53,13 @@ def of_message(message: bytes, expected: Mapping[str, Array] | None) -> Payload:
         InvalidArgument: If it is none, names no model, or cannot be said in JSON.
     """
     request = predict.decode_request(message)
-    spec = request.spec
+    spec, inputs = request.spec, dict(request.inputs)
     return Payload(
         spec=spec,
-        inputs=request.inputs,
+        inputs=inputs,
         grpc_message=message,
         rest_path=rest_path(spec.name, "predict", version=spec.version, label=spec.label),
-        rest_body=json_predict.encode_request(request.inputs, signature_name=spec.signature_name),
+        rest_body=json_predict.encode_request(inputs, signature_name=spec.signature_name),
         expected=expected,
     )
 

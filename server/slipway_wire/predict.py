@@ -1,6 +1,6 @@
 """PredictRequest and PredictResponse, as gRPC carries them: bytes <-> values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,7 +24,9 @@ class PredictRequest:
 
     Attributes:
         spec: Model, version or label, signature.
-        inputs: Input name -> array; strings as object arrays of bytes. Arrays may be read-only.
+        inputs: Input name -> array; strings as object arrays of bytes. Arrays may be read-only. Those of a decoded
+            request are made when they are first looked at, which raises InvalidArgument
+            (`tensor parsing error: <input>: <what>`) for a malformed one: TF Serving, too, finds the model first.
         output_filter: Outputs wanted, in the caller's order; empty means all.
     """
 
@@ -69,8 +71,7 @@ def decode_request(serialized: bytes) -> PredictRequest:
     Read a serialized PredictRequest.
 
     Raises:
-        InvalidArgument: If the bytes are no PredictRequest, the model is not named, or an input is malformed
-            (`tensor parsing error: <input>: <what>`).
+        InvalidArgument: If the bytes are no PredictRequest, or the model is not named.
     """
     try:
         return request_from_proto(messages.PredictRequest.FromString(serialized))
@@ -82,7 +83,7 @@ def request_from_proto(request: Any) -> PredictRequest:
     """Read a PredictRequest message; see `decode_request`."""
     return PredictRequest(
         spec=model_spec.from_request(request),
-        inputs=_arrays(request.inputs),
+        inputs=_LazyArrays(request.inputs),
         output_filter=tuple(request.output_filter),
     )
 
@@ -118,17 +119,38 @@ def decode_response(serialized: bytes) -> tuple[ModelSpec, dict[str, Array]]:
         response = messages.PredictResponse.FromString(serialized)
     except DecodeError as error:
         raise InvalidArgument("the message is not a PredictResponse") from error
-    return model_spec.from_request(response), _arrays(response.outputs)
+    return model_spec.from_request(response), dict(_LazyArrays(response.outputs))
 
 
-def _arrays(protos: Any) -> dict[str, Array]:
-    arrays = {}
-    for name in protos:
-        try:
-            arrays[name] = tensors.from_proto(protos[name])
-        except InvalidArgument as error:
-            raise InvalidArgument(f"tensor parsing error: {name}: {error.message}") from error
-    return arrays
+class _LazyArrays(Mapping[str, Array]):
+    """The arrays of a map of TensorProtos, each made once, when it is first asked for."""
+
+    __slots__ = ("_arrays", "_protos")
+
+    def __init__(self, protos: Any) -> None:
+        self._protos = protos
+        self._arrays: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        array = self._arrays.get(name)
+        if array is None:
+            # Asking a protobuf map for a name it lacks would add it.
+            if name not in self._protos:
+                raise KeyError(name)
+            try:
+                array = self._arrays[name] = tensors.from_proto(self._protos[name])
+            except InvalidArgument as error:
+                raise InvalidArgument(f"tensor parsing error: {name}: {error.message}") from error
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._protos)
+
+    def __len__(self) -> int:
+        return len(self._protos)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._protos
 
 
 def _entry(field: int, name: str, array: Array, *, as_content: bool) -> list[protobuf.Chunk]:

@@ -196,12 +196,12 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> dict[str,
 
 def check_output_filter(signature: Signature, output_filter: Iterable[str]) -> tuple[str, ...]:
     """
-    Say which outputs a Predict call wants: those it names, in its order, or all.
+    Say which outputs a Predict call wants: those it names, or all; in the signature's order, because an answer has none.
 
     Raises:
         InvalidArgument: If one is unknown or named twice, in TF Serving's words.
     """
-    wanted: list[str] = []
+    wanted: set[str] = set()
     for alias in output_filter:
         if alias not in signature.outputs:
             raise InvalidArgument(
@@ -210,8 +210,8 @@ def check_output_filter(signature: Signature, output_filter: Iterable[str]) -> t
             )
         if alias in wanted:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
-        wanted.append(alias)
-    return tuple(wanted) or tuple(signature.outputs)
+        wanted.add(alias)
+    return tuple([alias for alias in signature.outputs if not wanted or alias in wanted])
 
 
 def _names(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from slipway_wire import dtypes, inference, messages
 from slipway_wire.inference import Classification, ExamplesRequest, InferenceTask, Regression
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.signatures import CLASSIFY, PREDICT, REGRESS, Signature, TensorSpec
-from slipway_wire.status import FailedPrecondition, InvalidArgument, Unimplemented, WireError
+from slipway_wire.status import InvalidArgument, Unimplemented, WireError
 
 
 def example(**features):
@@ -56,8 +56,10 @@ def test_no_examples_are_refused_in_tf_servings_words(kind):
         if kind == "example_list_with_context":
             request.input.example_list_with_context.context.MergeFromString(example(c=1))
 
+    decoded = inference.decode_regress_request(request.SerializeToString())
+
     with pytest.raises(InvalidArgument, match=r"^Input is empty\.$"):
-        inference.decode_regress_request(request.SerializeToString())
+        decoded.tensor()
 
 
 def test_what_is_no_example_is_not_sent():
@@ -88,10 +90,21 @@ OTHER_MODEL.tasks[1].model_spec.name = "other"
 
 
 @pytest.mark.parametrize(
+    "request_", [multi(), multi(("a", REGRESS), name=""), multi(("a", REGRESS), ("b", REGRESS), name="")]
+)
+def test_the_first_task_names_the_model(request_):
+    with pytest.raises(InvalidArgument, match=r"^ModelSpec has no name specified\.$"):
+        inference.decode_multi_inference_request(request_.SerializeToString())
+
+
+NAMELESS = multi(("a", REGRESS), ("b", REGRESS))
+NAMELESS.tasks[1].model_spec.name = ""
+
+
+@pytest.mark.parametrize(
     ("request_", "error", "message"),
     [
-        (multi(), InvalidArgument, "ModelSpec has no name specified."),
-        (multi(("a", REGRESS), name=""), InvalidArgument, "ModelSpec has no name specified."),
+        (NAMELESS, InvalidArgument, "Found ModelSpec with an empty model name."),
         (
             OTHER_MODEL,
             InvalidArgument,
@@ -103,14 +116,19 @@ OTHER_MODEL.tasks[1].model_spec.name = "other"
             InvalidArgument,
             "Duplicate evaluation of signature: serving_default",
         ),
+        (multi(("nope", PREDICT)), InvalidArgument, "Requested signature not found in model graph: nope"),
         (multi(("a", PREDICT)), Unimplemented, f"Unsupported signature method_name: {PREDICT}"),
+        (multi(("a", CLASSIFY)), InvalidArgument, None),
     ],
 )
 def test_tasks_that_cannot_run_together_are_told_in_tf_servings_words(request_, error, message):
-    with pytest.raises(error) as caught:
-        inference.decode_multi_inference_request(request_.SerializeToString())
+    available = {key: signature(["inputs"], ["outputs"]) for key in ("a", "b", "serving_default")}
+    decoded = inference.decode_multi_inference_request(request_.SerializeToString())
 
-    assert caught.value.message == message
+    with pytest.raises(error) as caught:
+        inference.check_tasks(decoded, available)
+
+    assert message is None or caught.value.message == message
 
 
 # --- signatures ------------------------------------------------------------------------------------
@@ -136,20 +154,20 @@ def test_a_regressor_gives_outputs():
 
 
 @pytest.mark.parametrize(
-    ("check", "inputs", "outputs", "error", "message"),
+    ("check", "inputs", "outputs", "message"),
     [
-        (inference.check_classify_signature, [], ["scores"], InvalidArgument, "Expected one input Tensor."),
-        (inference.check_classify_signature, ["inputs"], ["a", "b", "c"], InvalidArgument, "Expected one or two output Tensors, found 3"),
-        (inference.check_classify_signature, ["x"], ["scores"], FailedPrecondition, "No classification inputs found in SignatureDef: "),
-        (inference.check_classify_signature, ["inputs"], ["y"], FailedPrecondition, 'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: '),
-        (inference.check_regress_signature, ["inputs", "x"], ["outputs"], InvalidArgument, "Expected one input Tensor."),
-        (inference.check_regress_signature, ["inputs"], ["outputs", "y"], InvalidArgument, "Expected one output Tensor."),
-        (inference.check_regress_signature, ["x"], ["outputs"], FailedPrecondition, "No regression inputs found in SignatureDef: "),
-        (inference.check_regress_signature, ["inputs"], ["y"], FailedPrecondition, "No regression outputs found in SignatureDef: s (inputs: float […]) -> (y: float […])"),
+        (inference.check_classify_signature, [], ["scores"], "Expected one input Tensor."),
+        (inference.check_classify_signature, ["inputs"], ["a", "b", "c"], "Expected one or two output Tensors, found 3"),
+        (inference.check_classify_signature, ["x"], ["scores"], "No classification inputs found in SignatureDef: "),
+        (inference.check_classify_signature, ["inputs"], ["y"], 'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: '),
+        (inference.check_regress_signature, ["inputs", "x"], ["outputs"], "Expected one input Tensor."),
+        (inference.check_regress_signature, ["inputs"], ["outputs", "y"], "Expected one output Tensor."),
+        (inference.check_regress_signature, ["x"], ["outputs"], "No regression inputs found in SignatureDef: "),
+        (inference.check_regress_signature, ["inputs"], ["y"], "No regression outputs found in SignatureDef: s (inputs: float […]) -> (y: float […])"),
     ],
 )  # fmt: skip
-def test_signatures_of_another_kind_are_told_in_tf_servings_words(check, inputs, outputs, error, message):
-    with pytest.raises(error) as caught:
+def test_signatures_of_another_kind_are_told_in_tf_servings_words(check, inputs, outputs, message):
+    with pytest.raises(InvalidArgument) as caught:
         check(signature(inputs, outputs))
 
     assert caught.value.message.startswith(message)

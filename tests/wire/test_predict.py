@@ -81,8 +81,20 @@ def test_a_malformed_input_is_named():
     request.inputs["x"].dtype = 1
     request.inputs["x"].tensor_content = b"123"
 
+    decoded = predict.decode_request(request.SerializeToString())
+
+    assert list(decoded.inputs) == ["x"]
     with pytest.raises(InvalidArgument, match=r"^tensor parsing error: x: tensor_content has 3 bytes"):
-        predict.decode_request(request.SerializeToString())
+        decoded.inputs["x"]
+
+
+def test_looking_for_an_input_that_is_not_there_adds_none():
+    """Protobuf's own maps do."""
+    inputs = predict.decode_request(predict.encode_request("m", {"x": [1.0]})).inputs
+
+    assert inputs.get("y") is None
+    assert "y" not in inputs
+    assert dict(inputs).keys() == {"x"}
 
 
 def test_a_request_without_a_model_is_refused():
@@ -94,7 +106,12 @@ def test_a_request_without_a_model_is_refused():
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_a_message_or_a_wire_error(decode, data):
     with contextlib.suppress(WireError):
-        decode(data)
+        read_all(decode(data))
+
+
+def read_all(decoded):
+    for array in dict(decoded.inputs if isinstance(decoded, predict.PredictRequest) else decoded[1]).values():
+        assert array.ndim >= 0
 
 
 @given(data=st.data())
@@ -104,4 +121,4 @@ def test_damaged_messages_give_a_message_or_a_wire_error(data, wire_arrays):
     for _ in range(data.draw(st.integers(1, 4))):
         serialized[data.draw(st.integers(0, len(serialized) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(WireError):
-        predict.decode_request(bytes(serialized[: data.draw(st.integers(0, len(serialized)))]))
+        read_all(predict.decode_request(bytes(serialized[: data.draw(st.integers(0, len(serialized)))])))

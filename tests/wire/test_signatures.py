@@ -184,8 +184,8 @@ def test_a_missing_signature_is_a_failed_precondition(plain):
         signatures.find_signature({"s": plain}, "t")
 
 
-@pytest.mark.parametrize(("wanted", "expected"), [((), ("y", "z")), (("z",), ("z",)), (("z", "y"), ("z", "y"))])
-def test_the_output_filter_chooses_and_orders(plain, wanted, expected):
+@pytest.mark.parametrize(("wanted", "expected"), [((), ("y", "z")), (("z",), ("z",)), (("z", "y"), ("y", "z"))])
+def test_the_output_filter_chooses(plain, wanted, expected):
     assert signatures.check_output_filter(plain, wanted) == expected
 
 

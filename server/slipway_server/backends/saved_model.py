@@ -7,7 +7,7 @@ a ConcreteFunction costs a hundred.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ tf.get_logger().setLevel("ERROR")
 
 # Runs a graph's ops on the thread that asks: hand-overs to a pool would cost more than a small model.
 _CALLER_THREAD = -1
+
+# Callers choose among outputs: with twenty of them, there are a million choices, each with a graph of its own.
+_MAX_RUNNERS = 256
 
 _Runner = Callable[..., Sequence[Any]]
 
@@ -75,7 +78,7 @@ class SavedModelServable:
         self.signatures = signatures.from_meta_graph(meta_graph)
         # A copy: a reference into the meta graph would keep the whole graph in memory.
         self.signature_defs = messages.SignatureDefMap(signature_def=meta_graph.signature_def).signature_def
-        self._runners: dict[tuple[str, tuple[str, ...], tuple[str, ...]], _Runner] = {}
+        self._runners: dict[Hashable, _Runner] = {}
         self._lock = threading.Lock()
 
     def run(self, call: Call) -> dict[str, Array]:
@@ -87,18 +90,38 @@ class SavedModelServable:
         """
         key = (call.signature, tuple(call.inputs), tuple(call.outputs))
         try:
-            runner = self._runners.get(key) or self._make_runner(*key)
+            runner = self._runners.get(key) or self._make_runner(key, self._feeds(call), self._fetches(call))
             values = runner(*call.inputs.values())
         except tf.errors.OpError as error:
             raise error_of(error.error_code, error.message) from error
         return dict(zip(call.outputs, map(_as_array, values), strict=True))
 
-    def _make_runner(self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> _Runner:
-        definition = self.signatures[signature]
-        fetches = [definition.outputs[alias].graph_name for alias in outputs]
-        options = config_pb2.CallableOptions(
-            feed=[definition.inputs[alias].graph_name for alias in inputs], fetch=dict.fromkeys(fetches)
-        )
+    def run_together(self, calls: Sequence[Call]) -> list[dict[str, Array]]:
+        """Run several signatures over the same inputs in one session run; raises as `run` does."""
+        key = tuple([(call.signature, tuple(call.inputs), tuple(call.outputs)) for call in calls])
+        # A tensor may be fed once only, and most signatures of a model that parses examples share theirs.
+        feeds = {
+            name: value for call in calls for name, value in zip(self._feeds(call), call.inputs.values(), strict=True)
+        }
+        try:
+            runner = self._runners.get(key) or self._make_runner(
+                key, list(feeds), [name for call in calls for name in self._fetches(call)]
+            )
+            values = map(_as_array, runner(*feeds.values()))
+        except tf.errors.OpError as error:
+            raise error_of(error.error_code, error.message) from error
+        return [{alias: next(values) for alias in call.outputs} for call in calls]
+
+    def _feeds(self, call: Call) -> list[str]:
+        definition = self.signatures[call.signature]
+        return [definition.inputs[alias].graph_name for alias in call.inputs]
+
+    def _fetches(self, call: Call) -> list[str]:
+        definition = self.signatures[call.signature]
+        return [definition.outputs[alias].graph_name for alias in call.outputs]
+
+    def _make_runner(self, key: Hashable, feeds: list[str], fetches: list[str]) -> _Runner:
+        options = config_pb2.CallableOptions(feed=feeds, fetch=dict.fromkeys(fetches))
         options.run_options.inter_op_thread_pool = _CALLER_THREAD
         with self._lock:
             # Private, and the only way in that neither compares shapes with the placeholders' nor costs 100 µs.
@@ -113,7 +136,9 @@ class SavedModelServable:
                     results = run(*values)
                     return [results[place] for place in places]
 
-            return self._runners.setdefault((signature, inputs, outputs), runner)
+            while len(self._runners) >= _MAX_RUNNERS:
+                del self._runners[next(iter(self._runners))]
+            return self._runners.setdefault(key, runner)
 
     def close(self) -> None:
         """Free the session and all that its callables hold."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from slipway_server.servables.loader import Call
+from slipway_server.servables.loader import Call, JointCall
 from slipway_wire import inference
 from slipway_wire.inference import ExamplesRequest, MultiInferenceRequest
 from slipway_wire.predict import PredictRequest
-from slipway_wire.signatures import CLASSIFY, Signature, check_inputs, check_output_filter
+from slipway_wire.signatures import Signature, check_inputs, check_output_filter
 from slipway_wire.status import FailedPrecondition
 
 Signatures = Mapping[str, Signature]
@@ -30,12 +30,12 @@ def predict_call(request: PredictRequest, signatures: Signatures) -> Call:
 
 
 def classify_call(request: ExamplesRequest, signatures: Signatures) -> Call:
-    """Match a Classify request with the signatures; InvalidArgument or FailedPrecondition if it does not fit."""
+    """Match a Classify request with the signatures; InvalidArgument if it does not fit."""
     return _examples_call(request, signatures, inference.check_classify_signature)
 
 
 def regress_call(request: ExamplesRequest, signatures: Signatures) -> Call:
-    """Match a Regress request with the signatures; InvalidArgument or FailedPrecondition if it does not fit."""
+    """Match a Regress request with the signatures; InvalidArgument if it does not fit."""
     return _examples_call(request, signatures, inference.check_regress_signature)
 
 
@@ -43,14 +43,22 @@ def _examples_call(
     request: ExamplesRequest, signatures: Signatures, outputs_of: Callable[[Signature], tuple[str, ...]]
 ) -> Call:
     signature = inference.find_signature(signatures, request.spec.signature_key)
-    return Call(signature.name, {inference.INPUTS: request.tensor()}, outputs_of(signature))
+    outputs = outputs_of(signature)
+    return Call(signature.name, {inference.INPUTS: request.tensor()}, outputs)
 
 
-def inference_calls(request: MultiInferenceRequest, signatures: Signatures) -> list[Call]:
-    """Match each task of a MultiInference request with the signatures, as Classify or Regress."""
-    return [
-        (classify_call if task.method == CLASSIFY else regress_call)(
-            ExamplesRequest(task.spec, request.examples), signatures
+def inference_call(request: MultiInferenceRequest, signatures: Signatures) -> JointCall:
+    """
+    Match the tasks of a MultiInference request with the signatures, each as Classify or Regress.
+
+    Raises:
+        InvalidArgument: Tasks that cannot run together, a signature that does not fit, no examples.
+        Unimplemented: A task's method is neither classify nor regress.
+    """
+    outputs = inference.check_tasks(request, signatures)
+    inputs = {inference.INPUTS: request.tensor()}
+    return JointCall(
+        tuple(
+            [Call(task.spec.signature_key, inputs, names) for task, names in zip(request.tasks, outputs, strict=True)]
         )
-        for task in request.tasks
-    ]
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from slipway_wire.signatures import Signature
 from slipway_wire.tensors import Array
@@ -18,6 +18,41 @@ class Call:
     signature: str
     inputs: Tensors
     outputs: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JointCall:
+    """
+    Several signatures over the same inputs, to be answered by one run.
+
+    Attributes:
+        calls: At least one; all with the same inputs.
+    """
+
+    calls: tuple[Call, ...]
+    signature: ClassVar[str] = ""
+
+    @property
+    def inputs(self) -> Tensors:
+        """What every signature is fed."""
+        return self.calls[0].inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names under which `joined` tells the outputs of all calls."""
+        return tuple([f"{number}/{alias}" for number, call in enumerate(self.calls) for alias in call.outputs])
+
+    def joined(self, answers: Sequence[Tensors]) -> dict[str, Array]:
+        """Put the outputs of all calls, in their order, into one mapping that the batcher can split."""
+        return {
+            f"{number}/{alias}": array for number, outputs in enumerate(answers) for alias, array in outputs.items()
+        }
+
+    def parted(self, outputs: Tensors) -> list[dict[str, Array]]:
+        """Undo `joined`."""
+        return [
+            {alias: outputs[f"{number}/{alias}"] for alias in call.outputs} for number, call in enumerate(self.calls)
+        ]
 
 
 class Servable(Protocol):
@@ -40,6 +75,17 @@ class Servable(Protocol):
 
         Raises:
             WireError: With the canonical code of what the model refused.
+        """
+
+    def run_together(self, calls: Sequence[Call]) -> list[dict[str, Array]]:
+        """
+        Run several signatures over the same inputs, in one run of the graph if the backend can.
+
+        Args:
+            calls: Each with the same inputs; of a tensor that several signatures share, one value is fed.
+
+        Returns:
+            What `run` returns, for each call.
         """
 
     def close(self) -> None:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway_server.servables.calls import Signatures, classify_call, inference_calls, predict_call, regress_call
-from slipway_server.servables.loader import Call, Loader, Servable
+from slipway_server.servables.calls import Signatures, classify_call, inference_call, predict_call, regress_call
+from slipway_server.servables.loader import Call, JointCall, Loader, Servable
 from slipway_wire import tfrecord, warmup_log
 from slipway_wire.inference import ExamplesRequest, MultiInferenceRequest
 from slipway_wire.predict import PredictRequest
@@ -69,8 +69,11 @@ def replay(path: Path, servable: Servable, iterations: int) -> int:
             raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
         try:
             request = warmup_log.decode(record)
-            for call in _calls(request, servable.signatures) if request else ():
-                for _ in range(iterations):
+            call = _call(request, servable.signatures) if request else None
+            for _ in range(iterations if call else 0):
+                if isinstance(call, JointCall):
+                    servable.run_together(call.calls)
+                elif call:
                     servable.run(call)
         except WireError as error:
             raise error_of(error.code, f"{path}: warm-up record {number}: {error.message}") from error
@@ -85,14 +88,14 @@ def _records(path: Path) -> Iterator[bytes]:
             raise DataLoss(f"{path}: {error.message}. Please verify your warmup data is in TFRecord format.") from error
 
 
-def _calls(warmup: WarmupRequest, signatures: Signatures) -> list[Call]:
+def _call(warmup: WarmupRequest, signatures: Signatures) -> Call | JointCall:
     match warmup.method, warmup.request:
         case "predict", PredictRequest() as request:
-            return [predict_call(request, signatures)]
+            return predict_call(request, signatures)
         case "classify", ExamplesRequest() as request:
-            return [classify_call(request, signatures)]
+            return classify_call(request, signatures)
         case "regress", ExamplesRequest() as request:
-            return [regress_call(request, signatures)]
+            return regress_call(request, signatures)
         case _, MultiInferenceRequest() as request:
-            return inference_calls(request, signatures)
+            return inference_call(request, signatures)
     raise AssertionError(f"a {warmup.method} record holds a {type(warmup.request).__name__}")

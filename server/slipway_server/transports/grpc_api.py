@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from slipway_server.servables.calls import classify_call, predict_call, regress_call
+from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
+from slipway_server.servables.loader import JointCall
 from slipway_server.serving import Serving
 from slipway_server.transports.rpc import Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
@@ -46,6 +48,7 @@ class GrpcApi:
                 "Predict": Unary(self.predict),
                 "Classify": Unary(self.classify),
                 "Regress": Unary(self.regress),
+                "MultiInference": Unary(self.multi_inference),
                 "GetModelMetadata": Unary(self.get_model_metadata),
             },
             paths.MODEL_SERVICE: {"GetModelStatus": Unary(self.get_model_status)},
@@ -86,6 +89,19 @@ class GrpcApi:
             )
             regression = inference.regression(exchange.answered(answer), len(request.examples))
             return exchange.encoded(inference.encode_regress_response(exchange.spec, regression))
+
+    async def multi_inference(self, body: bytes, incoming: Incoming) -> bytes:
+        """PredictionService.MultiInference."""
+        with self._serving.exchange("grpc", "MultiInference", request_bytes=len(body)) as exchange:
+            request = inference.decode_multi_inference_request(body)
+            answer = await self._arrivals.of(
+                exchange.start(request.spec, lambda signatures: inference_call(request, signatures), incoming.timeout_s)
+            )
+            call = exchange.call
+            assert isinstance(call, JointCall)
+            results = inference.inference_results(request, call.parted(exchange.answered(answer)))
+            specs = [replace(exchange.spec, signature_name=one.signature) for one in call.calls]
+            return exchange.encoded(inference.encode_multi_inference_response(list(zip(specs, results, strict=True))))
 
     async def get_model_metadata(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.GetModelMetadata."""

@@ -8,6 +8,7 @@ import pytest
 
 from slipway_server.servables.loader import Call
 from slipway_wire import messages
+from slipway_wire.signatures import CLASSIFY, REGRESS
 from slipway_wire.status import DataLoss, InvalidArgument, NotFound, WireError
 
 
@@ -109,6 +110,65 @@ def test_two_aliases_of_one_tensor_are_fetched_once_and_told_twice(saved_model, 
 
     assert answer["y"].tolist() == answer["again"].tolist() == [2.5]
     servable.close()
+
+
+@pytest.fixture(scope="module")
+def drawing(saved_model, tmp_path_factory):
+    """A model whose signatures show what one run draws: a number per example, and, fed elsewhere, its length."""
+    tf = saved_model.tf.compat.v1
+    directory = tmp_path_factory.mktemp("drawing") / "1"
+    with tf.Graph().as_default(), tf.Session() as session:
+        inputs, others = tf.placeholder(tf.string, [None]), tf.placeholder(tf.string, [None])
+        drawn = tf.random_uniform(tf.shape(inputs))
+        lengths = tf.cast(tf.strings.length(others), tf.float32)
+
+        def signature(fed, outputs, method):
+            def infos(tensors):
+                return {alias: tf.saved_model.build_tensor_info(tensor) for alias, tensor in tensors.items()}
+
+            return tf.saved_model.build_signature_def(infos({"inputs": fed}), infos(outputs), method)
+
+        builder = tf.saved_model.Builder(str(directory))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {
+                "draw": signature(inputs, {"outputs": drawn}, REGRESS),
+                "draw_too": signature(inputs, {"scores": drawn[:, None]}, CLASSIFY),
+                "measure": signature(others, {"outputs": lengths}, REGRESS),
+            },
+        )
+        builder.save()
+    servable = saved_model.SavedModelLoader(directory, saved_model.SessionOptions()).load()
+    yield servable
+    servable.close()
+
+
+def test_several_signatures_are_answered_by_one_run(drawing):
+    """Two runs would draw two different numbers."""
+    examples = np.array([b"a", b"bc"], object)
+    outputs = {"draw": ("outputs",), "draw_too": ("scores",), "measure": ("outputs",)}
+
+    draw, draw_too, measure = drawing.run_together(
+        [Call(signature, {"inputs": examples}, aliases) for signature, aliases in outputs.items()]
+    )
+
+    assert draw["outputs"].shape == (2,)
+    assert draw_too["scores"].tolist() == draw["outputs"][:, None].tolist()
+    assert measure["outputs"].tolist() == [1.0, 2.0]
+
+
+def test_what_callers_choose_does_not_pile_up(saved_model, drawing, monkeypatch):
+    """Each choice of signatures and outputs is a callable that TensorFlow prepares and keeps."""
+    monkeypatch.setattr(saved_model, "_MAX_RUNNERS", 2)
+    examples = {"inputs": np.array([b"a"], object)}
+
+    for _ in range(2):
+        for choice in (["draw"], ["measure"], ["draw", "measure"], ["measure", "draw"]):
+            found = drawing.run_together([Call(signature, examples, ("outputs",)) for signature in choice])
+            assert len(found) == len(choice)
+
+    assert len(drawing._runners) <= 2
 
 
 def test_a_scalar_string_keeps_its_zero_bytes(saved_model):

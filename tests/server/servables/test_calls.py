@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from slipway_server.servables.calls import classify_call, inference_calls, predict_call, regress_call
+from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
 from slipway_wire.inference import ExamplesRequest, InferenceTask, MultiInferenceRequest
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.predict import PredictRequest
@@ -41,18 +41,32 @@ def test_classify_and_regress_feed_the_serialized_examples(signatures):
 
     assert call.inputs["inputs"].tolist() == [b"a", b"b"]
     assert call.outputs == ("outputs",)
-    with pytest.raises(FailedPrecondition, match="Expected classification signature outputs"):
+    with pytest.raises(InvalidArgument, match="Expected classification signature outputs"):
         classify_call(request, signatures)
     with pytest.raises(InvalidArgument, match="No signature was found with the name: nope"):
         classify_call(ExamplesRequest(ModelSpec("m", signature_name="nope"), [b"a"]), signatures)
 
 
-def test_every_task_of_a_multi_inference_is_a_call(signatures):
+def test_the_tasks_of_a_multi_inference_are_one_call(signatures):
     tasks = (
         InferenceTask(ModelSpec("m", signature_name="classify"), CLASSIFY),
         InferenceTask(ModelSpec("m", signature_name="regress"), REGRESS),
     )
 
-    calls = inference_calls(MultiInferenceRequest(tasks, [b"a"]), signatures)
+    joint = inference_call(MultiInferenceRequest(tasks, [b"a"]), signatures)
 
-    assert [call.signature for call in calls] == ["classify", "regress"]
+    assert [(call.signature, call.outputs) for call in joint.calls] == [
+        ("classify", ("classes", "scores")),
+        ("regress", ("outputs",)),
+    ]
+    assert joint.inputs["inputs"].tolist() == [b"a"]
+    assert joint.outputs == ("0/classes", "0/scores", "1/outputs")
+    outputs = [{"classes": X, "scores": X + 1}, {"outputs": X + 2}]
+    assert joint.parted(joint.joined(outputs)) == outputs
+
+
+def test_a_multi_inference_needs_examples(signatures):
+    tasks = (InferenceTask(ModelSpec("m", signature_name="classify"), CLASSIFY),)
+
+    with pytest.raises(InvalidArgument, match="Input is empty"):
+        inference_call(MultiInferenceRequest(tasks, []), signatures)

@@ -5,6 +5,9 @@ import grpc
 import numpy as np
 import pytest
 
+from slipway_server.batching.scheduler import BatchScheduler
+from slipway_server.config_files import BatchingPolicy
+from slipway_server.metrics import Metrics
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.waiting import Arrivals
@@ -20,6 +23,17 @@ def example(value):
     return message.SerializeToString()
 
 
+def multi_inference(*tasks, examples=(1.0, 3.0), model="half"):
+    request = messages.MultiInferenceRequest()
+    for signature, method in tasks:
+        request.tasks.add(
+            model_spec={"name": model, "signature_name": signature}, method_name=f"tensorflow/serving/{method}"
+        )
+    for value in examples:
+        request.input.example_list.examples.add().MergeFromString(example(value))
+    return request.SerializeToString()
+
+
 @pytest.fixture
 def half(fakes):
     return fakes.HalfPlusTwo()
@@ -30,8 +44,13 @@ def serve(loop_thread, fakes, half):
     """`serve(...)` serves *half* over a real port and gives a channel; its `serving` is what answers."""
     with contextlib.ExitStack() as cleanup:
 
-        def start(*, as_content=False, has_health_service=False, options=None):
-            serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half})
+        def start(*, as_content=False, has_health_service=False, options=None, batched=False):
+            scheduler = None
+            if batched:
+                scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=1), Metrics())
+                scheduler.start()
+                cleanup.callback(scheduler.stop)
+            serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler)
             api = GrpcApi(
                 serving, Arrivals(loop_thread.loop), as_content=as_content, has_health_service=has_health_service
             )
@@ -85,6 +104,27 @@ def test_classify_and_regress(serve):
     assert classification.scores.tolist() == [[2.5], [3.5]]
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_multi_inference_answers_every_task(serve, batched):
+    channel = serve(batched=batched)
+    body = multi_inference(("regress", "regress"), ("classify", "classify"))
+
+    answer = messages.MultiInferenceResponse.FromString(call(channel, paths.GRPC_MULTI_INFERENCE, body))
+
+    regressed, classified = answer.results
+    assert [one.value for one in regressed.regression_result.regressions] == [2.5, 3.5]
+    assert [
+        [one.label, one.score] for row in classified.classification_result.classifications for one in row.classes
+    ] == [
+        ["one", 2.5],
+        ["one", 3.5],
+    ]
+    assert [
+        (result.model_spec.name, result.model_spec.version.value, result.model_spec.signature_name)
+        for result in answer.results
+    ] == [("half", 3, "regress"), ("half", 3, "classify")]
+
+
 def test_metadata_and_status(serve):
     channel = serve()
 
@@ -123,7 +163,40 @@ REFUSED = [
         "INVALID_ARGUMENT",
         "No signature was found with the name: S",
     ),
-    (paths.GRPC_REGRESS, inference.encode_request("half", []), "INVALID_ARGUMENT", "Input is empty."),
+    (paths.GRPC_REGRESS, inference.encode_request("nope", []), "NOT_FOUND", "Latest(nope)"),
+    (paths.GRPC_REGRESS, inference.encode_request("half", []), "INVALID_ARGUMENT", "No regression inputs found"),
+    (paths.GRPC_MULTI_INFERENCE, b"", "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+    (paths.GRPC_MULTI_INFERENCE, multi_inference(("s", "x"), model="nope"), "NOT_FOUND", "Latest(nope)"),
+    (
+        paths.GRPC_MULTI_INFERENCE,
+        multi_inference(("s", "x")),
+        "INVALID_ARGUMENT",
+        "Requested signature not found in model graph: s",
+    ),
+    (
+        paths.GRPC_MULTI_INFERENCE,
+        multi_inference(("regress", "predict")),
+        "UNIMPLEMENTED",
+        "Unsupported signature method_name: tensorflow/serving/predict",
+    ),
+    (
+        paths.GRPC_MULTI_INFERENCE,
+        multi_inference(("regress", "regress"), ("regress", "regress")),
+        "INVALID_ARGUMENT",
+        "Duplicate evaluation of signature: regress",
+    ),
+    (
+        paths.GRPC_MULTI_INFERENCE,
+        multi_inference(("regress", "regress"), examples=()),
+        "INVALID_ARGUMENT",
+        "Input is empty.",
+    ),
+    (
+        paths.GRPC_REGRESS,
+        inference.encode_request("half", [], signature_name="regress"),
+        "INVALID_ARGUMENT",
+        "Input is empty.",
+    ),
     (
         paths.GRPC_GET_MODEL_METADATA,
         messages.GetModelMetadataRequest(model_spec={"name": "half"}).SerializeToString(),
@@ -239,6 +312,30 @@ def test_watched_health_is_told_when_it_changes(serve):
     channel.serving.drain(0.0)
     assert health(next(watch)) == "NOT_SERVING"
     watch.cancel()
+
+
+def malformed(model):
+    """A request whose tensor says 3 bytes for a float."""
+    request = messages.PredictRequest(model_spec=model)
+    request.inputs["x"].dtype = 1
+    request.inputs["x"].tensor_content = b"123"
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "details"),
+    [
+        ({"name": "nope"}, "NOT_FOUND", "Latest(nope)"),
+        ({"name": "half", "signature_name": "s"}, "FAILED_PRECONDITION", '"s" not found'),
+        ({"name": "half"}, "INVALID_ARGUMENT", "tensor parsing error: x: tensor_content has 3 bytes"),
+    ],
+)
+def test_the_model_and_the_signature_are_looked_up_before_tensors_are_read(serve, model, code, details):
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(serve(), paths.GRPC_PREDICT, malformed(model))
+
+    assert refusal.value.code().name == code
+    assert details in refusal.value.details()
 
 
 def test_the_request_may_hold_values_in_any_form(serve):
