@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import uvloop
 
+from slipway_server import logs
 from slipway_server.errors import UsageError
 from slipway_server.settings import Settings, parse, usage
 from slipway_wire import __version__
@@ -61,11 +62,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s.%(msecs)03d: %(levelname).1s %(name)s:%(lineno)d] %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-    )
+    logs.set_up(settings.log_format)
     # TensorFlow's and gRPC's own chatter, which a user may ask for by the same variables.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -22,6 +22,7 @@ from slipway_server.config_files import (
     read_model_configs,
 )
 from slipway_server.metrics import Metrics
+from slipway_server.observers import Observers
 from slipway_server.servables.loader import Loader
 from slipway_server.servables.manager import Manager, RetryPolicy, settled
 from slipway_server.servables.source import Source
@@ -84,6 +85,7 @@ class Server:
             _remove_stale(settings.ready_file)
         self._rest_socket = _reserve_ports(settings)
         self._metrics = Metrics()
+        self._observers = Observers(settings, self._metrics)
         self._scheduler = _scheduler(settings, self._metrics)
         self._manager = Manager(
             _loader_maker(settings),
@@ -95,6 +97,8 @@ class Server:
         )
         self._source = Source(self._models, settings.file_system_poll_wait_seconds, self._manager.aspire)
         self._serving = Serving(self._manager, self._scheduler, self._metrics, self._models)
+        self._observers.watch(self._serving)
+        self._callers = self._observers.callers()
         arrivals = Arrivals(self._loop)
         self._grpc_api = GrpcApi(
             self._serving,
@@ -109,6 +113,7 @@ class Server:
                 timeout_s=settings.rest_api_timeout_s,
                 has_cors=settings.rest_api_enable_cors_support,
                 metrics_path=metrics_path,
+                callers=self._callers,
             )
         )
 
@@ -146,7 +151,10 @@ class Server:
             addresses.append(f"unix:{settings.grpc_socket_path}")
         try:
             self._grpc_server, grpc_ports = await start_server(
-                self._grpc_api.services(), addresses, _channel_arguments(settings.grpc_channel_arguments)
+                self._grpc_api.services(),
+                addresses,
+                _channel_arguments(settings.grpc_channel_arguments),
+                self._callers,
             )
         except RuntimeError as error:
             raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error
@@ -167,7 +175,11 @@ class Server:
             self._announcing = asyncio.ensure_future(self._announce(grpc_port, rest_port))
 
     async def drain(self) -> None:
-        """Refuse what is new, answer what has begun, close."""
+        """Refuse what is new, answer what has begun, close; before that, for a while, only say that this is to come."""
+        if self._settings.lame_duck_s:
+            self._serving.leave_soon()
+            logger.info("Not ready any more; requests are taken for another %g s", self._settings.lame_duck_s)
+            await asyncio.sleep(self._settings.lame_duck_s)
         self._source.stop()
         limit_s = self._settings.drain_timeout_s
         if not await asyncio.to_thread(self._serving.drain, limit_s):
@@ -176,6 +188,7 @@ class Server:
             self._rest_server.stop()
         # Answers have been handed to the transports; a moment lets them go out.
         await self._grpc_server.stop(_FLUSH_S)
+        await asyncio.to_thread(self._observers.stop, _FLUSH_S)
         logger.info("All requests are answered; bye")
 
     # Details.

@@ -451,6 +451,13 @@ class Metrics:
             Counter,
             help="Lines of the log, by level: a rising count of ERROR is worth a look at the log.",
         )
+        self.dropped = Family(
+            "slipway_log_lines_dropped_total",
+            "counter",
+            ("log",),
+            Counter,
+            help="Lines or records for which a log had no room, because its disk or its reader was too slow.",
+        )
         self.build_info = View(
             "slipway_build_info",
             "gauge",

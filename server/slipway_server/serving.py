@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
+from slipway_server.callers import Caller
 from slipway_server.config_files import ModelConfig
 from slipway_server.metrics import Metrics, RequestKind, Rows
 from slipway_server.servables.calls import Signatures
@@ -22,15 +23,6 @@ Protocol = Literal["grpc", "rest"]
 Api = Literal["Predict", "Classify", "Regress", "MultiInference"]
 
 
-class Caller(NamedTuple):
-    """What a request says of whoever sent it; made only where somebody wants to know."""
-
-    request_id: str = ""
-    traceparent: str = ""
-    """W3C trace context, as sent."""
-    peer: str = ""
-
-
 class Serving:
     """One for the whole server; used from the transports' thread."""
 
@@ -40,6 +32,7 @@ class Serving:
         self._scheduler = scheduler
         self._models = {model.name: model for model in models}
         self._is_draining = False
+        self._is_lame_duck = False
         self._in_flight = 0
         self._nothing_in_flight = threading.Condition()
         self.observers: tuple[Callable[[Exchange], None], ...] = ()
@@ -90,11 +83,29 @@ class Serving:
             raise NotFound(f"Could not find any versions of model {model}")
         return statuses
 
-    def is_ready(self) -> bool:
-        """Say whether requests are taken and every configured model has an available version."""
-        return not self._is_draining and all(
-            any(status.state == "AVAILABLE" for status in self._manager.statuses(model)) for model in self._models
-        )
+    def is_ready(self, model: str | None = None) -> bool:
+        """Say whether requests are taken and every configured model, or *model*, has an available version."""
+        unready = self.unready_models()
+        return not self.is_leaving and (model not in unready if model else not unready)
+
+    def model_names(self) -> list[str]:
+        """List the configured models."""
+        return sorted(self._models)
+
+    def unready_models(self) -> dict[str, str]:
+        """Return model -> why it has no version that serves, for every configured model that has none."""
+        return {model: why for model in self._models if (why := self._why_unready(model))}
+
+    def _why_unready(self, model: str) -> str:
+        statuses = self._manager.statuses(model)
+        if any(status.state == "AVAILABLE" for status in statuses):
+            return ""
+        failed = next((status for status in statuses if status.code is not Code.OK), None)
+        if failed is not None:
+            return f"version {failed.version} is {failed.state}: {failed.code.name}: {failed.message}"
+        if statuses:
+            return f"version {statuses[0].version} is {statuses[0].state}"
+        return "no version has been found yet"
 
     def lend(self, spec: ModelSpec) -> Handle:
         """
@@ -128,6 +139,15 @@ class Serving:
     def late(self) -> WireError:
         """Return what a caller is told whose time was over before its work began."""
         return self._scheduler.late()
+
+    def leave_soon(self) -> None:
+        """Say from now on that the server is not ready, and go on answering: whoever sends requests may look elsewhere."""
+        self._is_lame_duck = True
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the server is about to end, though it may still take requests."""
+        return self._is_lame_duck or self._is_draining
 
     def drain(self, timeout_s: float) -> bool:
         """Refuse what comes from now on, wait for what is being answered; say whether it all was within *timeout_s*."""
@@ -175,7 +195,7 @@ class Exchange:
         self._serving = serving
         self._began = self._encoding_since = time.monotonic()
         self._is_encoding = False
-        self._response_bytes = 0
+        self.response_bytes = 0
         self.protocol = protocol
         self.api = api
         self.request_bytes = request_bytes
@@ -240,9 +260,15 @@ class Exchange:
         self._is_encoding = True
         return answer.outputs
 
+    @property
+    def rows(self) -> int | None:
+        """Rows of the request: the size of its inputs along axis 0; None as long as it is not known, and for scalars."""
+        inputs = self.call.inputs.values() if self.call else ()
+        return max((len(array) for array in inputs if array.ndim), default=None)
+
     def encoded(self, body: bytes) -> bytes:
         """Take note of the size of the answer's *body*, and return it."""
-        self._response_bytes = len(body)
+        self.response_bytes = len(body)
         return body
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
@@ -261,7 +287,7 @@ class Exchange:
             self.latency_s,
             self.stages_s,
             request_bytes=self.request_bytes,
-            response_bytes=self._response_bytes,
+            response_bytes=self.response_bytes,
             # TF Serving counts those of MultiInference only.
             examples=len(self.call.inputs[INPUTS]) if isinstance(self.call, JointCall) else None,
         )

@@ -40,6 +40,18 @@ class Settings:
     drain_timeout_s: float = _flag(
         20.0, "On SIGTERM, wait this long (s) for requests that are being answered. (not in TF Serving)"
     )
+    lame_duck_s: float = _flag(
+        0.0, "On SIGTERM, say not ready for this long (s), still taking requests, before draining. (not in TF Serving)"
+    )
+    log_format: str = _flag("glog", "Form of log lines: glog or json. (not in TF Serving)")
+    access_log: str = _flag("off", "A log line for each request: off, errors or all. (not in TF Serving)")
+    access_log_sample_rate: float = _flag(
+        1.0, "With --access_log=all, the share of requests answered OK that get a line. (not in TF Serving)"
+    )
+    make_request_ids: bool = _flag(
+        False,
+        "Give requests that bring no X-Request-ID one; --access_log and --otlp_endpoint do, too. (not in TF Serving)",
+    )
     rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
     rest_api_enable_cors_support: bool = _flag(False, "Add CORS headers to REST answers.")
     enable_batching: bool = _flag(False, "Put requests together into batches.")
@@ -109,6 +121,11 @@ class Settings:
             raise UsageError("one of --model_base_path and --model_config_file is required")
         if self.port == 0 and not self.grpc_socket_path:
             raise InvalidArgument("one of --port and --grpc_socket_path must be set")
+        self._check_choice("log_format", ("glog", "json"))
+        self._check_choice("access_log", ("off", "errors", "all"))
+        self._check_share("access_log_sample_rate")
+        if self.lame_duck_s < 0:
+            raise InvalidArgument(f"--lame_duck_s: expected seconds, 0 or more, got {self.lame_duck_s:g}")
         if self.batching_parameters_file and not self.enable_batching:
             raise InvalidArgument("server_options.batching_parameters_file requires server_options.enable_batching")
         if self.tensorflow_session_parallelism > 0 and (
@@ -118,6 +135,14 @@ class Settings:
                 "--tensorflow_session_parallelism cannot be set together with both "
                 "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
             )
+
+    def _check_choice(self, flag: str, choices: Sequence[str]) -> None:
+        if getattr(self, flag) not in choices:
+            raise InvalidArgument(f"--{flag}: expected {', '.join(choices)}; got {getattr(self, flag)!r}")
+
+    def _check_share(self, flag: str) -> None:
+        if not 0.0 <= getattr(self, flag) <= 1.0:
+            raise InvalidArgument(f"--{flag}: expected a share of 0 to 1, got {getattr(self, flag):g}")
 
     @property
     def rest_api_timeout_s(self) -> float:

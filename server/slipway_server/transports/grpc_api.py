@@ -62,7 +62,7 @@ class GrpcApi:
 
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Predict."""
-        with self._serving.exchange("grpc", "Predict", request_bytes=len(body)) as exchange:
+        with self._serving.exchange("grpc", "Predict", request_bytes=len(body), caller=incoming.caller) as exchange:
             request = predict.decode_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s)
@@ -72,7 +72,7 @@ class GrpcApi:
 
     async def classify(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Classify."""
-        with self._serving.exchange("grpc", "Classify", request_bytes=len(body)) as exchange:
+        with self._serving.exchange("grpc", "Classify", request_bytes=len(body), caller=incoming.caller) as exchange:
             request = inference.decode_classify_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: classify_call(request, signatures), incoming.timeout_s)
@@ -82,7 +82,7 @@ class GrpcApi:
 
     async def regress(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Regress."""
-        with self._serving.exchange("grpc", "Regress", request_bytes=len(body)) as exchange:
+        with self._serving.exchange("grpc", "Regress", request_bytes=len(body), caller=incoming.caller) as exchange:
             request = inference.decode_regress_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: regress_call(request, signatures), incoming.timeout_s)
@@ -136,11 +136,12 @@ class GrpcApi:
             service = messages.HealthCheckRequest.FromString(body).service
         except DecodeError as error:
             raise InvalidArgument("the message is not a HealthCheckRequest") from error
-        if service not in {"", *_HEALTH_NAMES}:
+        # A model is asked about by its name, as a service of its own.
+        model = None if service in {"", *_HEALTH_NAMES} else service
+        if model is not None and model not in self._serving.model_names():
             raise NotFound(f"unknown service {service}")
-        return _serialized(
-            messages.HealthCheckResponse(status="SERVING" if self._serving.is_ready() else "NOT_SERVING")
-        )
+        is_ready = self._serving.is_ready(model)
+        return _serialized(messages.HealthCheckResponse(status="SERVING" if is_ready else "NOT_SERVING"))
 
 
 def _serialized(message: Any) -> bytes:

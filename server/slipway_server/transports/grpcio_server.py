@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.errors import told
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary, details
 
@@ -20,7 +21,10 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 async def start_server(
-    services: Services, addresses: Sequence[str], options: Mapping[str, int | str]
+    services: Services,
+    addresses: Sequence[str],
+    options: Mapping[str, int | str],
+    callers: Callers | None = None,
 ) -> tuple[grpc.aio.Server, list[int]]:
     """
     Listen on *addresses* and answer.
@@ -29,6 +33,7 @@ async def start_server(
         services: What answers.
         addresses: `host:port` (port 0: any) or `unix:path`.
         options: Channel arguments of the user; they win over ours.
+        callers: Finds out who calls.
 
     Returns:
         The running server, and the port of each address.
@@ -44,58 +49,65 @@ async def start_server(
     }
     server = grpc.aio.server(options=list({**ours, **options}.items()))
     for service, methods in services.items():
-        handlers = {name: _rpc_handler(method) for name, method in methods.items()}
+        handlers = {name: _rpc_handler(method, callers or Callers()) for name, method in methods.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     ports = [server.add_insecure_port(address) for address in addresses]
     await server.start()
     return server, ports
 
 
-def _rpc_handler(method: Method) -> Any:
+def _rpc_handler(method: Method, callers: Callers) -> Any:
     match method:
         case Unary():
-            return grpc.unary_unary_rpc_method_handler(_unary(method))
+            return grpc.unary_unary_rpc_method_handler(_unary(method, callers))
         case ServerStreaming():
-            return grpc.unary_stream_rpc_method_handler(_streaming(method))
+            return grpc.unary_stream_rpc_method_handler(_streaming(method, callers))
         case Bidirectional():
-            return grpc.stream_stream_rpc_method_handler(_streaming(method))
+            return grpc.stream_stream_rpc_method_handler(_streaming(method, callers))
 
 
-def _unary(method: Unary) -> Any:
+def _unary(method: Unary, callers: Callers) -> Any:
     handle = method.handle
 
     async def answer(body: bytes, context: Context) -> bytes:
+        incoming = _incoming(context, callers)
         try:
-            return await handle(body, _incoming(context))
+            return await handle(body, incoming)
         except Exception as error:
-            await _abort(context, error)
+            await _abort(context, incoming, error)
         raise AssertionError("abort raises")
 
     return answer
 
 
-def _streaming(method: ServerStreaming | Bidirectional) -> Any:
+def _streaming(method: ServerStreaming | Bidirectional, callers: Callers) -> Any:
     handle: Any = method.handle
 
-    async def answer(incoming: Any, context: Context) -> AsyncIterator[bytes]:
+    async def answer(messages: Any, context: Context) -> AsyncIterator[bytes]:
+        incoming = _incoming(context, callers)
         try:
-            async for message in handle(incoming, _incoming(context)):
+            async for message in handle(messages, incoming):
                 yield message
         except Exception as error:
-            await _abort(context, error)
+            await _abort(context, incoming, error)
 
     return answer
 
 
-async def _abort(context: Context, error: Exception) -> None:
-    fault = told(error)
+async def _abort(context: Context, incoming: Incoming, error: Exception) -> None:
+    fault = told(error, incoming.caller.request_id if incoming.caller else "")
     await context.abort(_STATUS_CODES[fault.code], details(fault.message))
 
 
-def _incoming(context: Context) -> Incoming:
+def _incoming(context: Context, callers: Callers) -> Incoming:
     remaining = context.time_remaining()
+    metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
+    caller = callers.of(metadata.get(REQUEST_ID), metadata.get(TRACEPARENT), context.peer())
+    if caller is not None and caller.request_id:
+        context.set_trailing_metadata(((REQUEST_ID, caller.request_id),))
     return Incoming(
         math.inf if remaining is None else remaining,
-        dict(context.invocation_metadata() or ()),
+        metadata,
         context.peer(),
+        caller,
     )

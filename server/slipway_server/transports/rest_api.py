@@ -8,10 +8,12 @@ import zlib
 from concurrent.futures import Future
 
 from slipway_server.batching.scheduler import Answer
+from slipway_server.callers import REQUEST_ID, TRACEPARENT, Caller, Callers
 from slipway_server.errors import told
 from slipway_server.servables.calls import Signatures, classify_call, regress_call
 from slipway_server.servables.loader import Call
 from slipway_server.serving import Exchange, Serving
+from slipway_server.transports import health
 from slipway_server.transports.http import HttpConnection, Request, Response
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths
@@ -21,8 +23,7 @@ from slipway_wire.model_spec import ModelSpec
 from slipway_wire.paths import RestPath
 from slipway_wire.status import InvalidArgument
 
-LIVE_PATH = "/v1/health/live"
-READY_PATH = "/v1/health/ready"
+_REQUEST_ID, _TRACEPARENT = REQUEST_ID.encode(), TRACEPARENT.encode()
 
 # Source: net_http's gzip handling in tensorflow_serving/util/net_http/compression/gzip_zlib.h.
 MAX_UNZIPPED_BYTES = 100 * 1024 * 1024
@@ -38,7 +39,14 @@ class RestApi:
     """The handlers; each reads as its sibling in grpc_api."""
 
     def __init__(
-        self, serving: Serving, arrivals: Arrivals, *, timeout_s: float, has_cors: bool, metrics_path: str | None
+        self,
+        serving: Serving,
+        arrivals: Arrivals,
+        *,
+        timeout_s: float,
+        has_cors: bool,
+        metrics_path: str | None,
+        callers: Callers | None = None,
     ) -> None:
         """
         Put together.
@@ -49,22 +57,27 @@ class RestApi:
             timeout_s: For how long a request is worked on; may be infinite.
             has_cors: Add the headers that let a browser's scripts call us.
             metrics_path: Where metrics are served; None: nowhere.
+            callers: Finds out who sent a request.
         """
         self._serving = serving
         self._arrivals = arrivals
         self._timeout_s = timeout_s
         self._has_cors = has_cors
         self._metrics_path = metrics_path
+        self._callers = callers or Callers()
 
     async def handle(self, request: Request) -> Response:
         """Answer any request."""
-        response = await self._route(request)
+        caller = self._callers.of(request.headers.get(_REQUEST_ID), request.headers.get(_TRACEPARENT))
+        response = await self._route(request, caller)
+        if caller is not None and caller.request_id:
+            response.headers.append((b"X-Request-ID", caller.request_id.encode()))
         if self._has_cors and paths.is_rest_path(request.target):
             response.headers += _CORS
         response.closes = response.closes or self._serving.is_draining
         return response
 
-    async def _route(self, request: Request) -> Response:
+    async def _route(self, request: Request, caller: Caller | None) -> Response:
         if request.target == self._metrics_path and request.method == "GET":
             # Thousands of series take milliseconds to write, which requests should not wait for.
             text = await asyncio.to_thread(self._serving.metrics.exposition)
@@ -74,42 +87,42 @@ class RestApi:
         if request.method == "OPTIONS":
             origin = request.headers.get(b"origin", b"")
             return Response(200 if b"http://" in origin or b"https://" in origin else 400, b"")
-        if request.method == "GET" and request.target in {LIVE_PATH, READY_PATH}:
-            return self._health(request.target)
+        if health.is_health_path(request.method, request.target):
+            return health.answer(self._serving, request.target)
         try:
             body = await asyncio.to_thread(_unzip, request.body) if _is_zipped(request) else request.body
-            return Response(200, await self._answer(paths.parse_rest(request.method, request.target), body))
+            return Response(200, await self._answer(paths.parse_rest(request.method, request.target), body, caller))
         except Exception as error:
-            fault = told(error)
+            fault = told(error, caller.request_id if caller else "")
             return error_response(fault.code.http_status, fault.message)
 
-    async def _answer(self, path: RestPath, body: bytes) -> bytes:
+    async def _answer(self, path: RestPath, body: bytes, caller: Caller | None) -> bytes:
         spec = ModelSpec(path.model, path.version, path.label)
         match path.verb:
             case "predict":
-                return await self.predict(spec, body)
+                return await self.predict(spec, body, caller)
             case "classify":
-                return await self.classify(spec, body)
+                return await self.classify(spec, body, caller)
             case "regress":
-                return await self.regress(spec, body)
+                return await self.regress(spec, body, caller)
             case "metadata":
                 return model_metadata.encode_json(*self._serving.metadata(spec))
             case "status":
                 # A label is passed over, as TF Serving does.
                 return model_status.encode_json(self._serving.statuses(spec.name, spec.version))
 
-    async def predict(self, spec: ModelSpec, body: bytes) -> bytes:
+    async def predict(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> bytes:
         """POST …:predict."""
-        with self._serving.exchange("rest", "Predict", request_bytes=len(body)) as exchange:
+        with self._serving.exchange("rest", "Predict", request_bytes=len(body), caller=caller) as exchange:
             request = json_predict.parse_request(body)
             spec = dataclasses.replace(spec, signature_name=request.signature_name)
             future = exchange.start(spec, lambda signatures: _predict_call(request, spec, signatures), self._timeout_s)
             outputs = exchange.answered(await self._arrive(exchange, future))
             return exchange.encoded(json_predict.encode_response(outputs, row_format=request.row_format))
 
-    async def classify(self, spec: ModelSpec, body: bytes) -> bytes:
+    async def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> bytes:
         """POST …:classify."""
-        with self._serving.exchange("rest", "Classify", request_bytes=len(body)) as exchange:
+        with self._serving.exchange("rest", "Classify", request_bytes=len(body), caller=caller) as exchange:
             request = _examples_request(spec, body)
             future = exchange.start(
                 request.spec, lambda signatures: classify_call(request, signatures), self._timeout_s
@@ -118,19 +131,14 @@ class RestApi:
             classification = inference.classification(outputs, len(request.examples))
             return exchange.encoded(json_examples.encode_classify_response(classification))
 
-    async def regress(self, spec: ModelSpec, body: bytes) -> bytes:
+    async def regress(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> bytes:
         """POST …:regress."""
-        with self._serving.exchange("rest", "Regress", request_bytes=len(body)) as exchange:
+        with self._serving.exchange("rest", "Regress", request_bytes=len(body), caller=caller) as exchange:
             request = _examples_request(spec, body)
             future = exchange.start(request.spec, lambda signatures: regress_call(request, signatures), self._timeout_s)
             outputs = exchange.answered(await self._arrive(exchange, future))
             regression = inference.regression(outputs, len(request.examples))
             return exchange.encoded(json_examples.encode_regress_response(regression))
-
-    def _health(self, target: str) -> Response:
-        if target == LIVE_PATH or self._serving.is_ready():
-            return Response(200, b'{"status": "SERVING"}')
-        return Response(503, b'{"status": "NOT_SERVING"}')
 
     async def _arrive(self, exchange: Exchange, future: "Future[Answer]") -> Answer:
         """Wait for *future*, but not longer than the timeout of REST requests."""

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from slipway_server.callers import Caller
+
 # TF Serving cuts longer messages: they travel as a header, whose size peers limit to 8 KiB.
 _MAX_DETAILS = 1024
 
@@ -18,11 +20,13 @@ class Incoming:
         timeout_s: For how long, from now on, the caller waits; infinite if it set no deadline.
         metadata: Custom metadata by lower-case key, values of `-bin` keys decoded; of a repeated key the last.
         peer: Who calls, as gRPC writes it: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:`.
+        caller: What the metadata say of whoever calls, found by `Callers`; its request id goes back as trailing metadata.
     """
 
     timeout_s: float = math.inf
     metadata: Mapping[str, str | bytes] = field(default_factory=dict)
     peer: str = ""
+    caller: Caller | None = None
 
 
 @dataclass(frozen=True, slots=True)

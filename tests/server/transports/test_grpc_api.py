@@ -282,7 +282,7 @@ def health(answer):
     return messages.HealthCheckResponse.ServingStatus.Name(messages.HealthCheckResponse.FromString(answer).status)
 
 
-@pytest.mark.parametrize("service", ["", "ModelService", "PredictionService"])
+@pytest.mark.parametrize("service", ["", "ModelService", "PredictionService", "half"])
 def test_health_is_told_by_the_standard_service(serve, service):
     channel = serve(has_health_service=True)
     body = messages.HealthCheckRequest(service=service).SerializeToString()

@@ -149,3 +149,22 @@ def test_channel_arguments_of_the_user_win(serve):
 def test_a_unix_socket_answers_too(serve, echo, tmp_path):
     assert ask(serve(f"unix:{tmp_path}/socket"), b"body") == b"body"
     assert echo.incoming.peer.startswith("unix:")
+
+
+def test_a_request_id_goes_back_with_answers_and_errors(serve, echo):
+    channel = serve()
+    method = channel.unary_unary("/test.Echo/Unary")
+    sent = (("x-request-id", "req-1"), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    _, call = method.with_call(b"hello", timeout=WAIT_S, metadata=sent)
+    assert ("x-request-id", "req-1") in [tuple(one) for one in call.trailing_metadata()]
+    assert echo.incoming.caller.request_id == "req-1"
+    assert echo.incoming.caller.trace.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert echo.incoming.caller.peer.startswith("ipv4:127.0.0.1:")
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        method(b"bug", timeout=WAIT_S, metadata=sent)
+    assert ("x-request-id", "req-1") in [tuple(one) for one in refusal.value.trailing_metadata()]
+    assert refusal.value.details() == "internal error (id req-1)"
+
+    assert method.with_call(b"hello", timeout=WAIT_S)[1].trailing_metadata() == ()
+    assert echo.incoming.caller is None

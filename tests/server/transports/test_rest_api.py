@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slipway_server.batching.scheduler import BatchScheduler
+from slipway_server.callers import Callers
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
 from slipway_server.transports import ports, rest_api
@@ -147,7 +148,7 @@ def test_health(rest):
     client.serving.drain(0.0)
 
     ready = client.get("/v1/health/ready")
-    assert (ready.status_code, ready.json()) == (503, {"status": "NOT_SERVING"})
+    assert (ready.status_code, ready.json()["status"]) == (503, "NOT_SERVING")
     assert client.get("/v1/health/live").status_code == 200
 
 
@@ -279,3 +280,31 @@ def test_fault_of_ours_is_told_by_an_id(rest, half):
 
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("internal error (id ")
+
+
+def test_a_request_id_goes_back_and_stands_in_for_the_id_of_a_fault(rest, half, caplog):
+    client = rest()
+    assert "x-request-id" not in client.post(PREDICT_PATH, content=ONE).headers
+    sent = {"X-Request-ID": "req-1"}
+    assert client.post(PREDICT_PATH, content=ONE, headers=sent).headers["x-request-id"] == "req-1"
+    assert client.get("/v1/models/half", headers=sent).headers["x-request-id"] == "req-1"
+    refused = client.post(PREDICT_PATH, content=b"{", headers=sent)
+    assert (refused.status_code, refused.headers["x-request-id"]) == (400, "req-1")
+
+    def fail(call):
+        raise ZeroDivisionError("a secret of ours")
+
+    half.run = fail
+    fault = client.post(PREDICT_PATH, content=ONE, headers=sent)
+
+    assert (fault.status_code, fault.json()) == (500, {"error": "internal error (id req-1)"})
+    assert "internal error (id req-1)" in caplog.text
+    assert "a secret of ours" in caplog.text
+
+
+def test_a_server_that_logs_requests_gives_each_an_id(rest):
+    client = rest(callers=Callers(makes_ids=True))
+
+    ids = {client.post(PREDICT_PATH, content=ONE).headers["x-request-id"] for _ in range(3)}
+
+    assert len(ids) == 3
