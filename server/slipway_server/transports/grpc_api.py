@@ -92,7 +92,9 @@ class GrpcApi:
 
     async def multi_inference(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.MultiInference."""
-        with self._serving.exchange("grpc", "MultiInference", request_bytes=len(body)) as exchange:
+        with self._serving.exchange(
+            "grpc", "MultiInference", request_bytes=len(body), caller=incoming.caller
+        ) as exchange:
             request = inference.decode_multi_inference_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: inference_call(request, signatures), incoming.timeout_s)
