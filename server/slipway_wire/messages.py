@@ -1,5 +1,5 @@
 """
-The protobuf messages of TensorFlow, TensorFlow Serving and gRPC's health check, from a descriptor pool of our own.
+The protobuf messages of TensorFlow, TensorFlow Serving and gRPC's own services, from a descriptor pool of our own.
 
 TensorFlow and tensorflow-serving-api register the same names in protobuf's default pool; a second copy there
 that differs in one field raises TypeError on import. A private pool holds ours beside theirs in one process:
@@ -119,6 +119,10 @@ SavedModelBundleSourceAdapterConfig = _message("tensorflow.serving.SavedModelBun
 PlatformConfigMap = _message("tensorflow.serving.PlatformConfigMap")
 MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
 SSLConfig = _message("tensorflow.serving.SSLConfig")
+
+# grpc.reflection.v1; those of v1alpha are the same on the wire
+ServerReflectionRequest = _message("grpc.reflection.v1.ServerReflectionRequest")
+ServerReflectionResponse = _message("grpc.reflection.v1.ServerReflectionResponse")
 
 # grpc.health.v1
 HealthCheckRequest = _message("grpc.health.v1.HealthCheckRequest")

@@ -10,6 +10,7 @@ from slipway_wire.status import InvalidArgument
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
+REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 GRPC_PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 GRPC_CLASSIFY = f"/{PREDICTION_SERVICE}/Classify"

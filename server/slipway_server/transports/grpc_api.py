@@ -1,7 +1,7 @@
 """gRPC: bytes in, serving, bytes out. Which library, if any, brings the bytes is not known here."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError
 from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
 from slipway_server.servables.loader import JointCall
 from slipway_server.serving import Serving
-from slipway_server.transports.rpc import Incoming, Method, ServerStreaming, Services, Unary
+from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
-from slipway_wire import inference, messages, model_metadata, model_status, paths, predict
+from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, reflection
 from slipway_wire.status import InvalidArgument, NotFound
 
 # Besides "" for the whole server. Source: tensorflow_serving/model_servers/server.cc.
@@ -25,7 +25,13 @@ class GrpcApi:
     """The handlers; each reads as its sibling in rest_api."""
 
     def __init__(
-        self, serving: Serving, arrivals: Arrivals, *, as_content: bool, has_health_service: bool = False
+        self,
+        serving: Serving,
+        arrivals: Arrivals,
+        *,
+        as_content: bool,
+        has_health_service: bool = False,
+        others: Services | None = None,
     ) -> None:
         """
         Put together.
@@ -35,15 +41,19 @@ class GrpcApi:
             arrivals: Brings its answers to the loop that the server runs on.
             as_content: Answer Predict with tensor_content instead of typed fields.
             has_health_service: Offer grpc.health.v1.Health, too.
+            others: What else is offered beside these services.
         """
         self._serving = serving
         self._arrivals = arrivals
         self._as_content = as_content
         self._has_health_service = has_health_service
+        self._others = others or {}
+        self._names: tuple[str, ...] = ()
 
     def services(self) -> Services:
         """Return service -> method -> handler."""
-        services: dict[str, dict[str, Method]] = {
+        services: dict[str, Mapping[str, Method]] = {
+            **self._others,
             paths.PREDICTION_SERVICE: {
                 "Predict": Unary(self.predict),
                 "Classify": Unary(self.classify),
@@ -58,6 +68,9 @@ class GrpcApi:
                 "Check": Unary(self.check_health),
                 "Watch": ServerStreaming(self.watch_health),
             }
+        for service in paths.REFLECTION_SERVICES:
+            services[service] = {"ServerReflectionInfo": Bidirectional(self.reflect)}
+        self._names = tuple(services)
         return services
 
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
@@ -131,6 +144,11 @@ class GrpcApi:
                 yield state
             told_last = state
             await asyncio.sleep(_HEALTH_PERIOD_S)
+
+    async def reflect(self, bodies: AsyncIterator[bytes], incoming: Incoming) -> AsyncIterator[bytes]:
+        """ServerReflection.ServerReflectionInfo, of v1 and v1alpha."""
+        async for body in bodies:
+            yield reflection.answer(body, self._names)
 
     def _health(self, body: bytes) -> bytes:
         """Make a HealthCheckResponse; NotFound if nobody offers the service that was asked about."""

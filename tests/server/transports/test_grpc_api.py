@@ -4,6 +4,8 @@ import threading
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from slipway_server.batching.scheduler import BatchScheduler
 from slipway_server.config_files import BatchingPolicy
@@ -276,6 +278,42 @@ def test_draining_refuses_with_unavailable(serve):
 
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
     assert refusal.value.details() == "The server is shutting down"
+
+
+def test_reflection_lists_and_describes_what_is_served(serve):
+    """As grpcurl and other generic clients use it: from a service's name to messages they can build."""
+    channel = serve(has_health_service=True)
+    database = ProtoReflectionDescriptorDatabase(channel)
+    pool = descriptor_pool.DescriptorPool(database)
+
+    assert set(database.get_services()) == {
+        paths.PREDICTION_SERVICE,
+        paths.MODEL_SERVICE,
+        paths.HEALTH_SERVICE,
+        *paths.REFLECTION_SERVICES,
+    }
+    method = pool.FindServiceByName(paths.PREDICTION_SERVICE).FindMethodByName("Predict")
+    request = message_factory.GetMessageClass(method.input_type)(model_spec={"name": "half"})
+    request.inputs["x"].CopyFrom(
+        message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.TensorProto"))(dtype=1, float_val=[3.0])
+    )
+    answer = message_factory.GetMessageClass(method.output_type).FromString(
+        call(channel, paths.GRPC_PREDICT, request.SerializeToString())
+    )
+    assert list(answer.outputs["y"].float_val) == [3.5]
+
+
+def test_the_two_versions_of_reflection_answer_alike(serve):
+    channel = serve()
+    request = messages.ServerReflectionRequest(file_containing_symbol="grpc.health.v1.Health").SerializeToString()
+
+    answers = [
+        list(channel.stream_stream(f"/{service}/ServerReflectionInfo")(iter([request] * 2), timeout=WAIT_S))
+        for service in paths.REFLECTION_SERVICES
+    ]
+
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 2
 
 
 def health(answer):
