@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -13,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slipway_server import memory
+from slipway_server.backends.loading import loader_maker
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, Scheduler
+from slipway_server.batching.sizes import batches_like
 from slipway_server.config_files import (
     BatchingPolicy,
     ModelConfig,
@@ -21,12 +24,12 @@ from slipway_server.config_files import (
     read_metrics_path,
     read_model_configs,
 )
+from slipway_server.load_options import from_settings as read_load_options
 from slipway_server.metrics import Metrics
 from slipway_server.observers import Observers
-from slipway_server.servables.loader import Loader
+from slipway_server.servables import warmup
 from slipway_server.servables.manager import Manager, RetryPolicy, settled
 from slipway_server.servables.source import Source
-from slipway_server.servables.warmup import WarmedLoader
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
@@ -81,14 +84,16 @@ class Server:
         metrics_path = (
             read_metrics_path(Path(settings.monitoring_config_file)) if settings.monitoring_config_file else None
         )
+        load_options = read_load_options(settings)
+        policy = _batching_policy(settings)
         if settings.ready_file:
             _remove_stale(settings.ready_file)
         self._rest_socket = _reserve_ports(settings)
         self._metrics = Metrics()
         self._observers = Observers(settings, self._metrics)
-        self._scheduler = _scheduler(settings, self._metrics)
+        self._scheduler = _scheduler(settings, policy, self._metrics)
         self._manager = Manager(
-            _loader_maker(settings),
+            loader_maker(load_options, self._metrics, _preparation(policy)),
             load_on=ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="first_load"),
             unload_on=ThreadPoolExecutor(max(settings.num_unload_threads, 1), thread_name_prefix="unload"),
             later=_later,
@@ -261,35 +266,29 @@ def _models(settings: Settings) -> tuple[ModelConfig, ...]:
     return (ModelConfig(settings.model_name, Path(settings.model_base_path)),)
 
 
-def _scheduler(settings: Settings, metrics: Metrics) -> Scheduler:
+def _batching_policy(settings: Settings) -> BatchingPolicy | None:
     if not settings.enable_batching:
-        return DirectScheduler(settings.grpc_max_threads, metrics)
-    policy = BatchingPolicy()
+        return None
     if settings.batching_parameters_file:
-        policy = read_batching_policy(Path(settings.batching_parameters_file))
+        return read_batching_policy(Path(settings.batching_parameters_file))
+    return BatchingPolicy()
+
+
+def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics) -> Scheduler:
+    if policy is None:
+        return DirectScheduler(settings.grpc_max_threads, metrics)
     scheduler = BatchScheduler(policy, metrics)
     scheduler.start()
     return scheduler
 
 
-def _loader_maker(settings: Settings) -> Callable[[str, int, Path], Loader]:
-    # TensorFlow takes seconds to import, which --help and a wrong flag should not.
-    from slipway_server.backends.saved_model import SavedModelLoader, SessionOptions  # noqa: PLC0415
+def _preparation(policy: BatchingPolicy | None) -> Callable[[Path], warmup.Prepare]:
+    """Say what the batcher makes of one request of the version in a directory."""
 
-    options = SessionOptions(
-        intra_op_threads=settings.tensorflow_intra_op_parallelism or settings.tensorflow_session_parallelism,
-        inter_op_threads=settings.tensorflow_inter_op_parallelism or settings.tensorflow_session_parallelism,
-        gpu_memory_fraction=settings.per_process_gpu_memory_fraction,
-        tags=tuple(settings.saved_model_tags.split(",")),
-    )
+    def of(_directory: Path) -> warmup.Prepare:
+        return warmup.as_it_is if policy is None else functools.partial(batches_like, policy=policy)
 
-    def make(_model: str, _version: int, directory: Path) -> Loader:
-        loader = SavedModelLoader(directory, options)
-        if not settings.enable_model_warmup:
-            return loader
-        return WarmedLoader(loader, directory, settings.num_request_iterations_for_warmup)
-
-    return make
+    return of
 
 
 def _later(delay_s: float, action: Callable[[], None]) -> None:

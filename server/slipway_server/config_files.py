@@ -72,7 +72,7 @@ def read_model_configs(path: Path) -> tuple[ModelConfig, ...]:
 
     Source of the rules and texts: tensorflow_serving/model_servers/server_core.cc.
     """
-    config = _read(path, messages.ModelServerConfig)
+    config = read_text(path, messages.ModelServerConfig)
     models = [_model_config(model) for model in config.model_config_list.config]
     seen = set()
     for model in models:
@@ -116,7 +116,7 @@ def read_batching_policy(path: Path) -> BatchingPolicy:
     Source of the rules and texts: tensorflow_serving/batching/batching_session.cc and
     tensorflow/core/kernels/batching_util/shared_batch_scheduler.h.
     """
-    parameters = _read(path, messages.BatchingParameters)
+    parameters = read_text(path, messages.BatchingParameters)
     if parameters.enable_large_batch_splitting.value or parameters.pad_variable_length_inputs:
         raise Unimplemented(f"{path}: splitting large batches and padding to equal shapes are not supported yet")
     default = BatchingPolicy()
@@ -159,11 +159,17 @@ def read_metrics_path(path: Path) -> str | None:
     Raises:
         InvalidArgument: The file cannot be read or parsed.
     """
-    config = _read(path, messages.MonitoringConfig).prometheus_config
+    config = read_text(path, messages.MonitoringConfig).prometheus_config
     return (config.path or "/monitoring/prometheus/metrics") if config.enable else None
 
 
-def _read(path: Path, message_class: Any) -> Any:
+def read_text(path: Path, message_class: Any) -> Any:
+    """
+    Read a text-format message.
+
+    Raises:
+        InvalidArgument: The file cannot be read or parsed; the place of a syntax error goes to stderr.
+    """
     try:
         return text_config.parse(message_class, path.read_bytes())
     except OSError as error:

@@ -423,6 +423,50 @@ class Metrics:
             LOAD_BOUNDS_S,
             help="From the begin of a load to AVAILABLE, warm-up and retries included, in seconds.",
         )
+        self.saved_model_load_attempts = Family(
+            ":tensorflow:cc:saved_model:load_attempt_count",
+            "counter",
+            ("model_path", "status"),
+            Counter,
+            help="Tries to load a SavedModel: success or fail.",
+        )
+        self.saved_model_load_latency_us = Family(
+            ":tensorflow:cc:saved_model:load_latency",
+            "counter",
+            ("model_path",),
+            Counter,
+            help="Time that loads of a SavedModel took which succeeded, in microseconds.",
+        )
+        self.model_warmup_latency_us = Family(
+            ":tensorflow:serving:model_warmup_latency",
+            "histogram",
+            ("model_path", "status"),
+            Histogram,
+            LATENCY_BOUNDS_US,
+            help="Time to replay all warm-up records of a version, in microseconds.",
+        )
+        self.model_warmup_records_read = Family(
+            ":tensorflow:serving:model_warmup_records_read",
+            "counter",
+            ("model_path", "status"),
+            Counter,
+            help="Warm-up records that were replayed.",
+        )
+        self.warmup_requests = Family(
+            "slipway_warmup_requests_total",
+            "counter",
+            ("model", "version", "source", "status"),
+            Counter,
+            help="Requests of warm-up, by where they come from (record, batch_size or synthesized) and canonical status code.",
+        )
+        self.warmup_seconds = Family(
+            "slipway_warmup_request_seconds",
+            "histogram",
+            ("model", "version", "source"),
+            Histogram,
+            LOAD_BOUNDS_S,
+            help="Time that one request of warm-up took, all its repetitions together, in seconds.",
+        )
         self.model_unloads = Family(
             "slipway_model_unloads_total",
             "counter",

@@ -19,6 +19,9 @@ Port = int | Literal["auto"]
 """A TCP port; 0: none; "auto": any that is free."""
 
 
+# Lists: a repeated flag adds to them, where of others the last counts.
+_REPEATABLE = frozenset({"op_library", "import_module"})
+
 SUPPORTED, IGNORED, REFUSED = "supported", "ignored", "refused"
 
 
@@ -72,12 +75,43 @@ class Settings:
     tensorflow_session_parallelism: int = _flag(0, "Intra-op and inter-op threads of each session; 0: automatic.")
     tensorflow_intra_op_parallelism: int = _flag(0, "Intra-op threads; 0: automatic.")
     tensorflow_inter_op_parallelism: int = _flag(0, "Inter-op threads; 0: automatic.")
+    tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto of every session; flags go over it.")
+    platform_config_file: str = _flag(
+        "", "Text-format PlatformConfigMap; takes the place of the flags on sessions, tags, batching and warm-up."
+    )
     per_process_gpu_memory_fraction: float = _flag(0.0, "Share of GPU memory to take at start; 0: TensorFlow decides.")
+    gpu_memory_growth: bool = _flag(False, "Take GPU memory as it is needed, not at start. (not in TF Serving)")
+    gpu_memory_limit_mb: float = _flag(
+        0.0, "Take at most this much of the GPU's memory (MiB); 0: no limit. (not in TF Serving)"
+    )
+    xla_cpu_compilation_enabled: bool = _flag(False, "Compile graphs with XLA, on CPUs and GPUs.")
+    xla_gpu_compilation_enabled: bool = _flag(False, "Compile graphs with XLA, on CPUs and GPUs.")
+    mixed_precision: str = _flag("", "bfloat16: let oneDNN compute in bfloat16 where it may.")
+    freeze_variables: bool = _flag(
+        False, "Turn variables into constants once loaded, if the answers stay the same. (not in TF Serving)"
+    )
+    op_library: str = _flag(
+        "", "Shared libraries with custom ops to load first; repeat it or separate by commas. (not in TF Serving)"
+    )
+    import_module: str = _flag(
+        "",
+        "Python modules that register ops, e.g. tensorflow_text; repeat it or separate by commas. (not in TF Serving)",
+    )
     saved_model_tags: str = _flag("serve", "Comma-separated tags of the meta graph to load.")
+    prefer_tflite_model: bool = _flag(False, "Serve model.tflite where a version has one.")
+    num_tflite_pools: int = _flag(0, "Pools of TFLite interpreters of a version; 0: one for each CPU.")
+    num_tflite_interpreters_per_pool: int = _flag(1, "Interpreters in each pool.")
     grpc_channel_arguments: str = _flag("", "gRPC options, key=value,key=value.")
     grpc_max_threads: int = _flag(4 * (os.cpu_count() or 1), "Threads that run requests when they are not batched.")
     enable_model_warmup: bool = _flag(True, "Replay assets.extra/tf_serving_warmup_requests before a version serves.")
     num_request_iterations_for_warmup: int = _flag(0, "Replay each warm-up record this often; 0: once.")
+    num_model_warmup_threads: int = _flag(0, "Replay this many warm-up records at once; 0: one. (not in TF Serving)")
+    enable_all_batch_sizes_warmup: bool = _flag(
+        True, "With batching, also run each signature of the records at every allowed batch size. (not in TF Serving)"
+    )
+    synthesize_warmup_requests: bool = _flag(
+        False, "Make up warm-up requests from the signatures of a version that brings none. (not in TF Serving)"
+    )
     monitoring_config_file: str = _flag("", "Text-format MonitoringConfig; metrics are served on the REST port.")
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
     enable_serialization_as_tensor_content: bool = _flag(False, "Answer Predict with tensor_content.")
@@ -87,12 +121,7 @@ class Settings:
     flush_filesystem_caches: bool = _flag(True, "There is no such cache.", IGNORED)
     remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "They are never kept.", IGNORED)
     enable_profiler: bool = _flag(True, "There is no profiler service yet.", IGNORED)
-    xla_cpu_compilation_enabled: bool = _flag(False, "TensorFlow's own default holds.", IGNORED)
-    xla_gpu_compilation_enabled: bool = _flag(False, "TensorFlow's own default holds.", IGNORED)
-    mixed_precision: str = _flag("", "TensorFlow's own default holds.", IGNORED)
     thread_pool_factory_config_file: str = _flag("", "Threads are set by the flags above.", IGNORED)
-    num_tflite_pools: int = _flag(0, "TFLite models are not served.", IGNORED)
-    num_tflite_interpreters_per_pool: int = _flag(1, "TFLite models are not served.", IGNORED)
     skip_initialize_tpu: bool = _flag(False, "TPUs are not used.", IGNORED)
 
     # Known, but to go on without them would serve something other than what was asked for.
@@ -100,10 +129,7 @@ class Settings:
     use_alts_credentials: bool = _flag(False, "ALTS on the gRPC port.", REFUSED)
     model_config_file_poll_wait_seconds: int = _flag(0, "Read the model config file again and again.", REFUSED)
     enable_per_model_batching_parameters: bool = _flag(False, "batching_params.pbtxt in version directories.", REFUSED)
-    platform_config_file: str = _flag("", "Text-format PlatformConfigMap.", REFUSED)
-    tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto.", REFUSED)
     enable_signature_method_name_check: bool = _flag(False, "Check method_name of the signature of a request.", REFUSED)
-    prefer_tflite_model: bool = _flag(False, "Serve model.tflite where there is one.", REFUSED)
 
     def check(self) -> None:
         """
@@ -180,6 +206,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
             unknown.append(argument)
         elif name in wants:
             wants[name] = _boolean(name, text) if equals else True
+        elif equals and name in _REPEATABLE:
+            values[name] = ",".join(filter(None, [values.get(name, ""), text]))
         elif equals:
             values[name] = _VALUE_READERS[types[name]](name, text)
         elif types[name] is bool:

@@ -389,7 +389,10 @@ def test_a_broken_warm_up_record_fails_the_start_and_is_named(start_server, test
         "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: "
         "{{{name: m version: 1} due to error: INVALID_ARGUMENT: "
     )
-    assert "tf_serving_warmup_requests: warm-up record 1: Type mismatch" in server.log()
+    assert (
+        "tf_serving_warmup_requests: warm-up record 1 (predict, signature serving_default): Type mismatch"
+        in server.log()
+    )
 
 
 @pytest.mark.parametrize("flag", ["port", "rest_api_port"])

@@ -1,14 +1,15 @@
 """
-TensorFlow: a version directory becomes a session that runs. The only module of the server that imports it.
+TensorFlow: a version directory becomes a session that runs.
 
 The V1 loader is used for V1 and V2 models alike: it takes models whose signatures lie about shapes or that hold
 reference variables, which `tf.saved_model.load` refuses, and its session's callables cost a few microseconds where
 a ConcreteFunction costs a hundred.
 """
 
+import logging
 import threading
-from collections.abc import Callable, Collection, Hashable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
+from slipway_server.backends import freezing, ops
+from slipway_server.load_options import LoadOptions
+from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
 from slipway_wire import messages, signatures
-from slipway_wire.status import Unknown, WireError, error_of
+from slipway_wire.status import NotFound, ResourceExhausted, Unknown, WireError, error_of
 from slipway_wire.tensors import Array
+
+logger = logging.getLogger(__name__)
 
 # It would tell users that the loader is deprecated, which is ours to know, and every file it restores.
 tf.get_logger().setLevel("ERROR")
@@ -30,37 +36,10 @@ _CALLER_THREAD = -1
 # Callers choose among outputs: with twenty of them, there are a million choices, each with a graph of its own.
 _MAX_RUNNERS = 256
 
+_TFLITE_FILE = "model.tflite"
+_SAVED_MODEL_CONFIG_FILE = "assets.extra/saved_model_config.pb"
+
 _Runner = Callable[..., Sequence[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """
-    How sessions are made; thread counts of 0 leave the choice to TensorFlow.
-
-    Attributes:
-        intra_op_threads: Threads within one op.
-        inter_op_threads: Threads between ops, where the calling thread cannot run them itself.
-        gpu_memory_fraction: Share of each GPU's memory to take at start; 0: TensorFlow decides.
-        tags: The meta graph to load.
-    """
-
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-    gpu_memory_fraction: float = 0.0
-    tags: tuple[str, ...] = ("serve",)
-
-    def session_config(self) -> Any:
-        """Make the ConfigProto."""
-        config = config_pb2.ConfigProto(
-            intra_op_parallelism_threads=self.intra_op_threads,
-            inter_op_parallelism_threads=self.inter_op_threads,
-            # Without this, all sessions share the threads of whichever came first.
-            use_per_session_threads=True,
-            allow_soft_placement=True,
-        )
-        config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
-        return config
 
 
 class SavedModelServable:
@@ -75,6 +54,7 @@ class SavedModelServable:
             meta_graph: The MetaGraphDef that was loaded, as a message of the wire package.
         """
         self._session = session
+        self._run_options = run_options(session._config)  # noqa: SLF001  # what it was made with is not public
         self.signatures = signatures.from_meta_graph(meta_graph)
         # A copy: a reference into the meta graph would keep the whole graph in memory.
         self.signature_defs = messages.SignatureDefMap(signature_def=meta_graph.signature_def).signature_def
@@ -89,12 +69,8 @@ class SavedModelServable:
             WireError: With TensorFlow's code and message.
         """
         key = (call.signature, tuple(call.inputs), tuple(call.outputs))
-        try:
-            runner = self._runners.get(key) or self._make_runner(key, self._feeds(call), self._fetches(call))
-            values = runner(*call.inputs.values())
-        except tf.errors.OpError as error:
-            raise error_of(error.error_code, error.message) from error
-        return dict(zip(call.outputs, map(_as_array, values), strict=True))
+        runner = self._runners.get(key) or self._make_runner(key, self._feeds(call), self._fetches(call))
+        return dict(zip(call.outputs, _run(runner, call.inputs.values()), strict=True))
 
     def run_together(self, calls: Sequence[Call]) -> list[dict[str, Array]]:
         """Run several signatures over the same inputs in one session run; raises as `run` does."""
@@ -103,13 +79,10 @@ class SavedModelServable:
         feeds = {
             name: value for call in calls for name, value in zip(self._feeds(call), call.inputs.values(), strict=True)
         }
-        try:
-            runner = self._runners.get(key) or self._make_runner(
-                key, list(feeds), [name for call in calls for name in self._fetches(call)]
-            )
-            values = map(_as_array, runner(*feeds.values()))
-        except tf.errors.OpError as error:
-            raise error_of(error.error_code, error.message) from error
+        runner = self._runners.get(key) or self._make_runner(
+            key, list(feeds), [name for call in calls for name in self._fetches(call)]
+        )
+        values = iter(_run(runner, feeds.values()))
         return [{alias: next(values) for alias in call.outputs} for call in calls]
 
     def _feeds(self, call: Call) -> list[str]:
@@ -121,11 +94,13 @@ class SavedModelServable:
         return [definition.outputs[alias].graph_name for alias in call.outputs]
 
     def _make_runner(self, key: Hashable, feeds: list[str], fetches: list[str]) -> _Runner:
-        options = config_pb2.CallableOptions(feed=feeds, fetch=dict.fromkeys(fetches))
-        options.run_options.inter_op_thread_pool = _CALLER_THREAD
+        options = config_pb2.CallableOptions(feed=feeds, fetch=dict.fromkeys(fetches), run_options=self._run_options)
         with self._lock:
             # Private, and the only way in that neither compares shapes with the placeholders' nor costs 100 µs.
-            run = self._session._make_callable_from_options(options)  # noqa: SLF001
+            try:
+                run = self._session._make_callable_from_options(options)  # noqa: SLF001
+            except tf.errors.OpError as error:
+                raise error_of(error.error_code, error.message) from error
             if len(options.fetch) == len(fetches):
                 runner: _Runner = run
             else:
@@ -149,27 +124,104 @@ class SavedModelServable:
 class SavedModelLoader:
     """Loads one version directory."""
 
-    def __init__(self, directory: Path, options: SessionOptions) -> None:
+    def __init__(self, directory: Path, options: LoadOptions | None = None, metrics: Metrics | None = None) -> None:
+        """
+        Take note of what is to be loaded.
+
+        Args:
+            directory: Holds `saved_model.pb`.
+            options: How to load it.
+            metrics: Where attempts are counted.
+        """
         self._directory = directory
-        self._options = options
+        self._options = options or LoadOptions()
+        self._metrics = metrics
 
     def load(self) -> SavedModelServable:
         """
         Load the meta graph with the wanted tags, restore its variables and run its initialisers.
 
         Raises:
-            WireError: What is missing or damaged, with the canonical code.
+            WireError: What is missing or damaged, with the canonical code, in one line.
         """
-        meta_graph = signatures.find_meta_graph(signatures.read_saved_model(self._directory), self._options.tags)
+        began = time.monotonic()
+        try:
+            servable = self._load()
+        except BaseException:
+            if self._metrics:
+                self._metrics.saved_model_load_attempts.of(str(self._directory), "fail").add()
+            raise
+        if self._metrics:
+            self._metrics.saved_model_load_attempts.of(str(self._directory), "success").add()
+            self._metrics.saved_model_load_latency_us.of(str(self._directory)).add(
+                int((time.monotonic() - began) * 1e6)
+            )
+        return servable
+
+    def _load(self) -> SavedModelServable:
+        options = self._options
+        meta_graph = signatures.find_meta_graph(self._read(), options.tags)
+        ops.check_registered(meta_graph.graph_def)
+        if (self._directory / _SAVED_MODEL_CONFIG_FILE).exists():
+            logger.warning(
+                "%s: %s is ignored: it configures rewrites of TF Serving's runtime that this one does not have",
+                self._directory,
+                _SAVED_MODEL_CONFIG_FILE,
+            )
+        config = config_pb2.ConfigProto.FromString(options.session_config or _DEFAULT_CONFIG)
         graph = tf.Graph()
-        session = tf.compat.v1.Session(graph=graph, config=self._options.session_config())
+        session = tf.compat.v1.Session(graph=graph, config=config)
         try:
             with graph.as_default():
-                tf.compat.v1.saved_model.loader.load(session, list(self._options.tags), str(self._directory))
+                tf.compat.v1.saved_model.loader.load(session, list(options.tags), str(self._directory))
+            if options.has_frozen_variables:
+                session = freezing.frozen(session, meta_graph, config, str(self._directory))
+            return SavedModelServable(session, meta_graph)
         except Exception as error:
             session.close()
-            raise _load_error(self._directory, self._options.tags, error) from error
-        return SavedModelServable(session, meta_graph)
+            raise self._load_error(error) from error
+
+    def _read(self) -> Any:
+        try:
+            return signatures.read_saved_model(self._directory)
+        except NotFound as error:
+            if (self._directory / _TFLITE_FILE).exists():
+                raise NotFound(
+                    f"{error.message}; it holds {_TFLITE_FILE}, which --prefer_tflite_model serves"
+                ) from error
+            raise
+
+    def _load_error(self, error: Exception) -> WireError:
+        where = f"{self._directory} (tags {{{','.join(self._options.tags)}}})"
+        if isinstance(error, tf.errors.OpError):
+            return error_of(error.error_code, f"{where}: {ops.first_line(error.message)}")
+        if isinstance(error, MemoryError):
+            return ResourceExhausted(f"{where}: not enough memory to load it")
+        return Unknown(f"{where}: {type(error).__name__}: {ops.first_line(str(error))}")
+
+
+_DEFAULT_CONFIG = config_pb2.ConfigProto(use_per_session_threads=True, allow_soft_placement=True).SerializeToString()
+
+
+def run_options(config: Any) -> Any:
+    """
+    Say how a graph runs in a session with this ConfigProto.
+
+    Its ops run on the thread that asks, unless somebody wanted several threads between ops.
+    """
+    wants_threads = config.inter_op_parallelism_threads > 1 or config.session_inter_op_thread_pool
+    return config_pb2.RunOptions(inter_op_thread_pool=0 if wants_threads else _CALLER_THREAD)
+
+
+def _run(runner: _Runner, feeds: Iterable[Array]) -> list[Array]:
+    try:
+        values = runner(*feeds)
+    except tf.errors.OpError as error:
+        raise error_of(error.error_code, error.message) from error
+    except MemoryError as error:
+        raise ResourceExhausted("not enough memory for the inputs or outputs of the model") from error
+    # Nearly every output is an array already; the call to make sure would cost a tenth of a small model's run.
+    return [value if type(value) is np.ndarray else _as_array(value) for value in values]
 
 
 def _as_array(value: Any) -> Array:
@@ -179,10 +231,3 @@ def _as_array(value: Any) -> Array:
         scalar[()] = value
         return scalar
     return np.asarray(value)
-
-
-def _load_error(directory: Path, tags: Collection[str], error: Exception) -> WireError:
-    where = f"{directory} (tags {{{','.join(tags)}}})"
-    if isinstance(error, tf.errors.OpError):
-        return error_of(error.error_code, f"{where}: {error.message}")
-    return Unknown(f"{where}: {type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from slipway_server.load_options import LoadOptions
 from slipway_server.servables.loader import Call
 from slipway_wire import messages
 from slipway_wire.signatures import CLASSIFY, REGRESS
@@ -27,7 +28,7 @@ def load(saved_model, testdata):
     def by_name(name):
         if name not in loaded:
             (directory,) = (testdata / name).iterdir()
-            loaded[name] = saved_model.SavedModelLoader(directory, saved_model.SessionOptions()).load()
+            loaded[name] = saved_model.SavedModelLoader(directory).load()
         return loaded[name]
 
     yield by_name
@@ -102,7 +103,7 @@ def test_what_the_graph_refuses_keeps_tensorflows_code(load, signature, inputs):
 
 def test_two_aliases_of_one_tensor_are_fetched_once_and_told_twice(saved_model, testdata):
     directory = testdata / "saved_model_half_plus_two_cpu" / "00000123"
-    servable = saved_model.SavedModelLoader(directory, saved_model.SessionOptions()).load()
+    servable = saved_model.SavedModelLoader(directory).load()
     signature = servable.signatures["serving_default"]
     signature.outputs["again"] = signature.outputs["y"]
 
@@ -139,7 +140,7 @@ def drawing(saved_model, tmp_path_factory):
             },
         )
         builder.save()
-    servable = saved_model.SavedModelLoader(directory, saved_model.SessionOptions()).load()
+    servable = saved_model.SavedModelLoader(directory).load()
     yield servable
     servable.close()
 
@@ -199,7 +200,7 @@ def test_threads_share_a_servable(load):
 def test_versions_are_independent(saved_model, testdata):
     """Unloading one must not take anything from another of the same model."""
     directory = testdata / "saved_model_half_plus_two_cpu" / "00000123"
-    one, other = (saved_model.SavedModelLoader(directory, saved_model.SessionOptions()).load() for _ in range(2))
+    one, other = (saved_model.SavedModelLoader(directory).load() for _ in range(2))
     assert half(one, np.float32([1.0])).tolist() == [2.5]
     one.close()
 
@@ -211,7 +212,7 @@ def test_tags_that_are_not_there_are_told_with_those_that_are(saved_model, testd
     directory = testdata / "saved_model_half_plus_two_cpu" / "00000123"
 
     with pytest.raises(NotFound, match=r"no meta graph with tags \{gpu,serve\} in the SavedModel; it has \{serve\}"):
-        saved_model.SavedModelLoader(directory, saved_model.SessionOptions(tags=("serve", "gpu"))).load()
+        saved_model.SavedModelLoader(directory, LoadOptions(tags=("serve", "gpu"))).load()
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def copy(testdata, tmp_path):
 
 def test_a_directory_without_a_model_is_told(saved_model, tmp_path):
     with pytest.raises(NotFound, match=r"saved_model\.pb: not there"):
-        saved_model.SavedModelLoader(tmp_path, saved_model.SessionOptions()).load()
+        saved_model.SavedModelLoader(tmp_path).load()
 
 
 def test_a_truncated_model_is_told(saved_model, copy):
@@ -229,14 +230,14 @@ def test_a_truncated_model_is_told(saved_model, copy):
     graph.write_bytes(graph.read_bytes()[:1000])
 
     with pytest.raises(DataLoss, match=r"saved_model\.pb: not a SavedModel, or damaged"):
-        saved_model.SavedModelLoader(copy, saved_model.SessionOptions()).load()
+        saved_model.SavedModelLoader(copy).load()
 
 
 def test_missing_variables_are_told_with_the_directory(saved_model, copy):
     shutil.rmtree(copy / "variables")
 
     with pytest.raises(WireError, match=str(copy)):
-        saved_model.SavedModelLoader(copy, saved_model.SessionOptions()).load()
+        saved_model.SavedModelLoader(copy).load()
 
 
 def test_damaged_variables_are_told_with_the_directory(saved_model, copy):
@@ -244,12 +245,4 @@ def test_damaged_variables_are_told_with_the_directory(saved_model, copy):
         index.write_bytes(b"\x00" * index.stat().st_size)
 
     with pytest.raises(WireError, match=str(copy)):
-        saved_model.SavedModelLoader(copy, saved_model.SessionOptions()).load()
-
-
-def test_options_become_the_sessions_config(saved_model):
-    config = saved_model.SessionOptions(2, 3, 0.5).session_config()
-
-    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (2, 3)
-    assert config.use_per_session_threads
-    assert config.gpu_options.per_process_gpu_memory_fraction == 0.5
+        saved_model.SavedModelLoader(copy).load()
