@@ -36,6 +36,7 @@ from slipway_server.signals import EndSignals
 from slipway_server.transports import ports
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.grpcio_server import start_server
+from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.model_status import VersionStatus
@@ -105,11 +106,13 @@ class Server:
         self._observers.watch(self._serving)
         self._callers = self._observers.callers()
         arrivals = Arrivals(self._loop)
+        self._profiler = _profiler_api() if settings.enable_profiler else None
         self._grpc_api = GrpcApi(
             self._serving,
             arrivals,
             as_content=settings.enable_serialization_as_tensor_content,
             has_health_service=settings.enable_grpc_healthcheck_service,
+            others=self._profiler.services() if self._profiler else {},
         )
         self._rest_server = RestServer(
             RestApi(
@@ -193,6 +196,8 @@ class Server:
             self._rest_server.stop()
         # Answers have been handed to the transports; a moment lets them go out.
         await self._grpc_server.stop(_FLUSH_S)
+        if self._profiler:
+            await self._profiler.close()
         await asyncio.to_thread(self._observers.stop, _FLUSH_S)
         logger.info("All requests are answered; bye")
 
@@ -289,6 +294,12 @@ def _preparation(policy: BatchingPolicy | None) -> Callable[[Path], warmup.Prepa
         return warmup.as_it_is if policy is None else functools.partial(batches_like, policy=policy)
 
     return of
+
+
+def _profiler_api() -> ProfilerApi:
+    from slipway_server.backends import profiler  # noqa: PLC0415  # as above
+
+    return ProfilerApi(profiler.start, profiler.mark)
 
 
 def _later(delay_s: float, action: Callable[[], None]) -> None:

@@ -114,13 +114,13 @@ class Settings:
     )
     monitoring_config_file: str = _flag("", "Text-format MonitoringConfig; metrics are served on the REST port.")
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
+    enable_profiler: bool = _flag(True, "Serve tensorflow.ProfilerService, which writes traces where the client says.")
     enable_serialization_as_tensor_content: bool = _flag(False, "Answer Predict with tensor_content.")
 
     # Taken and of no effect here.
     rest_api_num_threads: int = _flag(0, "REST needs no threads of its own.", IGNORED)
     flush_filesystem_caches: bool = _flag(True, "There is no such cache.", IGNORED)
     remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "They are never kept.", IGNORED)
-    enable_profiler: bool = _flag(True, "There is no profiler service yet.", IGNORED)
     thread_pool_factory_config_file: str = _flag("", "Threads are set by the flags above.", IGNORED)
     skip_initialize_tpu: bool = _flag(False, "TPUs are not used.", IGNORED)
 

@@ -13,6 +13,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from slipway_wire import paths, predict, tfrecord, warmup_log
 from slipway_wire.status import Code
@@ -122,6 +123,7 @@ def test_tensorflow_servings_own_client_is_answered(live):
         classification_pb2,
         get_model_metadata_pb2,
         get_model_status_pb2,
+        inference_pb2,
         model_service_pb2_grpc,
         predict_pb2,
         prediction_service_pb2_grpc,
@@ -150,6 +152,16 @@ def test_tensorflow_servings_own_client_is_answered(live):
         else:
             assert [one.value for one in result.regressions] == [3.0]
 
+    several = inference_pb2.MultiInferenceRequest()
+    for signature, method in (("regress_x_to_y", "regress"), ("classify_x_to_y", "classify")):
+        task = several.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name, task.model_spec.signature_name = "half_plus_two", signature
+    several.input.example_list.examples.add().features.feature["x"].float_list.value.append(2.0)
+    regressed, classified = prediction.MultiInference(several, timeout=WAIT_S).results
+    assert [one.value for one in regressed.regression_result.regressions] == [3.0]
+    assert [one.score for one in classified.classification_result.classifications[0].classes] == [3.0]
+    assert (regressed.model_spec.version.value, regressed.model_spec.signature_name) == (124, "regress_x_to_y")
+
     metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     metadata.model_spec.name = "half_plus_two"
     found = get_model_metadata_pb2.SignatureDefMap()
@@ -160,6 +172,16 @@ def test_tensorflow_servings_own_client_is_answered(live):
     status.model_spec.name = "half_plus_two"
     versions = model_service_pb2_grpc.ModelServiceStub(live.channel).GetModelStatus(status, timeout=WAIT_S)
     assert [(one.version, one.state) for one in versions.model_version_status] == [(124, 30), (123, 30)]
+
+
+def test_tensorflows_profiler_client_takes_a_trace_even_of_an_idle_server(live, tmp_path):
+    from tensorflow.profiler.experimental import client
+
+    client.trace(f"grpc://127.0.0.1:{live.ready['grpc_port']}", str(tmp_path), 400, num_tracing_attempts=1)
+
+    (trace,) = tmp_path.rglob("*.xplane.pb")
+    assert b"slipway/event_loop" in trace.read_bytes()
+    assert "tensorflow.ProfilerService" in ProtoReflectionDescriptorDatabase(live.channel).get_services()
 
 
 def test_metadata_is_what_tf_serving_answers(live, testdata):
