@@ -287,14 +287,14 @@ def test_a_benchmark_waits_for_another_and_is_not_held_up_by_one_that_was_killed
     )
     assert holder.stdout.readline() == b"held\n"
     told = threading.Event()
-    say = benchmark._say_waiting
+    say = benchmark.say_waiting
 
     def end_the_other(pid):
         say(pid)
         told.set()
         holder.send_signal(signal.SIGKILL)
 
-    monkeypatch.setattr(benchmark, "_say_waiting", end_the_other)
+    monkeypatch.setattr(benchmark, "say_waiting", end_the_other)
     run(project, cold_starts=0, concurrency=[1], repetitions=1)
     holder.communicate()
 

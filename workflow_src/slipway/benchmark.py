@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from slipway import cpu, files, golden, payloads, provenance, repetitions, server_metrics
+from slipway import cpu, files, golden, payloads, provenance, repetitions
 from slipway.arguments import section
 from slipway.contract import read_contract
-from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
+from slipway.errors import ContractViolation, InvalidMeasurement
 from slipway.load_generator import LoadGenerator, load_generator
 from slipway.load_plan import PROTOCOLS, Planned, closed_cells, interleaved, offered_rate, open_cells, place
 from slipway.locks import waiting_lock
+from slipway.measuring import Machine, order, stop_at_faults
 from slipway.progress import Steps, steps
 from slipway.records import (
     BenchmarkRecord,
@@ -35,16 +36,14 @@ from slipway.records import (
     EngineRecord,
     ImageRecord,
     Load,
-    Placement,
     Protocol,
     Repetition,
     ServableRecord,
 )
-from slipway.repetitions import Reading, Window
-from slipway.servers import RunningServer, ServerSpec, running_server
+from slipway.repetitions import Window
+from slipway.servers import RunningServer, ServerSpec
 from slipway.settings import BenchmarkSettings, LaunchSettings, ServerSettings
-from slipway_wire import samples
-from slipway_wire.loads import LoadOrder, LoadWindow
+from slipway_wire.loads import LoadOrder
 from slipway_wire.payloads import Payload
 from slipway_wire.payloads import encode as encode_payloads
 
@@ -111,7 +110,7 @@ def run(arguments: Namespace) -> None:
     failed = arguments.out.with_suffix(".failed.json")
     failed.unlink(missing_ok=True)
     files.remove_partials(arguments.samples.parent)
-    with waiting_lock(lock_path(), _say_waiting), files.new_directory(arguments.samples) as directory:
+    with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.samples) as directory:
         record = measure(subject, settings, available_cpus(arguments.threads), directory, failed)
     record.write(arguments.out)
 
@@ -123,7 +122,8 @@ def lock_path() -> Path:
     return directory / f"slipway-benchmark-{os.getuid()}.lock"
 
 
-def _say_waiting(holder: str) -> None:
+def say_waiting(holder: str) -> None:
+    """Tell that another benchmark has the machine."""
     sys.stderr.write(f"Another benchmark (process {holder}) is measuring on this machine; waiting for it to end.\n")
 
 
@@ -198,11 +198,8 @@ class _Session:
         self.started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self.environment = provenance.environment()
         self.engine: EngineRecord | None = None
-        self.server_cpus, self.generator_cpus = cpu.split(self.cpus)
-        apart = self.server_cpus != self.generator_cpus
-        self.pinned = apart and cpu.keep_on([self.generator.pid], self.generator_cpus)
-        # The engine's own cpuset, so that the server sizes its thread pools for what it has.
-        self.cpuset = cpu.as_list(self.server_cpus) if apart else None
+        self.machine = Machine(self.cpus)
+        self.machine.take_in(self.generator)
         self.order = 0
         windows = (len(closed_cells(self.settings.concurrency)) + len(PROTOCOLS)) * self.settings.repetitions
         self.reruns = 0
@@ -226,18 +223,8 @@ class _Session:
 
     @contextlib.contextmanager
     def _server(self, flags: tuple[str, ...]) -> Iterator[RunningServer]:
-        with contextlib.ExitStack() as stack:
-            spec = replace(self.subject.spec, flags=(*self.subject.spec.flags, *flags), cpus=self.cpuset)
-            try:
-                server = stack.enter_context(running_server(spec, log=self.subject.log))
-            except ServerError:
-                if self.cpuset is None:
-                    raise
-                # Not every engine may hand out CPUs (a rootless one without the cpuset controller, say).
-                self.cpuset = None
-                server = stack.enter_context(running_server(replace(spec, cpus=None), log=self.subject.log))
-            if self.server_cpus != self.generator_cpus:
-                self.pinned = cpu.keep_on(server.pids(), self.server_cpus) and self.pinned
+        spec = replace(self.subject.spec, flags=(*self.subject.spec.flags, *flags))
+        with self.machine.server(spec, self.subject.log) as server:
             yield server
 
     def _start_cold(self, told: Steps) -> None:
@@ -248,7 +235,7 @@ class _Session:
                 with self._server(() if warmed else (COLD_FLAG,)) as server:
                     name = f"{protocol}-{'warm' if warmed else 'cold'}-{index}"
                     order = self._order(server, protocol, name, users=1, warmup_s=0.0, window_s=60.0)
-                    window = self._load(server, protocol, replace(order, requests=FIRST_REQUESTS))
+                    window = self._load(server, replace(order, requests=FIRST_REQUESTS))
                     planned = Planned(protocol, Load(kind="closed", concurrency=1))
                     self._stop_at_faults(planned, window, f"after a start {'with' if warmed else 'without'} warm-up")
                     took = window.samples.service_us[np.argsort(window.samples.planned_us)]
@@ -269,7 +256,7 @@ class _Session:
             order = self._order(
                 server, protocol, "discarded", users=users, warmup_s=0.0, window_s=max(self.settings.warmup_s, 0.2)
             )
-            window = self._load(server, protocol, order)
+            window = self._load(server, order)
             Path(order.samples).unlink()
             planned = Planned(protocol, Load(kind="closed", concurrency=users))
             self._stop_at_faults(planned, window, "before the first window")
@@ -307,7 +294,7 @@ class _Session:
         )
         # The same seed for both protocols: they meet the same arrivals.
         order = replace(order, rate=planned.load.rate, seed=f"{self.settings.seed}/arrivals/{index}")
-        window = self._load(server, planned.protocol, order)
+        window = self._load(server, order)
         repetition = repetitions.repetition(
             window, planned.load, rows=self.settings.rows, index=index, order=self.order
         )
@@ -321,60 +308,14 @@ class _Session:
         self, server: RunningServer, protocol: Protocol, name: str, *, users: int, warmup_s: float, window_s: float
     ) -> LoadOrder:
         path = self.directory / f"{name}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        port = server.rest_port if protocol == "rest" else server.grpc_port
-        return LoadOrder(
-            protocol=protocol,
-            host=server.host,
-            port=port,
-            users=users,
-            warmup_s=warmup_s,
-            window_s=window_s,
-            samples=str(path),
-        )
+        return order(server, protocol, path, users=users, warmup_s=warmup_s, window_s=window_s)
 
-    def _load(self, server: RunningServer, protocol: Protocol, order: LoadOrder) -> Window:
-        before = server_metrics.scrape(server.host, server.rest_port)
-        meter = cpu.CpuMeter(server.pids())
-
-        def read() -> Reading:
-            return Reading(time.monotonic_ns(), meter.read_ns(), cpu.busy_s(self.cpus if self.pinned else None))
-
-        def observe(window: LoadWindow) -> tuple[Reading, Reading]:
-            if order.requests is not None:
-                return read(), read()
-            _sleep_until(window.begin_ns)
-            begin = read()
-            _sleep_until(window.end_ns)
-            return begin, read()
-
-        outcome, (begin, end) = self.generator.run(order, server.check_alive, observe)
-        server.check_alive()
-        after = server_metrics.scrape(server.host, server.rest_port)
-        model = self.subject.spec.model
-        return Window(
-            samples=samples.read(Path(order.samples)),
-            outcome=outcome,
-            begin=begin,
-            end=end,
-            server=server_metrics.between(before, after, model=model, protocol=protocol),
-        )
+    def _load(self, server: RunningServer, order: LoadOrder) -> Window:
+        return self.machine.load(self.generator, server, self.subject.spec.model, order)
 
     def _stop_at_faults(self, planned: Planned, window: Window, when: str) -> None:
-        """Wrong answers and failed requests end the benchmark: what they cost is not worth knowing."""
-        outcome = window.outcome
         subject = f"{self.subject.spec.model} version {self.subject.version}, {planned}, {when}"
-        if outcome.wrong_answers:
-            raise ContractViolation(
-                f"{subject}: {outcome.wrong_answers} of {outcome.checked_answers} answers under load are wrong: "
-                f"{outcome.first_wrong}"
-            )
-        if outcome.errors:
-            kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(outcome.errors.items()))
-            raise InvalidMeasurement(
-                f"{subject}: {sum(outcome.errors.values())} of {outcome.requests} requests failed ({kinds}); "
-                f"the first: {outcome.first_error}"
-            )
+        stop_at_faults(window.outcome, subject)
 
     # --- the record ---------------------------------------------------------------------------------
 
@@ -391,12 +332,7 @@ class _Session:
             seed=self.settings.seed,
             started=self.started,
             duration_s=time.monotonic() - self.began,
-            placement=Placement(
-                logical_cpus=os.cpu_count() or len(self.cpus),
-                server_cpus=cpu.as_list(self.server_cpus),
-                generator_cpus=cpu.as_list(self.generator_cpus),
-                pinned=self.pinned,
-            ),
+            placement=self.machine.placement(),
             server_flags=list(subject.server.flags),
             batching=batching.model_dump() if batching else None,
             payloads=[payload],
@@ -420,7 +356,7 @@ class _Session:
         }
         if not self.settings.cold_starts:
             missing["cold starts"] = "benchmark.cold_starts is 0"
-        if not self.pinned:
+        if not self.machine.pinned:
             missing["placement"] = "server and load generator may share CPUs: they could not be kept apart"
         if any(r.server_cpu_us_per_request is None for r in measured):
             missing["server CPU"] = "the CPU time of the server's processes cannot be read here"
@@ -431,7 +367,3 @@ class _Session:
         if any(not r.stages_us for r in measured):
             missing["stages"] = "the server's metrics have no slipway_stage_seconds"
         return missing
-
-
-def _sleep_until(time_ns: int) -> None:
-    time.sleep(max(time_ns - time.monotonic_ns(), 0) / 1e9)

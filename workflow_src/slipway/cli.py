@@ -24,6 +24,7 @@ STAGES = {
     "publish": "keep the report and its data under a run id",
 }
 TOOLS = {
+    "compare": "say whether a model, a server or its settings got worse",
     "doctor": "say what this machine can and cannot do",
     "schema": "write the JSON Schemas of config and result",
 }
@@ -73,8 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Before the imports, which take their time: a Ctrl-C in them is no bug to trace, either.
             procs.exit_on_signals()
             procs.die_with_snakemake()
+        elif chosen in TOOLS:
+            procs.exit_on_signals()
         arguments = build_parser(only=chosen).parse_args(argv)
-        arguments.run(arguments)
+        # A stage ends well or raises; a tool may have found something to say by its exit code.
+        return int(arguments.run(arguments) or 0)
     except SlipwayError as error:
         for line in str(error).splitlines():
             # What is set in belongs to the line above it, such as the end of a server's log: no error by itself.

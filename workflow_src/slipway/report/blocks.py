@@ -1,12 +1,11 @@
 """What a page is made of: frozen values with strings ready to show. Each names the template that writes it."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from markupsafe import Markup, escape
 
 from slipway.report.charts import Drawing, LegendEntry
-from slipway.report.verdict import Verdict
 
 Kind = Literal["", "n", "c", "d"]  # text, number, centred sign, digest
 
@@ -144,12 +143,40 @@ class Tiles:
     tiles: tuple[Tile, ...]
 
 
+class ShownVerdict(Protocol):
+    """A verdict of any kind, as it is shown; *state* gives the colour, *sign* and *word* repeat what it says."""
+
+    @property
+    def state(self) -> str:
+        """CSS class."""
+
+    @property
+    def sign(self) -> str:
+        """One character."""
+
+    @property
+    def word(self) -> str:
+        """The state in words."""
+
+    @property
+    def headline(self) -> str:
+        """One sentence, without its full stop."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What it rests on."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be read before the numbers are used."""
+
+
 @dataclass(frozen=True, slots=True)
 class VerdictBlock:
     """The verdict, beside the picture that says the same."""
 
     template: ClassVar[str] = "verdict.html"
-    verdict: Verdict
+    verdict: ShownVerdict
     command: str
     figures: tuple[Figure, ...]
 

@@ -35,6 +35,7 @@ class Page:
         embedded: result.json for the download without the file beside; "" if it is too large.
         digest: Of result.json.
         footer: Last line.
+        data: Name of the file with the data, for the digest.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Page:
     embedded: str
     digest: str
     footer: str
+    data: str = "result.json"
 
 
 def result_bytes(result: Result) -> bytes:

@@ -1,0 +1,60 @@
+import pytest
+from tests.workflow.compare_factory import cell, pair
+
+from slipway import repetitions
+from slipway.compare.metrics import METRICS, results
+
+CPU, THROUGHPUT, P50, P99 = METRICS
+
+
+def found(pairs, kind="closed", metric="cpu"):
+    [result] = [r for r in results([cell(pairs, kind)]) if r.metric == metric]
+    return result
+
+
+def test_cpu_is_counted_per_prediction_not_per_request():
+    result = found([pair(base={"predictions_per_s": 4000.0, "throughput_rps": 1000.0}) for _ in range(6)])
+
+    assert result.base == pytest.approx(result.head / 4)
+
+
+def test_more_throughput_is_better_and_told_as_head_over_base():
+    result = found([pair(head={"predictions_per_s": 1300.0 + i}) for i in range(6)], metric="throughput")
+
+    assert result.ratio == pytest.approx(1.3, rel=0.01)
+    assert result.low <= result.ratio <= result.high
+    assert result.state == "pass"
+
+
+def test_slower_answers_fail_once_they_are_confirmed():
+    pairs = [pair(index, latency=(100.0 + index % 3, 120.0)) for index in range(14)]
+
+    assert found(pairs, "open", "p50").state == "fail"
+    assert found(pairs[:13], "open", "p50").state == "open"
+
+
+def test_a_disturbed_pair_voids_times_on_the_wall_but_not_cpu_time():
+    pairs = [pair(index, invalid=[repetitions.DISTURBED] if index == 0 else []) for index in range(6)]
+
+    assert found(pairs).pairs == 6
+    throughput = found(pairs, metric="throughput")
+    assert (throughput.pairs, throughput.void, throughput.gates) == (5, 1, True)
+
+
+def test_on_a_busy_host_times_on_the_wall_do_not_decide():
+    pairs = [pair(index, invalid=[repetitions.LAGGING] if index % 2 else []) for index in range(12)]
+
+    throughput = found(pairs, metric="throughput")
+    assert not throughput.gates
+    assert "6 of 12 pairs were disturbed" in throughput.why_not
+    assert found(pairs).gates
+
+
+def test_a_miscounted_window_voids_cpu_time_too():
+    assert found([pair(invalid=[repetitions.MISCOUNTED])]).pairs == 0
+
+
+def test_what_cannot_be_read_is_not_a_pair():
+    result = found([pair(base={"server_cpu_us_per_request": None})])
+
+    assert (result.pairs, result.ratio, result.base) == (0, None, None)

@@ -1,0 +1,138 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.workflow.compare_factory import DIGEST
+
+from slipway import golden
+from slipway.compare.subjects import check_comparable, locate, read_side
+from slipway.errors import SettingsError, SourceError
+from slipway.golden import Golden
+from slipway.records import ImageRecord, ServableRecord, TreeManifest
+
+TESTDATA = Path(__file__).parents[2] / "testdata"
+ROWS = np.random.default_rng(1).random((20, 1), np.float32)
+CONFIG = """
+format: 1
+models:
+  m:
+    contract: contract.yaml
+    versions:
+      1: {source: {kind: builtin, name: digits}}
+      2: {source: {kind: builtin, name: digits}}
+"""
+CONTRACT = """
+format: 1
+signatures:
+  serving_default:
+    method: predict
+    inputs: {x: {shape: [N, 1]}}
+    outputs: {y: {shape: [N, 1]}}
+"""
+
+
+def make_project(directory, rows=ROWS):
+    (directory / "config").mkdir(parents=True)
+    (directory / "config/config.yaml").write_text(CONFIG)
+    (directory / "contract.yaml").write_text(CONTRACT)
+    results = directory / "results"
+    for version in ("1", "2"):
+        shutil.copytree(TESTDATA / "saved_model_half_plus_two_cpu/00000123", results / "servables/m" / version)
+        (results / "checkpoints/m" / version).mkdir(parents=True)
+        golden.write(results / "checkpoints/m" / version / "golden.npz", Golden({"x": rows}, {"y": rows / 2 + 2}, None))
+        (results / "manifests/m").mkdir(parents=True, exist_ok=True)
+        ServableRecord(
+            model="m",
+            version=int(version),
+            tree=TreeManifest(digest=DIGEST, files={}),
+            checkpoint_digest=DIGEST,
+            export_digest=DIGEST,
+            warmup_digest=DIGEST,
+        ).write(results / f"manifests/m/{version}.json")
+    (results / "images/m").mkdir(parents=True)
+    ImageRecord(
+        model="m",
+        versions=[1, 2],
+        reference="m:1",
+        image_id=DIGEST,
+        manifest_digest=DIGEST,
+        layers=[],
+        compression="none",
+        base="",
+        packages={},
+        created="",
+    ).write(results / "images/m/image.json")
+    return directory
+
+
+def read(directory, **changes):
+    values = {"model": None, "version": None, "signature": "serving_default", "rows": 1} | changes
+    return read_side("here", directory, **values)
+
+
+def test_a_project_directory_is_taken_as_it_is(tmp_path):
+    project = make_project(tmp_path / "p")
+
+    assert locate(str(project), tmp_path) == project
+    side = read(project)
+    assert (side.record.model, side.record.version) == ("m", 2)
+    assert side.spec.servable_root == project / "results/servables/m"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "n"}, "no model n Name one with --model; there are: m"),
+        ({"version": 7}, "m has no version 7; there are: 1, 2"),
+        ({"signature": "other"}, "no predict signature other"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_there_is(tmp_path, change, message):
+    with pytest.raises(SettingsError, match=message):
+        read(make_project(tmp_path / "p"), **change)
+
+
+def test_a_project_whose_image_was_not_made_says_how_to_make_it(tmp_path):
+    project = make_project(tmp_path / "p")
+    (project / "results/images/m/image.json").unlink()
+
+    with pytest.raises(SourceError, match=r"image.json: not there. Run the stage that writes it"):
+        read(project)
+
+
+def test_what_is_neither_directory_nor_revision_is_told(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+
+    with pytest.raises(SettingsError, match=r"nowhere: expected a directory with config/config.yaml, or a revision"):
+        locate("nowhere", tmp_path)
+
+
+def test_a_revision_with_other_packages_is_not_built_with_these(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    make_project(tmp_path / "x")
+    shutil.copytree(tmp_path / "x/config", tmp_path / "config")
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/dev.txt").write_text("numpy==1\n")
+    subprocess.run([*git, "add", "config", "locks"], check=True)
+    subprocess.run([*git, "commit", "-qm", "first"], check=True)
+    (tmp_path / "locks/dev.txt").write_text("numpy==2\n")
+
+    with pytest.raises(SourceError, match=r"HEAD: its locks/dev.txt is not this project's.*make setup"):
+        locate("HEAD", tmp_path)
+    assert (tmp_path / ".slipway/revisions").is_dir()
+
+
+def test_both_sides_must_be_asked_the_same(tmp_path):
+    base, same = read(make_project(tmp_path / "a")), read(make_project(tmp_path / "b"))
+    check_comparable(base, same)
+
+    other = read(make_project(tmp_path / "c", rows=ROWS + 1))
+    with pytest.raises(
+        SourceError, match=r"cannot be compared: golden inputs: sha256:\w+… in base, sha256:\w+… in head"
+    ):
+        check_comparable(base, other)
+    with pytest.raises(SourceError, match="cannot be compared: rows in a request: 1 in base, 2 in head"):
+        check_comparable(base, read(tmp_path / "b", rows=2))

@@ -1,0 +1,64 @@
+import pytest
+from tests.workflow.compare_factory import cell, comparison, pair, subject
+
+from slipway.compare import verdict
+
+
+def cpu(head, count=14):
+    return [pair(i, head={"server_cpu_us_per_request": head + i % 3 / 10}) for i in range(count)]
+
+
+def test_within_all_margins_it_passes():
+    judged = comparison([cell(cpu(100.0)), cell([pair(i) for i in range(6)], "open")])
+
+    assert judged.verdict == "pass"
+    assert judged.reasons == ["4 metrics within their margins"]
+
+
+def test_one_metric_beyond_its_margin_fails_it_and_is_told_with_its_numbers():
+    judged = comparison([cell(cpu(110.0))])
+
+    assert judged.verdict == "fail"
+    [reason] = judged.reasons
+    assert reason.startswith("server CPU per prediction, REST (rest-closed): +10.")
+    assert "from 100 µs to 110 µs; 14 pairs, margin 3%" in reason
+
+
+def test_a_larger_image_fails_it_without_statistics():
+    judged = comparison([cell(cpu(100.0))], head=subject("head", image_bytes=310_000_000))
+
+    assert judged.verdict == "fail"
+    assert judged.reasons == ["size of the image: +3.3 %, from 300 MB to 310 MB; margin 1%"]
+
+
+def test_more_bytes_on_the_wire_fail_it():
+    pairs = [pair(i, head={"bytes_received_per_request": 210.0}) for i in range(6)]
+
+    assert "bytes per request over REST: +1.2 %" in comparison([cell(pairs)]).reasons[0]
+
+
+def test_what_cannot_be_decided_is_inconclusive_and_passes_unless_strict():
+    pairs = [pair(i, head={"server_cpu_us_per_request": 140.0 if i % 2 else 70.0}) for i in range(16)]
+    judged = comparison([cell(pairs)])
+
+    assert judged.verdict == "inconclusive"
+    assert verdict.EXIT_CODES["inconclusive"] == 0
+
+
+def test_without_cpu_time_nothing_was_shown():
+    judged = comparison([cell([pair(i, base={"server_cpu_us_per_request": None}) for i in range(6)])])
+
+    assert judged.verdict == "invalid"
+    assert "only 0 pairs of windows can be used" in judged.reasons[0]
+
+
+def test_cut_short_it_is_invalid_unless_something_had_already_failed():
+    assert comparison([cell(cpu(100.0))], cut_short="stopped by SIGTERM").verdict == "invalid"
+    failed = comparison([cell(cpu(120.0))], cut_short="stopped by SIGTERM")
+    assert failed.verdict == "fail"
+    assert failed.reasons[-1] == "cut short: stopped by SIGTERM"
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(1.034, "+3.4 %"), (0.9, "−10.0 %"), (1.0001, "0.0 %"), (0.9999, "0.0 %")])
+def test_changes_are_written_with_their_sign(ratio, text):
+    assert verdict.signed_percent(ratio) == text

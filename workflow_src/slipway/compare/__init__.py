@@ -1,0 +1,109 @@
+"""
+Did it get worse? Measure two servers side by side, in one job: `slipway compare --base main`.
+
+Base and head are project directories in which `snakemake images` has run, or git revisions, which are then checked
+out below .slipway/revisions and built. Both servers run at once and are loaded in turns, in pairs of windows, until each metric
+is decided: PASS, FAIL or INCONCLUSIVE. What broke the rules of measuring is INVALID, and never shown as a slowdown.
+Server CPU per prediction decides on every machine; throughput and latency only where the machine was quiet.
+
+Exit codes: 0 pass (or inconclusive), 1 fail, 2 invalid, 3 a wrong answer, 6 inconclusive with --strict.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from slipway import files
+from slipway.benchmark import available_cpus, lock_path, say_waiting
+from slipway.compare import outputs
+from slipway.compare.session import Plan, Session
+from slipway.compare.subjects import check_comparable, locate, read_side
+from slipway.compare.verdict import EXIT_CODES, STRICT_INCONCLUSIVE
+from slipway.locks import waiting_lock
+from slipway.measuring import Machine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    plan = Plan()
+    parser.add_argument(
+        "--base", required=True, metavar="PLACE", help="what to compare with: a project directory or a git revision"
+    )
+    parser.add_argument("--head", default=".", metavar="PLACE", help="what is judged; default: this directory")
+    parser.add_argument("--model", help="which model; needed where a project has several")
+    parser.add_argument(
+        "--base-version", type=int, help="version of base; default: the one that its benchmark measures"
+    )
+    parser.add_argument("--head-version", type=int, help="version of head; default: likewise")
+    parser.add_argument(
+        "--signature", default="serving_default", help="predict signature to call; default: serving_default"
+    )
+    parser.add_argument("--rows", type=int, default=1, help="rows in each request; default: 1")
+    parser.add_argument("--protocols", default="rest,grpc", help="what to measure; default: rest,grpc")
+    parser.add_argument(
+        "--users", type=int, default=plan.users, help=f"closed loop: connections; default: {plan.users}"
+    )
+    parser.add_argument(
+        "--window",
+        type=float,
+        default=plan.window_s,
+        metavar="S",
+        help=f"seconds in a window; default: {plan.window_s:g}",
+    )
+    parser.add_argument(
+        "--no-latency", action="store_true", help="leave the open loop out: server CPU and throughput only"
+    )
+    parser.add_argument("--seed", type=int, default=plan.seed, help="of orders and arrivals")
+    parser.add_argument(
+        "--threads", type=int, default=len(available_cpus(1 << 20)), help="CPUs that may be used; default: all"
+    )
+    parser.add_argument("--title", default="", help="of the page")
+    parser.add_argument("--strict", action="store_true", help="exit with 6 if it is inconclusive")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/comparison"), help="directory to write; default: results/comparison"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, write everything below --out, print the summary; the exit code says how it went."""
+    project = Path()
+    directories = {place: locate(place, project) for place in dict.fromkeys((arguments.base, arguments.head))}
+    base, head = (
+        read_side(
+            place,
+            directories[place],
+            model=arguments.model,
+            version=version,
+            signature=arguments.signature,
+            rows=arguments.rows,
+        )
+        for place, version in ((arguments.base, arguments.base_version), (arguments.head, arguments.head_version))
+    )
+    check_comparable(base, head)
+    plan = Plan(
+        protocols=tuple(arguments.protocols.split(",")),
+        users=arguments.users,
+        open_share=None if arguments.no_latency else Plan().open_share,
+        window_s=arguments.window,
+        seed=arguments.seed,
+    )
+    title = arguments.title or f"{head.record.model}: {head.record.label} against {base.record.label}"
+    with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.out) as directory:
+        session = Session(
+            base=base,
+            head=head,
+            plan=plan,
+            machine=Machine(available_cpus(arguments.threads)),
+            directory=directory,
+            title=title,
+            command=shlex.join(["slipway", *sys.argv[1:]]),
+        )
+        comparison = session.run()
+        outputs.write(comparison, directory)
+    sys.stdout.write(outputs.summary(comparison))
+    sys.stdout.write(outputs.annotations(comparison))
+    sys.stdout.write(f"\nThe page: {arguments.out / 'index.html'}\n")
+    if comparison.verdict == "inconclusive" and arguments.strict:
+        return STRICT_INCONCLUSIVE
+    return EXIT_CODES[comparison.verdict]

@@ -1,0 +1,336 @@
+"""Comparison -> one self-contained page, made of the report's own blocks."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slipway import files
+from slipway.compare.records import ComparedCell, Comparison, MetricResult, Subject, Verdict, WindowPair
+from slipway.compare.verdict import change, describe, number, signed_percent
+from slipway.report import charts, numbers
+from slipway.report.blocks import (
+    Figure,
+    Folded,
+    Heading,
+    Items,
+    Panel,
+    Part,
+    Section,
+    Table,
+    TableCell,
+    Tile,
+    Tiles,
+    VerdictBlock,
+    heads,
+)
+from slipway.report.charts import GRPC, REST, Axis, Dot, DotRow, Style
+from slipway.report.content import PROTOCOL_NAMES
+from slipway.report.page import Page, readable_time
+from slipway.report.page import render as fill_in
+
+# The colours of the report's own verdicts.
+_COLOURS: dict[Verdict, str] = {"pass": "proven", "fail": "wrong", "inconclusive": "unproven", "invalid": "invalid"}
+_SIGNS: dict[Verdict, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?", "invalid": "!"}
+_WORDS: dict[Verdict, str] = {
+    "pass": "Not worse",
+    "fail": "Worse",
+    "inconclusive": "Inconclusive",
+    "invalid": "Measurement invalid",
+}
+_MARKS = {"pass": ("✓ pass", "ok"), "fail": ("✕ worse", "bad"), "inconclusive": ("? inconclusive", "")}
+_UNDECIDED = Style("tool", "diamond", hollow=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    state: str
+    sign: str
+    word: str
+    headline: str
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def render(comparison: Comparison) -> str:
+    """Draw the page of *comparison*: the same comparison gives the same bytes."""
+    data = comparison.model_dump(mode="json")
+    compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    part = Part("comparison", "Base against head", _subtitle(comparison), _sections(comparison))
+    where = comparison.environment
+    page = Page(
+        title=f"{comparison.title} – Slipway comparison – {_WORDS[comparison.verdict]}",
+        heading=comparison.title,
+        meta=(
+            readable_time(comparison.started.replace("+00:00", "Z")),
+            f"{numbers.counted(where.logical_cpus, 'CPU')} · {where.cpu}",
+            ", ".join(where.gpus) or "no GPU",
+        ),
+        state="proven",
+        parts=(part,),
+        navigation=tuple((section.id, section.short) for section in part.sections if section.short),
+        embedded=compact,
+        digest=files.sha256_bytes(files.canonical_json(data)),
+        footer=f"Slipway {where.slipway} · the data lie beside this page",
+        data="comparison.json",
+    )
+    return fill_in("report.html", page=page)
+
+
+def _subtitle(comparison: Comparison) -> str:
+    return (
+        f"Both servers ran at once and were loaded in turns, {numbers.number(comparison.window_s)} s a window, in pairs whose "
+        "order is drawn anew each time."
+    )
+
+
+def _sections(comparison: Comparison) -> tuple[Section, ...]:
+    return tuple(
+        section
+        for section in (
+            _overview(comparison),
+            _pairs(comparison),
+            _subjects(comparison),
+            _validity(comparison),
+        )
+        if section
+    )
+
+
+# --- verdict ---------------------------------------------------------------------------------------
+
+
+def _overview(comparison: Comparison) -> Section:
+    shown = _Shown(
+        _COLOURS[comparison.verdict],
+        _SIGNS[comparison.verdict],
+        _WORDS[comparison.verdict],
+        _headline(comparison),
+        tuple(f"{reason}." for reason in comparison.reasons[1:]),
+        (f"It was cut short: {comparison.cut_short}.",) if comparison.cut_short else (),
+    )
+    figure = _changes(comparison.metrics)
+    blocks = (
+        VerdictBlock(shown, comparison.command, (figure,) if figure else ()),
+        Tiles(tuple(map(_tile, comparison.metrics))),
+        Heading("Every metric"),
+        _metric_table(comparison),
+    )
+    return Section("verdict", "Verdict", "Verdict", "", blocks)
+
+
+def _headline(comparison: Comparison) -> str:
+    first = (comparison.reasons or ["nothing was measured"])[0].rstrip(".")
+    return first[0].upper() + first[1:]
+
+
+def _tile(metric: MetricResult) -> Tile:
+    interval = change(metric).partition(" [")[2]
+    return Tile(
+        signed_percent(metric.ratio) if metric.ratio else numbers.NOT_MEASURED,
+        f"{metric.name}, {PROTOCOL_NAMES[metric.protocol]}",
+        f"[{interval}" if interval else f"{metric.pairs} pairs",
+        metric.protocol,
+    )
+
+
+def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
+    shown = [metric for metric in metrics if metric.ratio is not None]
+    if not shown:
+        return None
+    rows = [
+        DotRow(
+            f"{metric.name}, {PROTOCOL_NAMES[metric.protocol]}",
+            (
+                Dot(
+                    _worse(metric, metric.ratio),
+                    _style(metric),
+                    *_ends(metric),
+                    f"{describe(metric)}: {change(metric)}",
+                ),
+            ),
+            signed_percent(metric.ratio or 1.0),
+        )
+        for metric in shown
+    ]
+    title = "How head stands to base"
+    caption = (
+        "Left of the line head is better, right of it worse: less throughput, or more CPU or time. Dots are Hodges–Lehmann "
+        "estimates over pairs of windows, bars exact 95% intervals; a grey dot's interval includes no change. "
+        "Numbers on the right are head against base."
+    )
+    drawing = charts.dot_chart(
+        rows,
+        Axis("times as bad (log)", log=True, show=signed_percent),
+        reference=1.0,
+        sides=("better", "worse"),
+    )
+    return Figure(
+        "changes",
+        title,
+        caption,
+        (Panel("changes-0", title, caption, drawing),),
+        charts.marker_legend([("worse", REST), ("better", GRPC), ("not told apart", _UNDECIDED)]),
+        Table(
+            "Head against base",
+            heads("Metric", "head ÷ base", "95% low", "95% high", "pairs"),
+            tuple(
+                (
+                    TableCell(describe(metric)),
+                    *(TableCell(numbers.ratio(value), "n") for value in (metric.ratio, metric.low, metric.high)),
+                    TableCell(str(metric.pairs), "n"),
+                )
+                for metric in shown
+            ),
+        ),
+    )
+
+
+def _worse(metric: MetricResult, ratio: float | None) -> float:
+    assert ratio is not None
+    return ratio if metric.more_is_worse else 1 / ratio
+
+
+def _ends(metric: MetricResult) -> tuple[float | None, float | None]:
+    if metric.low is None or metric.high is None:
+        return None, None
+    low, high = sorted((_worse(metric, metric.low), _worse(metric, metric.high)))
+    return low, high
+
+
+def _style(metric: MetricResult) -> Style:
+    low, high = _ends(metric)
+    if low is None or high is None or low <= 1 <= high:
+        return _UNDECIDED
+    return REST if low > 1 else GRPC
+
+
+def _metric_table(comparison: Comparison) -> Table:
+    rows = [
+        (
+            TableCell(describe(metric)),
+            TableCell(number(metric.base, metric.unit), "n"),
+            TableCell(number(metric.head, metric.unit), "n"),
+            TableCell(change(metric), "n"),
+            TableCell(numbers.percent(metric.margin), "n"),
+            TableCell(str(metric.pairs), "n"),
+            _state(metric.state, metric.why_not),
+        )
+        for metric in comparison.metrics
+    ]
+    rows += [
+        (
+            TableCell(result.name),
+            TableCell(numbers.size(result.base), "n"),
+            TableCell(numbers.size(result.head), "n"),
+            TableCell(signed_percent(result.head / result.base), "n"),
+            TableCell(numbers.percent(result.margin), "n"),
+            TableCell("–", "n"),
+            _state(result.state, ""),
+        )
+        for result in comparison.fixed
+    ]
+    head = ("Metric", "base", "head", "change [95%]", "margin", "pairs", "")
+    return Table("Every metric", heads(*head), tuple(rows))
+
+
+def _state(state: str, why_not: str) -> TableCell:
+    if why_not:
+        return TableCell("does not decide", "c", full=why_not)
+    text, mark = _MARKS.get(state, ("– not decided", ""))
+    return TableCell(text, "c", mark)
+
+
+# --- pairs -----------------------------------------------------------------------------------------
+
+
+def _pairs(comparison: Comparison) -> Section | None:
+    if not any(cell.pairs for cell in comparison.cells):
+        return None
+    blocks = tuple(
+        Folded(f"{cell.id}: {numbers.counted(len(cell.pairs), 'pair')}", (_pair_table(cell),))
+        for cell in comparison.cells
+    )
+    lead = "Every pair of windows, in the order they were measured."
+    return Section("pairs", "The pairs", "Pairs", lead, blocks)
+
+
+def _pair_table(cell: ComparedCell) -> Table:
+    head = ("Pair", "first", "base /s", "head /s", "base CPU", "head CPU", "base p99", "head p99", "rules broken")
+    return Table(cell.id, heads(*head, numbers_from=2), tuple(map(_pair_row, cell.pairs)))
+
+
+def _pair_row(pair: WindowPair) -> tuple[TableCell, ...]:
+    both = (pair.base, pair.head)
+    broken = [f"{name}: {rule}" for name, side in (("base", pair.base), ("head", pair.head)) for rule in side.invalid]
+    return (
+        TableCell(str(pair.index + 1)),
+        TableCell(pair.first),
+        *(TableCell(numbers.number(side.predictions_per_s), "n") for side in both),
+        *(TableCell(numbers.microseconds(side.server_cpu_us_per_request), "n") for side in both),
+        *(TableCell(numbers.microseconds(side.latency.p99_us), "n") for side in both),
+        TableCell("; ".join(broken) or "none"),
+    )
+
+
+# --- subjects, validity ----------------------------------------------------------------------------
+
+
+def _subjects(comparison: Comparison) -> Section:
+    facts: list[tuple[str, str, str]] = [
+        (name, _fact(comparison.base, name), _fact(comparison.head, name)) for name in _FACTS
+    ]
+    table = Table(
+        "Base and head",
+        heads("", "base", "head", numbers_from=9),
+        tuple((TableCell(name), TableCell(one), TableCell(other)) for name, one, other in facts),
+    )
+    where = comparison.environment
+    items = (
+        ("Inputs", f"{numbers.counted(comparison.payload.distinct, 'payload')} of golden rows, the same for both"),
+        (
+            "Offered rate",
+            f"{numbers.number(comparison.offered_rate)} requests/s" if comparison.offered_rate else "none",
+        ),
+        ("CPUs", f"servers {comparison.placement.server_cpus}, load generators {comparison.placement.generator_cpus}"),
+        ("Machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'logical CPU')}, {where.kernel}"),
+        ("Seed", str(comparison.seed)),
+        ("Took", numbers.duration(comparison.duration_s)),
+    )
+    return Section("subjects", "What was compared", "Subjects", "", (table, Items(items)))
+
+
+_FACTS = ("asked for", "commit", "model", "image", "size", "servable", "flags", "engine", "ready after", "memory")
+
+
+def _fact(subject: Subject, name: str) -> str:
+    engine = subject.engine
+    return {
+        "asked for": subject.label,
+        "commit": subject.commit or "not in a git repository",
+        "model": f"{subject.model}, version {subject.version}",
+        "image": subject.image_id[:19],
+        "size": numbers.size(subject.image_bytes),
+        "servable": subject.servable_digest[:19],
+        "flags": " ".join(subject.server_flags) or "none of its own",
+        "engine": f"{engine.name} {engine.version}" if engine else "not started",
+        "ready after": numbers.duration(subject.ready_s),
+        "memory": numbers.size(subject.resident_bytes),
+    }[name]
+
+
+def _validity(comparison: Comparison) -> Section:
+    broken: dict[str, int] = {}
+    windows = 0
+    for cell in comparison.cells:
+        for pair in cell.pairs:
+            for side in (pair.base, pair.head):
+                windows += 1
+                for rule in side.invalid:
+                    broken[rule] = broken.get(rule, 0) + 1
+    items = [(numbers.integer(count), rule) for rule, count in sorted(broken.items(), key=lambda item: -item[1])]
+    items += [(f"Not measured: {what}", why) for what, why in comparison.not_measured.items()]
+    lead = (
+        f"{sum(broken.values())} times a rule was broken in {numbers.counted(windows, 'window')}. A disturbed window voids "
+        "throughput and latency of its pair; CPU time stays."
+    )
+    return Section("validity", "Validity", "Validity", lead, (Items(tuple(items)),) if items else ())

@@ -1,0 +1,106 @@
+"""What a comparison leaves behind: comparison.json. Everything shown is a pure function of it."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from slipway.records import Digest, EngineRecord, Environment, Load, Payload, Placement, Protocol, Record, Repetition
+
+Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
+
+
+class Subject(Record):
+    """One of the two servers."""
+
+    label: str = Field(description="As it was asked for: a directory or a revision.")
+    commit: str | None
+    model: str
+    version: int
+    image_id: Digest
+    image_bytes: int
+    servable_digest: Digest
+    server_flags: list[str]
+    engine: EngineRecord | None = None
+    ready_s: float | None = None
+    resident_bytes: int | None = None
+
+
+class WindowPair(Record):
+    """The same load on both servers, one right after the other."""
+
+    index: int
+    first: Literal["base", "head"]
+    base: Repetition
+    head: Repetition
+
+
+class ComparedCell(Record):
+    """One protocol under one load."""
+
+    id: str
+    protocol: Protocol
+    load: Load
+    pairs: list[WindowPair]
+
+
+class MetricResult(Record):
+    """One metric of one cell: how head stands to base."""
+
+    id: str
+    metric: str
+    name: str
+    unit: str
+    protocol: Protocol
+    cell: str
+    margin: float = Field(description="By which share it may get worse.")
+    more_is_worse: bool
+    base: float | None = Field(description="Median over the pairs that count.")
+    head: float | None
+    ratio: float | None = Field(description="head ÷ base, Hodges–Lehmann over pairs.")
+    low: float | None = Field(description="Its exact 95 % signed-rank interval.")
+    high: float | None
+    pairs: int
+    void: int = Field(description="Pairs that broke a validity rule that matters for this metric.")
+    gates: bool
+    why_not: str = ""
+    state: Literal["open", "pass", "fail", "inconclusive"]
+    confirming: bool = Field(description="It looked worse at first, and fresh pairs were measured to confirm it.")
+
+
+class FixedResult(Record):
+    """A number that needs no statistics: the same in every run."""
+
+    id: str
+    name: str
+    unit: str
+    base: float
+    head: float
+    margin: float
+    state: Literal["pass", "fail"]
+
+
+class Comparison(Record):
+    """comparison.json."""
+
+    schema_: Literal["slipway.comparison/1"] = Field("slipway.comparison/1", alias="schema")
+    title: str
+    started: str = Field(description="RFC 3339, UTC.")
+    duration_s: float
+    command: str
+    base: Subject
+    head: Subject
+    seed: int
+    window_s: float
+    offered_rate: float | None = Field(description="Requests per second of the open loop, for both servers.")
+    payload: Payload
+    placement: Placement
+    environment: Environment
+    cells: list[ComparedCell]
+    metrics: list[MetricResult]
+    fixed: list[FixedResult]
+    verdict: Verdict
+    reasons: list[str] = Field(description="What the verdict rests on, the gravest first.")
+    cut_short: str = Field("", description="Why it ended early; empty if it did not.")
+    not_measured: dict[str, str] = Field(default_factory=dict)
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)

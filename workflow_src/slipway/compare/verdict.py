@@ -1,0 +1,133 @@
+"""From metrics to one verdict, with its reasons. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slipway.compare.records import ComparedCell, FixedResult, MetricResult, Subject, Verdict
+from slipway.records import Repetition
+from slipway.report import numbers
+from slipway.report.content import PROTOCOL_NAMES
+
+EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "invalid": 2, "inconclusive": 0}
+STRICT_INCONCLUSIVE = 6
+_IMAGE_MARGIN = 0.01
+_WIRE_MARGIN = 0.005
+
+
+def fixed_results(base: Subject, head: Subject, cells: Sequence[ComparedCell]) -> list[FixedResult]:
+    """Compare what is the same in every run: the image's size, and bytes on the wire where the kernel counts them."""
+    found = [_fixed("image", "size of the image", "bytes", base.image_bytes, head.image_bytes, _IMAGE_MARGIN)]
+    for cell in cells:
+        if cell.load.kind != "closed":
+            continue
+        pairs = [(_bytes(pair.base), _bytes(pair.head)) for pair in cell.pairs]
+        known = [(one, other) for one, other in pairs if one is not None and other is not None]
+        if known:
+            one, other = (float(np.median(side)) for side in zip(*known, strict=True))
+            name = f"bytes per request over {PROTOCOL_NAMES[cell.protocol]}"
+            found.append(_fixed(f"{cell.protocol}-bytes", name, "bytes", one, other, _WIRE_MARGIN))
+    return found
+
+
+def _bytes(repetition: Repetition) -> float | None:
+    sent, received = repetition.bytes_sent_per_request, repetition.bytes_received_per_request
+    return None if sent is None or received is None else sent + received
+
+
+def _fixed(key: str, name: str, unit: str, base: float, head: float, margin: float) -> FixedResult:
+    state = "fail" if head > base * (1 + margin) else "pass"
+    return FixedResult(
+        id=key,
+        name=name,
+        unit=unit,
+        base=base,
+        head=head,
+        margin=margin,
+        state=state,
+    )
+
+
+def judge(
+    metrics: Sequence[MetricResult], fixed: Sequence[FixedResult], cut_short: str = ""
+) -> tuple[Verdict, list[str]]:
+    """
+    Give the verdict of a whole comparison.
+
+    Something that got worse beyond doubt fails it, even if the comparison was cut short afterwards. Without a single
+    metric that may decide and has enough pairs, it is invalid: nothing was shown either way.
+
+    Returns:
+        The verdict, and what it rests on, the gravest first.
+    """
+    gating = [metric for metric in metrics if metric.gates]
+    failed = [told(metric) for metric in gating if metric.state == "fail"]
+    failed += [told_fixed(result) for result in fixed if result.state == "fail"]
+    if failed:
+        return "fail", [*failed, *_cut(cut_short)]
+    if cut_short:
+        return "invalid", _cut(cut_short)
+    if missing := [metric for metric in metrics if metric.metric == "cpu" and metric.state == "open"]:
+        return "invalid", [
+            f"{describe(metric)}: only {numbers.counted(metric.pairs, 'pair')} of windows can be used "
+            f"({metric.void} broke a rule, or the server's CPU time cannot be read)"
+            for metric in missing
+        ]
+    if not any(metric.state in {"pass", "inconclusive"} for metric in gating):
+        return "invalid", ["nothing was measured that could decide"]
+    undecided = [told(metric) for metric in gating if metric.state in {"inconclusive", "open"}]
+    if undecided:
+        return "inconclusive", undecided
+    decided = [metric for metric in gating if metric.state == "pass"]
+    silent = [metric for metric in metrics if not metric.gates]
+    reasons = [f"{numbers.counted(len(decided), 'metric')} within their margins"]
+    if silent:
+        reasons.append(f"{numbers.counted(len(silent), 'metric')} told but not judged: {silent[0].why_not}")
+    return "pass", reasons
+
+
+def _cut(reason: str) -> list[str]:
+    return [f"cut short: {reason}"] if reason else []
+
+
+def describe(metric: MetricResult) -> str:
+    """Name a metric and where it was read."""
+    return f"{metric.name}, {PROTOCOL_NAMES[metric.protocol]} ({metric.cell})"
+
+
+def told(metric: MetricResult) -> str:
+    """Tell how a metric stands in one line."""
+    return (
+        f"{describe(metric)}: {change(metric)}, from {number(metric.base, metric.unit)} to "
+        f"{number(metric.head, metric.unit)}; {numbers.counted(metric.pairs, 'pair')}, margin {numbers.percent(metric.margin)}"
+    )
+
+
+def told_fixed(result: FixedResult) -> str:
+    """Tell how a number without spread stands in one line."""
+    return (
+        f"{result.name}: {signed_percent(result.head / result.base)}, from {numbers.size(result.base)} to "
+        f"{numbers.size(result.head)}; margin {numbers.percent(result.margin)}"
+    )
+
+
+def change(metric: MetricResult) -> str:
+    """Write head against base in percent, with its interval."""
+    if metric.ratio is None:
+        return "not measured"
+    if metric.low is None or metric.high is None:
+        return signed_percent(metric.ratio)
+    return f"{signed_percent(metric.ratio)} [{signed_percent(metric.low)}, {signed_percent(metric.high)}]"
+
+
+def signed_percent(ratio: float) -> str:
+    """Write a ratio as a change: 1.034 is +3.4 %."""
+    written = f"{(ratio - 1) * 100:+.1f}".replace("-", "−")
+    return "0.0 %" if written[1:] == "0.0" else f"{written} %"
+
+
+def number(value: float | None, unit: str) -> str:
+    """Write a value in its unit."""
+    if value is None:
+        return "–"
+    return numbers.microseconds(value) if unit == "µs" else f"{numbers.number(value)}/s"

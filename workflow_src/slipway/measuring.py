@@ -1,0 +1,154 @@
+"""A machine that measures: its CPUs divided between servers and load generators, and one window of load."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from slipway import cpu, server_metrics
+from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
+from slipway.load_generator import LoadGenerator
+from slipway.records import Placement, Protocol
+from slipway.repetitions import Reading, Window
+from slipway.servers import RunningServer, ServerSpec, running_server
+from slipway_wire import samples
+from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
+
+
+class Machine:
+    """
+    The CPUs to measure on.
+
+    Attributes:
+        server_cpus: CPUs of the servers.
+        generator_cpus: CPUs of the load generators; the same ones where there is only one.
+        pinned: Whether both could be kept on theirs so far.
+    """
+
+    def __init__(self, cpus: Sequence[int]) -> None:
+        """
+        Divide *cpus*; nothing is moved yet.
+
+        Args:
+            cpus: At least one.
+        """
+        self._cpus = list(cpus)
+        self.server_cpus, self.generator_cpus = cpu.split(self._cpus)
+        self._are_apart = self.server_cpus != self.generator_cpus
+        self.pinned = self._are_apart
+        # The engine's own cpuset, so that the server sizes its thread pools for what it has.
+        self._cpuset = cpu.as_list(self.server_cpus) if self._are_apart else None
+
+    def take_in(self, generator: LoadGenerator) -> None:
+        """Keep *generator* on the generators' CPUs."""
+        self.pinned = self.pinned and cpu.keep_on([generator.pid], self.generator_cpus)
+
+    @contextlib.contextmanager
+    def server(self, spec: ServerSpec, log: Path) -> Iterator[RunningServer]:
+        """
+        Run a server on the servers' CPUs for the block.
+
+        Raises:
+            ServerError: As `running_server`.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                server = stack.enter_context(running_server(replace(spec, cpus=self._cpuset), log=log))
+            except ServerError:
+                if self._cpuset is None:
+                    raise
+                # Not every engine may hand out CPUs (a rootless one without the cpuset controller, say).
+                self._cpuset = None
+                server = stack.enter_context(running_server(replace(spec, cpus=None), log=log))
+            if self._are_apart:
+                self.pinned = cpu.keep_on(server.pids(), self.server_cpus) and self.pinned
+            yield server
+
+    def load(self, generator: LoadGenerator, server: RunningServer, model: str, order: LoadOrder) -> Window:
+        """
+        Run one load, and read what it took from the clients, the kernel and the server.
+
+        Raises:
+            InvalidMeasurement: The generator failed.
+            ServerError: The server died.
+        """
+        before = server_metrics.scrape(server.host, server.rest_port)
+        meter = cpu.CpuMeter(server.pids())
+
+        def read() -> Reading:
+            return Reading(time.monotonic_ns(), meter.read_ns(), cpu.busy_s(self._cpus if self.pinned else None))
+
+        def observe(window: LoadWindow) -> tuple[Reading, Reading]:
+            if order.requests is not None:
+                return read(), read()
+            _sleep_until(window.begin_ns)
+            begin = read()
+            _sleep_until(window.end_ns)
+            return begin, read()
+
+        outcome, (begin, end) = generator.run(order, server.check_alive, observe)
+        server.check_alive()
+        after = server_metrics.scrape(server.host, server.rest_port)
+        return Window(
+            samples=samples.read(Path(order.samples)),
+            outcome=outcome,
+            begin=begin,
+            end=end,
+            server=server_metrics.between(before, after, model=model, protocol=order.protocol),
+        )
+
+    def placement(self) -> Placement:
+        """Tell which CPUs did what."""
+        return Placement(
+            logical_cpus=os.cpu_count() or len(self._cpus),
+            server_cpus=cpu.as_list(self.server_cpus),
+            generator_cpus=cpu.as_list(self.generator_cpus),
+            pinned=self.pinned,
+        )
+
+
+def order(
+    server: RunningServer, protocol: Protocol, path: Path, *, users: int, warmup_s: float, window_s: float
+) -> LoadOrder:
+    """Order a closed loop of *users* on *server*; its samples go to *path*."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return LoadOrder(
+        protocol=protocol,
+        host=server.host,
+        port=server.rest_port if protocol == "rest" else server.grpc_port,
+        users=users,
+        warmup_s=warmup_s,
+        window_s=window_s,
+        samples=str(path),
+    )
+
+
+def stop_at_faults(outcome: LoadOutcome, subject: str) -> None:
+    """
+    End a measurement at a wrong answer or a failed request: what they cost is not worth knowing.
+
+    Args:
+        outcome: Of one load.
+        subject: What was loaded, how and when, for the error.
+
+    Raises:
+        ContractViolation: An answer was wrong.
+        InvalidMeasurement: A request failed.
+    """
+    if outcome.wrong_answers:
+        raise ContractViolation(
+            f"{subject}: {outcome.wrong_answers} of {outcome.checked_answers} answers under load are wrong: "
+            f"{outcome.first_wrong}"
+        )
+    if outcome.errors:
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(outcome.errors.items()))
+        raise InvalidMeasurement(
+            f"{subject}: {sum(outcome.errors.values())} of {outcome.requests} requests failed ({kinds}); "
+            f"the first: {outcome.first_error}"
+        )
+
+
+def _sleep_until(time_ns: int) -> None:
+    time.sleep(max(time_ns - time.monotonic_ns(), 0) / 1e9)
