@@ -15,19 +15,23 @@ from pathlib import Path
 
 from slipway_server import memory
 from slipway_server.backends.loading import loader_maker
-from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, Scheduler
+from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler
 from slipway_server.batching.sizes import batches_like
 from slipway_server.config_files import (
     BatchingPolicy,
     ModelConfig,
+    batching_policy,
+    doubts_about,
     read_batching_policy,
     read_metrics_path,
     read_model_configs,
 )
 from slipway_server.load_options import from_settings as read_load_options
+from slipway_server.load_options import read_platform_config
 from slipway_server.metrics import Metrics
 from slipway_server.observers import Observers
 from slipway_server.servables import warmup
+from slipway_server.servables.batched import BatchedLoader, PolicyOf, own_policy
 from slipway_server.servables.manager import Manager, RetryPolicy, settled
 from slipway_server.servables.source import Source
 from slipway_server.serving import Serving
@@ -86,15 +90,19 @@ class Server:
             read_metrics_path(Path(settings.monitoring_config_file)) if settings.monitoring_config_file else None
         )
         load_options = read_load_options(settings)
-        policy = _batching_policy(settings)
+        policy, is_per_model = _batching(settings)
         if settings.ready_file:
             _remove_stale(settings.ready_file)
         self._rest_socket = _reserve_ports(settings)
         self._metrics = Metrics()
         self._observers = Observers(settings, self._metrics)
         self._scheduler = _scheduler(settings, policy, self._metrics)
+        policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
+        make_loader = loader_maker(load_options, self._metrics, _preparation(policy_of))
         self._manager = Manager(
-            loader_maker(load_options, self._metrics, _preparation(policy)),
+            lambda model, version, directory: BatchedLoader(
+                make_loader(model, version, directory), directory, policy_of, tells_doubts=is_per_model
+            ),
             load_on=ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="first_load"),
             unload_on=ThreadPoolExecutor(max(settings.num_unload_threads, 1), thread_name_prefix="unload"),
             later=_later,
@@ -271,26 +279,44 @@ def _models(settings: Settings) -> tuple[ModelConfig, ...]:
     return (ModelConfig(settings.model_name, Path(settings.model_base_path)),)
 
 
-def _batching_policy(settings: Settings) -> BatchingPolicy | None:
-    if not settings.enable_batching:
-        return None
-    if settings.batching_parameters_file:
-        return read_batching_policy(Path(settings.batching_parameters_file))
-    return BatchingPolicy()
+def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:
+    """Read how requests are put together, None if not at all; and whether versions bring parameters of their own."""
+    if settings.platform_config_file:
+        bundle = read_platform_config(Path(settings.platform_config_file))
+        if not bundle.HasField("batching_parameters"):
+            return None, False
+        policy, is_per_model = batching_policy(bundle.batching_parameters), bundle.enable_per_model_batching_params
+        file = settings.platform_config_file
+    elif not settings.enable_batching:
+        if settings.enable_per_model_batching_parameters:
+            logger.warning("--enable_per_model_batching_parameters has no effect without --enable_batching")
+        return None, False
+    else:
+        # Source of the name: tensorflow_serving/model_servers/server.cc.
+        policy = BatchingPolicy(thread_pool_name="model_server_batch_threads")
+        file = settings.batching_parameters_file
+        if file:
+            policy = read_batching_policy(Path(file))
+        is_per_model = settings.enable_per_model_batching_parameters
+    for doubt in () if is_per_model else doubts_about(policy):
+        logger.warning("%s: %s", file, doubt)
+    return policy, is_per_model
 
 
 def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics) -> Scheduler:
+    direct = DirectScheduler(settings.grpc_max_threads, metrics, settings.max_enqueued_requests)
     if policy is None:
-        return DirectScheduler(settings.grpc_max_threads, metrics)
-    scheduler = BatchScheduler(policy, metrics)
-    scheduler.start()
-    return scheduler
+        return direct
+    batched = BatchScheduler(policy, metrics)
+    batched.start()
+    return PerModelScheduler(batched, direct)
 
 
-def _preparation(policy: BatchingPolicy | None) -> Callable[[Path], warmup.Prepare]:
+def _preparation(policy_of: PolicyOf) -> Callable[[Path], warmup.Prepare]:
     """Say what the batcher makes of one request of the version in a directory."""
 
-    def of(_directory: Path) -> warmup.Prepare:
+    def of(directory: Path) -> warmup.Prepare:
+        policy = policy_of(directory)
         return warmup.as_it_is if policy is None else functools.partial(batches_like, policy=policy)
 
     return of

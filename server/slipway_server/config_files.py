@@ -1,5 +1,6 @@
 """The configuration that comes in text-format files, turned into frozen values once, at start."""
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway_wire import messages, text_config
-from slipway_wire.status import InvalidArgument, Unimplemented
+from slipway_wire.status import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,17 @@ class BatchingPolicy:
     """
     How requests are put together into batches.
 
+    Attributes:
+        max_batch_size: Rows of the largest batch; with splitting, of the largest request.
+        batch_timeout_s: An open batch older than this leaves when a thread is free; 0: whenever a thread is free.
+        max_enqueued_batches: Batches that may wait in one queue; 0 counts as 1.
+        num_batch_threads: Batches that run at once, of all models together.
+        thread_pool_name: Label of these threads in the metrics.
+        allowed_batch_sizes: Ascending; a batch is padded to the next of them. None: any size runs.
+        pad_variable_length_inputs: Pad inputs that differ in other dimensions than the first to a common shape.
+        enable_large_batch_splitting: Divide a request that does not fit over several batches.
+        max_execution_batch_size: With splitting, rows of the largest batch; None: max_batch_size.
+
     Source: BatchingParameters in tensorflow_serving/servables/tensorflow/session_bundle_config.proto.
     """
 
@@ -56,7 +68,18 @@ class BatchingPolicy:
     batch_timeout_s: float = 0.0
     max_enqueued_batches: int = 10
     num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    thread_pool_name: str = "batch_threads"
     allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
+
+    @property
+    def largest_batch(self) -> int:
+        """Rows of the largest batch that runs."""
+        if self.enable_large_batch_splitting and self.max_execution_batch_size is not None:
+            return self.max_execution_batch_size
+        return self.max_batch_size
 
     def padded(self, rows: int) -> int:
         """Return the smallest allowed batch size that *rows* rows fit in; *rows* itself if any size goes."""
@@ -105,51 +128,152 @@ def _model_config(config: Any) -> ModelConfig:
     return ModelConfig(config.name, Path(config.base_path), policy, dict(config.version_labels))
 
 
+# Beside the SavedModel in a version directory. Source: tensorflow_serving/servables/tensorflow/bundle_factory_util.cc.
+MODEL_BATCHING_FILE = "batching_params.pbtxt"
+
+
 def read_batching_policy(path: Path) -> BatchingPolicy:
     """
     Read a text-format BatchingParameters; a field that is not set takes TF Serving's default.
 
     Raises:
         InvalidArgument: The file cannot be read or parsed, or the parameters contradict each other.
-        Unimplemented: They ask for what is not there yet.
+    """
+    return batching_policy(read_text(path, messages.BatchingParameters))
 
-    Source of the rules and texts: tensorflow_serving/batching/batching_session.cc and
+
+def read_model_batching_policy(directory: Path, pool: BatchingPolicy) -> BatchingPolicy | None:
+    """
+    Read the parameters that a version brings along.
+
+    Args:
+        directory: The version's.
+        pool: Gives what one model cannot choose: the threads, which all models share, and their name.
+
+    Returns:
+        The version's own parameters; None if it has none and is not to be batched.
+
+    Raises:
+        InvalidArgument: The file is there and cannot be used; the message names it.
+    """
+    path = directory / MODEL_BATCHING_FILE
+    if not path.exists():
+        return None
+    try:
+        parameters = text_config.parse(messages.BatchingParameters, path.read_bytes())
+        parameters.ClearField("num_batch_threads")
+        policy = batching_policy(parameters)
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}") from error
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}: {error.message}") from error
+    return dataclasses.replace(policy, num_batch_threads=pool.num_batch_threads, thread_pool_name=pool.thread_pool_name)
+
+
+def batching_policy(parameters: Any) -> BatchingPolicy:
+    """
+    Turn a BatchingParameters message into a policy; a field that is not set takes TF Serving's default.
+
+    Raises:
+        InvalidArgument: The parameters contradict each other.
+
+    Source of the rules and texts: WrapSessionForBatching in
+    tensorflow_serving/servables/tensorflow/bundle_factory_util.cc and SharedBatchScheduler::Create and AddQueue in
     tensorflow/core/kernels/batching_util/shared_batch_scheduler.h.
     """
-    parameters = read_text(path, messages.BatchingParameters)
-    if parameters.enable_large_batch_splitting.value or parameters.pad_variable_length_inputs:
-        raise Unimplemented(f"{path}: splitting large batches and padding to equal shapes are not supported yet")
     default = BatchingPolicy()
     policy = BatchingPolicy(
         max_batch_size=_value(parameters, "max_batch_size", default.max_batch_size),
         batch_timeout_s=_value(parameters, "batch_timeout_micros", 0) / 1e6,
         max_enqueued_batches=_value(parameters, "max_enqueued_batches", default.max_enqueued_batches),
         num_batch_threads=_value(parameters, "num_batch_threads", default.num_batch_threads),
+        thread_pool_name=_value(parameters, "thread_pool_name", default.thread_pool_name),
         allowed_batch_sizes=tuple(parameters.allowed_batch_sizes),
+        pad_variable_length_inputs=parameters.pad_variable_length_inputs,
+        enable_large_batch_splitting=_value(parameters, "enable_large_batch_splitting", default=False),
+        max_execution_batch_size=_value(parameters, "max_execution_batch_size", None),
     )
-    if policy.max_batch_size < 1:
-        raise InvalidArgument(f"max_batch_size must be positive; was {policy.max_batch_size}")
     if policy.num_batch_threads < 1:
         raise InvalidArgument(f"num_batch_threads must be positive; was {policy.num_batch_threads}")
+    if policy.max_batch_size < 1:
+        # TF Serving's text calls it by the scheduler's name for it.
+        raise InvalidArgument(f"input_batch_size_limit must be positive; was {policy.max_batch_size} (max_batch_size)")
     if policy.batch_timeout_s < 0:
         raise InvalidArgument(
             f"batch_timeout_micros must be non-negative; was {_value(parameters, 'batch_timeout_micros', 0)}"
         )
-    if policy.max_enqueued_batches < 0:
-        raise InvalidArgument(f"max_enqueued_batches must be non-negative; was {policy.max_enqueued_batches}")
+    if policy.max_enqueued_batches < (1 if policy.enable_large_batch_splitting else 0):
+        raise InvalidArgument(f"max_enqueued_batches must be positive; was {policy.max_enqueued_batches}")
+    if policy.largest_batch < 1:
+        raise InvalidArgument(f"max_execution_batch_size must be positive; was {policy.largest_batch}")
+    if policy.largest_batch > policy.max_batch_size:
+        raise InvalidArgument(
+            "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal to "
+            f"max_execution_batch_size. max_batch_size was {policy.max_batch_size}; "
+            f"max_execution_batch_size was {policy.largest_batch}"
+        )
+    _check_allowed_sizes(policy)
+    return policy
+
+
+def _check_allowed_sizes(policy: BatchingPolicy) -> None:
     sizes = policy.allowed_batch_sizes
     if any(size < 1 for size in sizes) or any(a >= b for a, b in itertools.pairwise(sizes)):
-        raise InvalidArgument(f"allowed_batch_sizes must be positive and strictly increasing; were {list(sizes)}")
-    if sizes and sizes[-1] != policy.max_batch_size:
+        raise InvalidArgument(
+            "allowed_batch_sizes entries must be monotonically increasing and positive; "
+            f"were {', '.join(map(str, sizes))}"
+        )
+    # With splitting TF Serving wants max_batch_size, too, although no batch becomes as large as that.
+    if sizes and sizes[-1] not in {policy.max_batch_size, policy.largest_batch}:
         raise InvalidArgument(
             "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
             f"{sizes[-1]}; expected {policy.max_batch_size}"
         )
-    return policy
 
 
-def _value(parameters: Any, name: str, default: int) -> int:
-    return int(getattr(parameters, name).value) if parameters.HasField(name) else default
+# What a user hardly means: more waiting batches than this, a wait (s), and a share of a batch that may be padding.
+_MANY_BATCHES = 10_000
+_LONG_TIMEOUT_S = 1.0
+_MOSTLY_PADDING = 0.9
+
+
+def doubts_about(policy: BatchingPolicy) -> list[str]:
+    """Name, one line each, the parameters that are valid and hardly ever what their author wants."""
+    doubts = []
+    if policy.max_enqueued_batches > _MANY_BATCHES:
+        doubts.append(
+            f"max_enqueued_batches is {policy.max_enqueued_batches}: an overloaded server will refuse nothing, and "
+            "answer after its callers have left; the wait you can afford, divided by the time of a batch, is enough"
+        )
+    if policy.max_enqueued_batches == 0:
+        doubts.append("max_enqueued_batches is 0, which counts as 1")
+    if policy.batch_timeout_s >= _LONG_TIMEOUT_S:
+        doubts.append(
+            f"batch_timeout_micros is {policy.batch_timeout_s * 1e6:.0f}: a lone request will wait "
+            f"{policy.batch_timeout_s:g} s for company; the unit is microseconds, and 0 waits only for a free thread"
+        )
+    if policy.largest_batch == 1:
+        doubts.append("the largest batch has one row: nothing will be put together")
+    for smaller, larger in itertools.pairwise((0, *policy.allowed_batch_sizes)):
+        padding = 1 - (smaller + 1) / larger
+        if padding > _MOSTLY_PADDING:
+            doubts.append(
+                f"allowed_batch_sizes goes from {smaller} to {larger}: a batch of {smaller + 1} will be {padding:.0%} "
+                "padding; add a size in between"
+            )
+    if policy.max_execution_batch_size is not None and not policy.enable_large_batch_splitting:
+        doubts.append("max_execution_batch_size has no effect without enable_large_batch_splitting { value: true }")
+    room = policy.max_enqueued_batches * policy.largest_batch
+    if policy.enable_large_batch_splitting and policy.max_batch_size > room:
+        doubts.append(
+            f"requests of more than {room} rows will always be refused, although max_batch_size is "
+            f"{policy.max_batch_size}: that is all that max_enqueued_batches batches hold"
+        )
+    return doubts
+
+
+def _value(parameters: Any, name: str, default: Any) -> Any:
+    return getattr(parameters, name).value if parameters.HasField(name) else default
 
 
 def read_metrics_path(path: Path) -> str | None:

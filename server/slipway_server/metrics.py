@@ -12,6 +12,7 @@ uncontended one costs 0.1 µs, per-thread shards would save half of that and cos
 """
 
 import bisect
+import collections
 import math
 import platform
 import sys
@@ -239,6 +240,7 @@ class Metrics:
         self._loading_since: dict[tuple[str, int], float] = {}
         self._in_flight: Callable[[], float] = lambda: 0.0
         self._availability: Callable[[], Rows] = lambda: ()
+        self._queues: list[Callable[[], Mapping[str, int]]] = []
 
         latency = "from the request's last byte to the answer's bytes, in microseconds"
         self.request_count = View(
@@ -337,7 +339,8 @@ class Metrics:
             "counter",
             ("model", "size", "reason"),
             Counter,
-            help="Executed batches, by the rows asked for and why they were released: full, timeout or free.",
+            help="Executed batches, by the rows asked for and why they were released: full, timeout, free or rerun, "
+            "which is a part of a batch that failed.",
         )
         self.batch_padding_rows = Family(
             "slipway_batch_padding_rows_total",
@@ -369,15 +372,16 @@ class Metrics:
             Counter,
             help="Runs of parts of a batch that had failed, to find the request at fault.",
         )
-        self.queued = Family(
-            "slipway_queued_requests", "gauge", ("model",), Counter, help="Requests that wait to be run now."
+        self.queued = View(
+            "slipway_queued_requests", "gauge", ("model",), self._queued, help="Requests that wait to be run now."
         )
         self.not_run = Family(
             "slipway_requests_not_run_total",
             "counter",
             ("model", "reason"),
             Counter,
-            help="Requests that were given up before they ran, and why.",
+            help="Requests that were given up before they ran: expired, cancelled, refused because a queue was full, or "
+            "failed because another part of the same large request did.",
         )
         session = ":tensorflow:serving:batching_session"
         self.queuing_latency_us = Family(
@@ -519,6 +523,10 @@ class Metrics:
         self._in_flight = in_flight
         self._availability = availability
 
+    def watch_queue(self, waiting: Callable[[], Mapping[str, int]]) -> None:
+        """From now on, look here, too, for how many requests wait: model -> requests."""
+        self._queues.append(waiting)
+
     def count_request(
         self,
         kind: RequestKind,
@@ -657,6 +665,12 @@ class Metrics:
                 copy.add(totals)
                 copies.append((kind, copy))
         return copies
+
+    def _queued(self) -> Rows:
+        waiting: collections.Counter[str] = collections.Counter()
+        for queue in self._queues:
+            waiting.update(queue())
+        return [((model,), float(count)) for model, count in sorted(waiting.items())]
 
     def _request_count(self) -> Rows:
         counts: dict[tuple[object, ...], float] = {}

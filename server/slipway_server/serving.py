@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
 from slipway_server.callers import Caller
-from slipway_server.config_files import ModelConfig
+from slipway_server.config_files import BatchingPolicy, ModelConfig
 from slipway_server.metrics import Metrics, RequestKind, Rows
 from slipway_server.servables.calls import Signatures
 from slipway_server.servables.loader import Call, JointCall, Tensors
@@ -133,12 +133,14 @@ class Serving:
             return handle.servable.run(Call(call.signature, inputs, call.outputs))
 
         several = tuple([one.signature for one in call.calls]) if isinstance(call, JointCall) else call.signature
-        key = (handle.model, handle.version, id(handle.servable), several, tuple(call.outputs))
-        return self._scheduler.submit(Work(handle.model, key, run, call.inputs, deadline))
+        key = (id(handle.servable), several, tuple(call.outputs))
+        return self._scheduler.submit(
+            Work(handle.model, key, run, call.inputs, deadline, handle.servable.batching_policy)
+        )
 
-    def late(self) -> WireError:
-        """Return what a caller is told whose time was over before its work began."""
-        return self._scheduler.late()
+    def late(self, policy: BatchingPolicy | None) -> WireError:
+        """Return what a caller is told whose time was over before its work, batched as *policy* says, began."""
+        return self._scheduler.late(policy)
 
     def leave_soon(self) -> None:
         """Say from now on that the server is not ready, and go on answering: whoever sends requests may look elsewhere."""
@@ -195,6 +197,7 @@ class Exchange:
         self._serving = serving
         self._began = self._encoding_since = time.monotonic()
         self._is_encoding = False
+        self._policy: BatchingPolicy | None = None
         self.response_bytes = 0
         self.protocol = protocol
         self.api = api
@@ -235,6 +238,7 @@ class Exchange:
         handle = self._serving.lend(spec)
         try:
             self.model, self.version = handle.model, str(handle.version)
+            self._policy = handle.servable.batching_policy
             self.call = call = decode(handle.servable.signatures)
             self.signature = call.signature
             self.spec = ModelSpec(handle.model, handle.version, signature_name=call.signature)
@@ -250,7 +254,7 @@ class Exchange:
     def expire(self, future: "Future[Answer]") -> WireError:
         """Cancel *future*, because its time is over, and return what the caller is told."""
         if future.cancel() or future.cancelled():
-            return self._serving.late()
+            return self._serving.late(self._policy)
         return DeadlineExceeded("The timeout of the request was over while the model ran")
 
     def answered(self, answer: Answer) -> Tensors:

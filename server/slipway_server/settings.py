@@ -59,6 +59,14 @@ class Settings:
     rest_api_enable_cors_support: bool = _flag(False, "Add CORS headers to REST answers.")
     enable_batching: bool = _flag(False, "Put requests together into batches.")
     batching_parameters_file: str = _flag("", "Text-format BatchingParameters; needs --enable_batching.")
+    enable_per_model_batching_parameters: bool = _flag(
+        False,
+        "Batch only models with a batching_params.pbtxt in their version directory, as it says; of "
+        "--batching_parameters_file, only the threads count.",
+    )
+    max_enqueued_requests: int = _flag(
+        10_000, "Requests of one model that may wait for a thread when they are not batched. (not in TF Serving)"
+    )
     model_config_file: str = _flag("", "Text-format ModelServerConfig; --model_name and --model_base_path are ignored.")
     model_name: str = _flag("default", "Name of the single model.")
     model_base_path: str = _flag("", "Directory that holds the single model's version directories.")
@@ -128,7 +136,6 @@ class Settings:
     ssl_config_file: str = _flag("", "TLS on the gRPC port.", REFUSED)
     use_alts_credentials: bool = _flag(False, "ALTS on the gRPC port.", REFUSED)
     model_config_file_poll_wait_seconds: int = _flag(0, "Read the model config file again and again.", REFUSED)
-    enable_per_model_batching_parameters: bool = _flag(False, "batching_params.pbtxt in version directories.", REFUSED)
     enable_signature_method_name_check: bool = _flag(False, "Check method_name of the signature of a request.", REFUSED)
 
     def check(self) -> None:

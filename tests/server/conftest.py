@@ -53,6 +53,7 @@ class HalfPlusTwo:
         }
         self.signature_defs = messages.SignatureDefMap().signature_def
         self.signature_defs["serving_default"].method_name = PREDICT
+        self.batching_policy = None
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Semaphore(0)

@@ -204,7 +204,8 @@ def test_metadata_is_what_tf_serving_answers(live, testdata):
 def test_what_cannot_be_batched_is_refused(live, content, message):
     answer = live.rest.post("/v1/models/half_plus_two:predict", content=content)
 
-    assert (answer.status_code, answer.json()) == (400, {"error": message})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(message)
 
 
 def test_under_concurrency_requests_share_batches_and_get_their_own_answers(live):

@@ -10,12 +10,15 @@ from slipway_server.config_files import (
     Latest,
     ModelConfig,
     Specific,
+    doubts_about,
     read_batching_policy,
     read_metrics_path,
+    read_model_batching_policy,
     read_model_configs,
 )
-from slipway_wire.status import InvalidArgument, Unimplemented
+from slipway_wire.status import InvalidArgument
 
+SPLITTING = " enable_large_batch_splitting { value: true }"
 MODEL = 'name: "a" base_path: "/a" model_platform: "tensorflow"'
 
 
@@ -117,6 +120,29 @@ def test_sizes_and_timeout_are_read(written):
 
     assert policy.batch_timeout_s == 0.0015
     assert policy.allowed_batch_sizes == (2, 8)
+    assert policy.thread_pool_name == "x"
+
+
+def test_splitting_and_padding_are_read(written):
+    policy = read_batching_policy(
+        written(
+            "max_batch_size { value: 64 } enable_large_batch_splitting { value: true } "
+            "max_execution_batch_size { value: 16 } pad_variable_length_inputs: true "
+            "allowed_batch_sizes: 4 allowed_batch_sizes: 16"
+        )
+    )
+
+    assert (policy.max_batch_size, policy.largest_batch) == (64, 16)
+    assert policy.pad_variable_length_inputs
+    assert policy.enable_large_batch_splitting
+
+
+def test_the_size_that_runs_is_the_size_of_requests_unless_said_otherwise(written):
+    """TF Serving passes max_execution_batch_size over where requests are not divided."""
+    split = "max_batch_size { value: 64 } enable_large_batch_splitting { value: true }"
+
+    assert read_batching_policy(written(split)).largest_batch == 64
+    assert read_batching_policy(written("max_execution_batch_size { value: 9 }")).largest_batch == 1000
 
 
 @pytest.mark.parametrize(
@@ -124,13 +150,34 @@ def test_sizes_and_timeout_are_read(written):
     [
         (
             "max_batch_size { value: 8 } allowed_batch_sizes: 4",
-            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8",
+            "^Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8$",
         ),
-        ("max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 4", "strictly increasing"),
-        ("num_batch_threads { value: 0 }", "num_batch_threads must be positive; was 0"),
-        ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be non-negative; was -1"),
-        ("max_enqueued_batches { value: -1 }", "max_enqueued_batches must be non-negative; was -1"),
-        ("max_batch_size { value: 0 }", "max_batch_size must be positive; was 0"),
+        (
+            "allowed_batch_sizes: 4",
+            "^Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 1000$",
+        ),
+        (
+            "max_batch_size { value: 8 } allowed_batch_sizes: 5 max_execution_batch_size { value: 4 }" + SPLITTING,
+            "^Last entry in allowed_batch_sizes must match max_batch_size; last entry was 5; expected 8$",
+        ),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 4", "monotonically increasing"),
+        ("num_batch_threads { value: 0 }", "^num_batch_threads must be positive; was 0$"),
+        ("batch_timeout_micros { value: -1 }", "^batch_timeout_micros must be non-negative; was -1$"),
+        ("max_enqueued_batches { value: -1 }", "^max_enqueued_batches must be positive; was -1$"),
+        (
+            "max_enqueued_batches { value: 0 } enable_large_batch_splitting { value: true }",
+            "^max_enqueued_batches must be positive; was 0$",
+        ),
+        ("max_batch_size { value: 0 }", "^input_batch_size_limit must be positive; was 0"),
+        (
+            "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 0 }",
+            "^max_execution_batch_size must be positive; was 0$",
+        ),
+        (
+            "max_batch_size { value: 4 } max_execution_batch_size { value: 8 }" + SPLITTING,
+            "^When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal to max_exec",
+        ),
+        ("max_batch_size: 8", "^Invalid protobuf file: "),
     ],
 )
 def test_batching_parameters_that_cannot_be_are_refused(written, text, message):
@@ -138,10 +185,72 @@ def test_batching_parameters_that_cannot_be_are_refused(written, text, message):
         read_batching_policy(written(text))
 
 
-@pytest.mark.parametrize("text", ["pad_variable_length_inputs: true", "enable_large_batch_splitting { value: true }"])
-def test_what_we_cannot_do_yet_is_not_passed_over(written, text):
-    with pytest.raises(Unimplemented):
-        read_batching_policy(written(text))
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        ("max_enqueued_batches { value: 100000000 }", "max_enqueued_batches is 100000000"),
+        ("max_enqueued_batches { value: 0 }", "counts as 1"),
+        ("batch_timeout_micros { value: 5000000 }", "will wait 5 s for company"),
+        ("max_batch_size { value: 1 }", "nothing will be put together"),
+        ("max_batch_size { value: 64 } allowed_batch_sizes: 64", "a batch of 1 will be 98% padding"),
+        (
+            "max_batch_size { value: 64 } allowed_batch_sizes: 1 allowed_batch_sizes: 64",
+            "from 1 to 64: a batch of 2 will be 97% padding",
+        ),
+        ("max_execution_batch_size { value: 8 }", "no effect without enable_large_batch_splitting"),
+        (
+            "max_batch_size { value: 100 } max_execution_batch_size { value: 4 }" + SPLITTING,
+            "requests of more than 40 rows will always be refused",
+        ),
+    ],
+)
+def test_parameters_that_hardly_ever_make_sense_are_named(written, text, doubt):
+    """A bad file is why "batching does nothing"; TF Serving takes all of these without a word."""
+    (told,) = doubts_about(read_batching_policy(written(text)))
+
+    assert doubt in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } max_enqueued_batches { value: 64 }",
+        "max_batch_size { value: 32 } allowed_batch_sizes: 1 allowed_batch_sizes: 8 allowed_batch_sizes: 32",
+        "max_batch_size { value: 40 } max_execution_batch_size { value: 4 }" + SPLITTING,
+    ],
+)
+def test_ordinary_parameters_raise_no_doubts(written, text):
+    assert doubts_about(read_batching_policy(written(text))) == []
+
+
+def test_a_version_brings_its_own_parameters_but_not_its_own_threads(tmp_path):
+    (tmp_path / "batching_params.pbtxt").write_text(
+        "max_batch_size { value: 10 } num_batch_threads { value: 0 } thread_pool_name { value: 'mine' }"
+    )
+    pool = BatchingPolicy(max_batch_size=4, num_batch_threads=3, thread_pool_name="shared", batch_timeout_s=1.0)
+
+    policy = read_model_batching_policy(tmp_path, pool)
+
+    assert policy == BatchingPolicy(max_batch_size=10, num_batch_threads=3, thread_pool_name="shared")
+
+
+def test_a_version_without_parameters_of_its_own_has_no_policy(tmp_path):
+    assert read_model_batching_policy(tmp_path, BatchingPolicy()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_batch_size: 4", "batching_params.pbtxt: Error parsing text-format tensorflow.serving.BatchingParameters"),
+        ("max_batch_size { value: -4 }", "batching_params.pbtxt: input_batch_size_limit must be positive; was -4"),
+    ],
+)
+def test_a_versions_parameters_that_cannot_be_used_are_refused_by_name(tmp_path, text, message):
+    (tmp_path / "batching_params.pbtxt").write_text(text)
+
+    with pytest.raises(InvalidArgument, match=message):
+        read_model_batching_policy(tmp_path, BatchingPolicy())
 
 
 @given(st.sets(st.integers(1, 64), min_size=1).map(sorted), st.data())

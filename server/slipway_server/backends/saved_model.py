@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from slipway_server.backends import freezing, ops
+from slipway_server.config_files import BatchingPolicy
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
@@ -55,6 +56,7 @@ class SavedModelServable:
         """
         self._session = session
         self._run_options = run_options(session._config)  # noqa: SLF001  # what it was made with is not public
+        self.batching_policy: BatchingPolicy | None = None
         self.signatures = signatures.from_meta_graph(meta_graph)
         # A copy: a reference into the meta graph would keep the whole graph in memory.
         self.signature_defs = messages.SignatureDefMap(signature_def=meta_graph.signature_def).signature_def

@@ -20,6 +20,7 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow.lite.python import schema_py_generated as schema
 
 from slipway_server.backends.ops import first_line
+from slipway_server.config_files import BatchingPolicy
 from slipway_server.load_options import LoadOptions
 from slipway_server.servables.loader import Call
 from slipway_wire import dtypes, messages, signatures
@@ -61,6 +62,7 @@ class TfLiteServable:
         Raises:
             WireError: The model is damaged, or has ops that the interpreter has not.
         """
+        self.batching_policy: BatchingPolicy | None = None
         self._content = content
         self._threads = threads
         # Tells how many interpreters may be taken, lying idle or still to be built.

@@ -1,49 +1,41 @@
-"""The threads around the queues: take what is ready, merge, run once, split, answer."""
+"""The threads around the queues: take what is ready, run it, answer."""
 
+import logging
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from typing import Protocol
 
-from slipway_server.batching.queue import Batch, BatchQueue
-from slipway_server.batching.tensors import Tensors, count_rows, merge, split
+from slipway_server.batching.execution import Ran, run_batch
+from slipway_server.batching.queue import Batch, Part, QueueFull, Reason
+from slipway_server.batching.rotation import Rotation
+from slipway_server.batching.task import Answer, Division, Task, Work
+from slipway_server.batching.tensors import Tensors, count_rows, join
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
-from slipway_wire.status import DeadlineExceeded, ResourceExhausted, Unavailable, WireError
+from slipway_wire.status import DeadlineExceeded, Internal, ResourceExhausted, Unavailable, WireError
+from slipway_wire.tensors import Array
 
-Run = Callable[[Tensors], Tensors]
+logger = logging.getLogger(__name__)
 
+# Between two searches for expired tasks, each of which looks at all that wait.
+_SWEEP_S = 0.01
+# Nobody should wait longer than this because of a guess.
+_MAX_RETRY_AFTER_S = 60
+# Runs whose time has a say in that guess.
+_RUNS_AVERAGED = 10
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One request as the scheduler sees it."""
-
-    model: str
-    key: Hashable
-    """Servable, inputs and outputs: work with equal keys may run together if its inner shapes and dtypes agree, too."""
-    run: Run
-    inputs: Tensors
-    deadline: float = math.inf
-    """Monotonic time (s) after which nobody waits for the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came out, and where the time went."""
-
-    outputs: Tensors
-    queue_s: float
-    compute_s: float
+__all__ = ["Answer", "BatchScheduler", "DirectScheduler", "PerModelScheduler", "Scheduler", "Task", "Work"]
 
 
 class Scheduler(Protocol):
     """Runs work on threads of its own."""
 
-    def submit(self, work: Work) -> "Future[Answer]":
+    def submit(self, work: Work) -> Task:
         """
         Take *work* in; the future ends with an Answer or the error of the run. Cancel it when nobody waits any more.
 
@@ -51,166 +43,425 @@ class Scheduler(Protocol):
             WireError: The work cannot be taken in: it does not fit, or the queue is full.
         """
 
-    def late(self) -> WireError:
-        """Return what a caller is told whose time was over before its work began."""
+    def late(self, policy: BatchingPolicy | None = None) -> WireError:
+        """Return what a caller is told whose time was over before its work, of a servable with *policy*, began."""
 
     def stop(self) -> None:
         """Finish what was taken in, then end the threads."""
 
 
-class DirectScheduler:
-    """Without batching: every request is a run of its own, on one of *threads* threads."""
+@dataclass(slots=True)
+class _Taken:
+    """What a thread takes out of the queues at once."""
 
-    def __init__(self, threads: int, metrics: Metrics) -> None:
+    batch: Batch[Task] | None = None
+    late: list[Task] = field(default_factory=list)
+    """Tasks whose deadline has come, to be told so."""
+
+
+class _Threads:
+    """
+    A rotation of queues and the threads that empty it.
+
+    One lock guards queues and tasks; while it is held nothing is run and nobody is called back.
+    """
+
+    # Whether threads start when they are needed, rather than all at once.
+    _grows = False
+
+    def __init__(self, threads: int, name: str, metrics: Metrics) -> None:
+        self._limit = threads
+        self._name = name
         self._metrics = metrics
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="run")
-
-    def submit(self, work: Work) -> "Future[Answer]":
-        """See `Scheduler.submit`; the queue has no bound."""
-        return self._pool.submit(self._run, work, time.monotonic())
-
-    def _run(self, work: Work, since: float) -> Answer:
-        started = time.monotonic()
-        if started >= work.deadline:
-            raise self.late()
-        outputs = work.run(work.inputs)
-        if all(array.ndim for array in work.inputs.values()) and work.inputs:
-            self._metrics.batch(work.model, max(array.shape[0] for array in work.inputs.values()), 0, "free")
-        return Answer(outputs, queue_s=started - since, compute_s=time.monotonic() - started)
-
-    def late(self) -> WireError:
-        """See `Scheduler.late`."""
-        return DeadlineExceeded("The timeout of the request was over before it could run")
-
-    def stop(self) -> None:
-        """See `Scheduler.stop`."""
-        self._pool.shutdown()
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    work: Work
-    rows: int
-    since: float
-    future: "Future[Answer]"
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """A queue in the rotation; it exists only while it holds something."""
-
-    key: Hashable
-    queue: BatchQueue[_Task]
-
-
-class BatchScheduler:
-    """Queues take turns on `num_batch_threads` threads that all models share, as in TF Serving."""
-
-    def __init__(self, policy: BatchingPolicy, metrics: Metrics) -> None:
-        self._policy = policy
-        self._metrics = metrics
-        self._changed = threading.Condition()
-        self._lanes: dict[Hashable, _Lane] = {}
-        self._rotation: deque[_Lane] = deque()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._rotation: Rotation[Task] = Rotation()
+        self._threads: list[threading.Thread] = []
         self._stopping = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batch_{number}", daemon=True)
-            for number in range(policy.num_batch_threads)
-        ]
+        self._idle = 0
+        # Until when one of the idle threads waits; the others wait to be called.
+        self._watched_until = math.inf
+        self._sweeps_again_at = -math.inf
+        # Seconds that a batch takes, a moving average, to guess when there will be room.
+        self._run_s = 0.0
+        metrics.watch_queue(self._waiting)
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+        with self._lock:
+            while len(self._threads) < self._limit:
+                self._start_one()
 
     def stop(self) -> None:
         """See `Scheduler.stop`."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def submit(self, work: Work) -> "Future[Answer]":
-        """See `Scheduler.submit`."""
-        rows = count_rows(work.inputs)
-        # TF Serving queues by signature only, and fails a whole batch when inner shapes differ in it.
-        key = (work.key, tuple((name, array.shape[1:], array.dtype) for name, array in sorted(work.inputs.items())))
+    def late(self, policy: BatchingPolicy | None = None) -> WireError:
+        """See `Scheduler.late`."""
+        raise NotImplementedError
+
+    def _run(self, batch: Batch[Task]) -> None:
+        """Run *batch* and finish its tasks."""
+        raise NotImplementedError
+
+    def _waiting(self) -> dict[str, int]:
+        with self._lock:
+            return self._rotation.waiting()
+
+    def _start_one(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    # On the thread of a caller.
+
+    def _put(self, work: Work, group: Hashable, key: Hashable, policy: BatchingPolicy, rows: int) -> Task:
+        """Queue *work* and see to it that a thread knows."""
         now = time.monotonic()
-        task = _Task(work, rows, now, Future())
-        with self._changed:
+        task = Task(work, rows, now, self._withdraw)
+        with self._lock:
             if self._stopping:
                 raise Unavailable("The server is shutting down")
-            lane = self._lanes.get(key)
-            if lane is None:
-                lane = _Lane(key, BatchQueue(self._policy))
-                lane.queue.put(task, rows, now)
-                self._lanes[key] = lane
-                self._rotation.append(lane)
-            else:
-                lane.queue.put(task, rows, now)
-            self._changed.notify()
-        return task.future
+            try:
+                task.lane = lane = self._rotation.put(
+                    task,
+                    model=work.model,
+                    group=group,
+                    key=key,
+                    policy=policy,
+                    # A task without rows takes room, too.
+                    rows=rows or 1,
+                    now=now,
+                    deadline=work.deadline,
+                )
+            except QueueFull as refusal:
+                self._metrics.not_run.of(work.model, "refused").add()
+                if not refusal.is_permanent:
+                    refusal.retry_after_s = self._retry_after_s(key)
+                raise
+            if self._idle:
+                ready_at = lane.queue.ready_at() or now
+                if ready_at <= now or min(ready_at, work.deadline) < self._watched_until:
+                    self._changed.notify()
+            elif self._grows and len(self._threads) < self._limit:
+                self._start_one()
+        return task
 
-    def late(self) -> WireError:
+    def _withdraw(self, task: Task) -> bool:
+        """Take what waits of *task* out of its queue; say whether that is the end of it. See `Task.cancel`."""
+        with self._lock:
+            if not self._rotation.remove(task, task.lane):
+                return False
+            self._left(task, "cancelled")
+            if task.division is not None:
+                task.division.waits = False
+                task.division.is_cancelled = True
+                return task.division.is_over
+            return True
+
+    def _left(self, task: Task, reason: str) -> None:
+        """Take note that *task*, or the rest of it, leaves the queue without having run."""
+        self._metrics.not_run.of(task.work.model, reason).add()
+
+    def _retry_after_s(self, key: Hashable) -> int:
+        """Guess when the queue for *key* will have room: all that waits in it runs, in turns with other models."""
+        lane = self._rotation.lane(key)
+        batches = len(lane.queue) if lane is not None else 1
+        wait_s = batches * self._run_s * self._rotation.models / self._limit
+        return min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
+
+    # On the scheduler's own threads.
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            for task in taken.late:
+                task.finish(self.late())
+            if taken.batch is None:
+                continue
+            try:
+                self._run(taken.batch)
+            except BaseException:  # whatever it is, other tasks need this thread
+                logger.exception("a fault in the scheduler; its batch is answered INTERNAL")
+                for task, _, _ in taken.batch.parts:
+                    if not task.done():
+                        task.finish(Internal("internal error"))
+
+    def _next(self) -> _Taken | None:
+        """Wait for a batch, or for tasks that have expired; None once the scheduler stops and nothing is left."""
+        with self._lock:
+            while True:
+                now = time.monotonic()
+                taken = _Taken(late=self._sweep(now))
+                if (turn := self._rotation.take(math.inf if self._stopping else now)) is not None:
+                    _, batch = turn
+                    batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
+                    taken.batch = batch if batch.parts else None
+                    if self._idle and len(self._rotation):
+                        # This thread is busy now; another must watch over what still waits.
+                        self._changed.notify()
+                    return taken
+                if taken.late:
+                    return taken
+                if self._stopping:
+                    return None
+                self._wait(now)
+
+    def _wait(self, now: float) -> None:
+        """Wait for a change; if no other thread does so in time, wait no longer than until something is due."""
+        until = min(self._rotation.next_at(), max(self._rotation.next_deadline, self._sweeps_again_at))
+        watches = until < self._watched_until
+        if watches:
+            self._watched_until = until
+        self._idle += 1
+        self._changed.wait(max(until - now, 0.0) if watches else None)
+        self._idle -= 1
+        if watches and self._watched_until == until:
+            self._watched_until = math.inf
+
+    def _sweep(self, now: float) -> list[Task]:
+        """Take expired tasks out of the queues, and return those of which nothing runs."""
+        if now < self._rotation.next_deadline or now < self._sweeps_again_at:
+            return []
+        self._sweeps_again_at = now + _SWEEP_S
+        return [task for task in self._rotation.expire(now) if self._is_over_when_late(task)]
+
+    def _begins(self, part: Part[Task], now: float, late: list[Task]) -> bool:
+        """Take note that *part* runs; or, if it is too late for that, put its task into *late* when it is over."""
+        task, start, stop = part
+        rest_waits = stop < task.rows
+        is_divided = start > 0 or rest_waits
+        if task.work.deadline <= now:
+            if rest_waits:
+                self._rotation.remove(task, task.lane)
+            if self._is_over_when_late(task):
+                late.append(task)
+            return False
+        task.begin()
+        if is_divided:
+            division = task.division = task.division or Division()
+            division.waits = rest_waits
+            division.runs += 1
+        return True
+
+    def _is_over_when_late(self, task: Task) -> bool:
+        self._left(task, "expired")
+        if task.division is None:
+            return True
+        task.division.waits = False
+        task.division.error = task.division.error or self.late()
+        return task.division.is_over
+
+
+class BatchScheduler(_Threads):
+    """Queues take turns on `num_batch_threads` threads that all models share, as in TF Serving."""
+
+    def __init__(self, policy: BatchingPolicy, metrics: Metrics) -> None:
+        """
+        Put together.
+
+        Args:
+            policy: The threads, and the parameters of servables that have none of their own.
+            metrics: Where to count.
+        """
+        super().__init__(policy.num_batch_threads, "batch", metrics)
+        self._policy = policy
+        self._queuing_latency_us = metrics.queuing_latency_us.of(policy.thread_pool_name)
+
+    def submit(self, work: Work) -> Task:
+        """See `Scheduler.submit`."""
+        policy = work.policy or self._policy
+        rows = count_rows(work.inputs)
+        return self._put(work, work.key, _queue_key(work, policy), policy, rows)
+
+    def late(self, policy: BatchingPolicy | None = None) -> WireError:
         """See `Scheduler.late`; source of code and text: TensorFlow's batching_session.cc."""
         return ResourceExhausted("Run() timeout exceeded while waiting in batching queue")
 
-    def _work(self) -> None:
-        while batch := self._next():
-            self._run_batch(batch)
+    def _run(self, batch: Batch[Task]) -> None:
+        first = batch.parts[0][0].work
+        began = time.monotonic()
+        waits_s = [began - task.since for task, start, _ in batch.parts if start == 0]
+        self._metrics.batch_wait_s.of(first.model).observe_all(waits_s)
+        self._queuing_latency_us.observe_all([wait_s * 1e6 for wait_s in waits_s])
+        self._metrics.input_batch_size.of().observe_all(
+            [task.rows for task, start, _ in batch.parts if start == 0 for _ in first.inputs]
+        )
+        run_batch(
+            first.run,
+            batch.parts,
+            first.policy or self._policy,
+            _inputs_of,
+            on_ran=partial(self._ran, first.model, batch.reason),
+            still_wanted=self._still_wanted,
+        )
+        self._run_s += (time.monotonic() - began - self._run_s) / _RUNS_AVERAGED
 
-    def _next(self) -> Batch[_Task] | None:
-        """Wait for a batch; None once the scheduler stops and nothing is left."""
-        with self._changed:
-            while True:
-                now = time.monotonic()
-                soonest = math.inf
-                for _ in range(len(self._rotation)):
-                    lane = self._rotation.popleft()
-                    batch = lane.queue.take(math.inf if self._stopping else now)
-                    if len(lane.queue):
-                        self._rotation.append(lane)
-                        soonest = min(soonest, lane.queue.ready_at() or now)
-                    else:
-                        del self._lanes[lane.key]
-                    if batch is not None:
-                        if self._rotation:
-                            # This thread is busy now; another must watch over what still waits.
-                            self._changed.notify()
-                        return batch
-                if self._stopping:
-                    return None
-                self._changed.wait(None if soonest == math.inf else max(soonest - now, 0.0))
-
-    def _run_batch(self, batch: Batch[_Task]) -> None:
-        started = time.monotonic()
-        tasks = [task for task in batch.tasks if task.future.set_running_or_notify_cancel()]
-        late = [task for task in tasks if task.work.deadline <= started]
-        for task in late:
-            task.future.set_exception(self.late())
-        tasks = [task for task in tasks if task.work.deadline > started]
-        if not tasks:
+    def _ran(self, model: str, reason: Reason, ran: Ran[Task]) -> None:
+        """Count one run, and hand out what came of it."""
+        self._metrics.session_run(ran.rows, ran.padding)
+        if ran.is_rerun:
+            self._metrics.batch_reruns.of(model).add()
+            reason = "rerun"
+        outcome = ran.outcome
+        if isinstance(outcome, Exception):
+            for part in ran.parts:
+                self._finish(part, outcome, ran.began, ran.ended)
             return
-        try:
-            self._run_together(tasks, batch, started)
-        except Exception as error:  # of TensorFlow, the model or the merge; which task is to blame is not known
-            if len(tasks) == 1:
-                tasks[0].future.set_exception(error)
-                return
-            for task in tasks:
-                try:
-                    self._run_together([task], batch, started)
-                except Exception as own_error:
-                    task.future.set_exception(own_error)
+        self._metrics.batch(model, ran.rows, ran.padding, reason)
+        for part, outputs in zip(ran.parts, outcome, strict=True):
+            self._finish(part, outputs, ran.began, ran.ended)
 
-    def _run_together(self, tasks: Sequence[_Task], batch: Batch[_Task], started: float) -> None:
-        rows = sum(task.rows for task in tasks)
-        padded = self._policy.padded(rows) if rows else 0
-        work = tasks[0].work
-        outputs = work.run(merge([task.work.inputs for task in tasks], padded))
-        pieces = split(outputs, [task.rows for task in tasks], padded)
-        compute_s = time.monotonic() - started
-        self._metrics.batch(work.model, rows, padded - rows, batch.reason)
-        for task, piece in zip(tasks, pieces, strict=True):
-            task.future.set_result(Answer(piece, queue_s=started - task.since, compute_s=compute_s))
+    def _finish(self, part: Part[Task], outcome: Tensors | Exception, began: float, ended: float) -> None:
+        """Give *part*'s task its answer, unless other parts of it are still to come."""
+        task, start, _ = part
+        division = task.division
+        if division is None:
+            task.finish(
+                outcome if isinstance(outcome, Exception) else Answer(outcome, began - task.since, ended - began)
+            )
+            return
+        with self._lock:
+            division.runs -= 1
+            division.began = min(division.began, began)
+            division.ended = max(division.ended, ended)
+            if isinstance(outcome, Exception):
+                division.error = division.error or outcome
+                if self._rotation.remove(task, task.lane):
+                    self._left(task, "failed")
+                    division.waits = False
+            else:
+                division.pieces[start] = outcome
+            is_over = division.is_over
+        if is_over:
+            _finish_divided(task, division)
+
+    def _still_wanted(self, parts: Sequence[Part[Task]]) -> Sequence[Part[Task]]:
+        """Return those of *parts* that are worth another run, and finish the others."""
+        now = time.monotonic()
+        wanted = []
+        for part in parts:
+            task = part[0]
+            if task.is_abandoned and task.division is None:
+                task.finish_cancelled()
+            elif task.work.deadline <= now:
+                self._finish(part, self.late(), now, now)
+            else:
+                wanted.append(part)
+        return wanted
+
+
+class DirectScheduler(_Threads):
+    """Without batching: every request is a run of its own, on one of *threads* threads; models take turns."""
+
+    _grows = True
+
+    def __init__(self, threads: int, metrics: Metrics, max_waiting: int = 10_000) -> None:
+        """
+        Put together; threads start when they are needed.
+
+        Args:
+            threads: How many requests run at once.
+            metrics: Where to count.
+            max_waiting: Requests of one model that may wait for a thread.
+        """
+        super().__init__(threads, "run", metrics)
+        self._policy = BatchingPolicy(max_batch_size=1, max_enqueued_batches=max_waiting)
+
+    def submit(self, work: Work) -> Task:
+        """See `Scheduler.submit`."""
+        try:
+            return self._put(work, work.model, work.model, self._policy, 1)
+        except QueueFull as refusal:
+            raise Unavailable(
+                f"{self._policy.max_enqueued_batches} requests for model {work.model} wait for a thread, which is as "
+                "many as may wait (--max_enqueued_requests)",
+                retry_after_s=refusal.retry_after_s,
+            ) from None
+
+    def late(self, policy: BatchingPolicy | None = None) -> WireError:
+        """See `Scheduler.late`."""
+        return DeadlineExceeded("The timeout of the request was over before it could run")
+
+    def _run(self, batch: Batch[Task]) -> None:
+        ((task, _, _),) = batch.parts
+        work = task.work
+        began = time.monotonic()
+        try:
+            outputs = work.run(work.inputs)
+        except MemoryError:
+            task.finish(ResourceExhausted("Out of memory while the request ran"))
+            return
+        except Exception as error:  # of TensorFlow or the model
+            task.finish(error)
+            return
+        ended = time.monotonic()
+        self._run_s += (ended - began - self._run_s) / _RUNS_AVERAGED
+        self._metrics.batch_wait_s.of(work.model).observe(began - task.since)
+        if work.inputs and all(array.ndim for array in work.inputs.values()):
+            self._metrics.batch(work.model, max(array.shape[0] for array in work.inputs.values()), 0, "free")
+        task.finish(Answer(outputs, began - task.since, ended - began))
+
+
+class PerModelScheduler:
+    """Servables with batching parameters of their own are batched; the others run request by request."""
+
+    def __init__(self, batched: BatchScheduler, direct: DirectScheduler) -> None:
+        self._batched = batched
+        self._direct = direct
+
+    def submit(self, work: Work) -> Task:
+        """See `Scheduler.submit`."""
+        return self._of(work.policy).submit(work)
+
+    def late(self, policy: BatchingPolicy | None = None) -> WireError:
+        """See `Scheduler.late`."""
+        return self._of(policy).late()
+
+    def stop(self) -> None:
+        """See `Scheduler.stop`."""
+        self._batched.stop()
+        self._direct.stop()
+
+    def _of(self, policy: BatchingPolicy | None) -> Scheduler:
+        return self._direct if policy is None else self._batched
+
+
+def _inputs_of(task: Task) -> Tensors:
+    return task.work.inputs
+
+
+def _queue_key(work: Work, policy: BatchingPolicy) -> Hashable:
+    """
+    Return what tasks have in common that run together.
+
+    TF Serving queues by signature only, and fails a whole batch when inner shapes differ in it.
+    """
+
+    def likeness(array: Array) -> object:
+        return array.ndim if policy.pad_variable_length_inputs else array.shape[1:]
+
+    inputs = work.inputs
+    if len(inputs) == 1:
+        ((name, array),) = inputs.items()
+        return work.key, name, likeness(array), array.dtype
+    return work.key, tuple((name, likeness(array), array.dtype) for name, array in sorted(inputs.items()))
+
+
+def _finish_divided(task: Task, division: Division) -> None:
+    """Answer a task all of whose parts have run, or that is to go no further."""
+    if division.is_cancelled:
+        task.finish_cancelled()
+        return
+    if division.error is not None:
+        task.finish(division.error)
+        return
+    try:
+        outputs = join([piece for _, piece in sorted(division.pieces.items(), key=itemgetter(0))])
+    except WireError as error:
+        task.finish(error)
+        return
+    task.finish(Answer(outputs, division.began - task.since, division.ended - division.began))

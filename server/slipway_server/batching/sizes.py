@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from slipway_server.batching.tensors import Tensors, count_rows, merge
+from slipway_server.batching.tensors import Tensors, count_rows, cut, merge
 from slipway_server.config_files import BatchingPolicy
 from slipway_wire.status import InvalidArgument
 
@@ -28,6 +28,9 @@ def batches_like(inputs: Tensors, policy: BatchingPolicy) -> Iterator[Tensors]:
     if rows == 0:
         yield inputs
         return
+    # With splitting, a larger request runs in parts.
+    rows = min(rows, policy.largest_batch)
+    inputs = cut(inputs, 0, rows)
     own = policy.padded(rows)
     yield merge([inputs], own)
     for size in policy.allowed_batch_sizes:

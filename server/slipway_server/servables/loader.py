@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from slipway_server.config_files import BatchingPolicy
 from slipway_wire.signatures import Signature
 from slipway_wire.tensors import Array
 
@@ -56,7 +57,14 @@ class JointCall:
 
 
 class Servable(Protocol):
-    """One version in memory, ready to run; used from many threads at once."""
+    """
+    One version in memory, ready to run; used from many threads at once.
+
+    Attributes:
+        batching_policy: How requests for it are put together; None: each runs by itself. Set once, while it loads.
+    """
+
+    batching_policy: BatchingPolicy | None
 
     @property
     def signatures(self) -> Mapping[str, Signature]:

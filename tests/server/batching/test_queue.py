@@ -1,12 +1,13 @@
+import math
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_server.batching.queue import BatchQueue
+from slipway_server.batching.queue import BatchQueue, QueueFull
 from slipway_server.config_files import BatchingPolicy
-from slipway_wire.status import InvalidArgument, Unavailable
+from slipway_wire.status import InvalidArgument
 
 # Multiples of a power of two, so that sums of times are exact.
 TICK_S = 2**-10
@@ -15,6 +16,8 @@ TICK_S = 2**-10
 @dataclass(frozen=True)
 class Left:
     task: int
+    start: int
+    stop: int
     since: float
     at: float
     batch: int
@@ -22,12 +25,19 @@ class Left:
     reason: str
 
 
-policies = st.builds(
-    BatchingPolicy,
-    max_batch_size=st.integers(1, 8),
-    batch_timeout_s=st.integers(0, 5).map(lambda ticks: ticks * TICK_S),
-    max_enqueued_batches=st.integers(0, 4),
-)
+@st.composite
+def policies(draw):
+    largest = draw(st.integers(1, 8))
+    splits = draw(st.booleans())
+    return BatchingPolicy(
+        max_batch_size=draw(st.integers(largest, 20)) if splits else largest,
+        max_execution_batch_size=largest,
+        enable_large_batch_splitting=splits,
+        batch_timeout_s=draw(st.integers(0, 5)) * TICK_S,
+        max_enqueued_batches=draw(st.integers(int(splits), 4)),
+    )
+
+
 arrivals = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), max_size=40)
 service_ticks = st.integers(0, 12)
 
@@ -48,7 +58,10 @@ def play(policy, arrivals, threads, service_s):
                 return
             assert queue.take(ready_at - TICK_S / 2) is None
             batch = queue.take(at)
-            left.extend(Left(task, since, at, batches, batch.rows, batch.reason) for task, since in batch.tasks)
+            left.extend(
+                Left(task, start, stop, since, at, batches, batch.rows, batch.reason)
+                for (task, since), start, stop in batch.parts
+            )
             batches += 1
             free_at[thread] = at + service_s
 
@@ -60,37 +73,50 @@ def play(policy, arrivals, threads, service_s):
         try:
             queue.put((task, now), rows, now)
             accepted.append(task)
-        except (InvalidArgument, Unavailable) as error:
+        except (InvalidArgument, QueueFull) as error:
             refused[task] = (error, waiting, rows)
     serve_until(float("inf"))
     return left, accepted, refused
 
 
-@given(policies, arrivals, st.integers(1, 3), service_ticks)
-def test_every_task_leaves_once_and_in_order(policy, arrivals, threads, service):
+@given(policies(), arrivals, st.integers(1, 3), service_ticks)
+def test_every_row_leaves_once_and_in_order(policy, arrivals, threads, service):
     """No task is lost, repeated or overtaken, however busy the threads are."""
     left, accepted, _ = play(policy, arrivals, threads, service * TICK_S)
 
-    assert [one.task for one in left] == accepted
+    assert [(one.task, row) for one in left for row in range(one.start, one.stop)] == [
+        (task, row) for task in accepted for row in range(arrivals[task][1])
+    ]
 
 
-@given(policies, arrivals)
+@given(policies(), arrivals, st.integers(1, 3), service_ticks)
+def test_without_splitting_a_task_is_never_divided_and_with_it_no_batch_leaves_room(policy, arrivals, threads, service):
+    left, _, _ = play(policy, arrivals, threads, service * TICK_S)
+
+    for one in left:
+        is_whole = one.stop - one.start == arrivals[one.task][1]
+        assert is_whole or policy.enable_large_batch_splitting
+        if policy.enable_large_batch_splitting and one.reason == "full":
+            assert one.rows == policy.largest_batch
+
+
+@given(policies(), arrivals)
 def test_no_task_waits_longer_than_the_timeout_for_a_free_thread(policy, arrivals):
     left, _, _ = play(policy, arrivals, threads=1, service_s=0)
 
     assert all(one.at - one.since <= policy.batch_timeout_s for one in left)
 
 
-@given(policies, arrivals, st.integers(1, 3), service_ticks)
+@given(policies(), arrivals, st.integers(1, 3), service_ticks)
 def test_batches_keep_to_their_limit_and_say_why_they_left(policy, arrivals, threads, service):
     left, _, _ = play(policy, arrivals, threads, service * TICK_S)
 
     sizes = {}
     for one in left:
-        sizes[one.batch] = sizes.get(one.batch, 0) + arrivals[one.task][1]
+        sizes[one.batch] = sizes.get(one.batch, 0) + one.stop - one.start
     for one in left:
-        assert one.rows == sizes[one.batch] <= policy.max_batch_size
-        if one.rows == policy.max_batch_size:
+        assert one.rows == sizes[one.batch] <= policy.largest_batch
+        if one.rows == policy.largest_batch:
             assert one.reason == "full"
         if one.reason == "timeout":
             first = min(other.since for other in left if other.batch == one.batch)
@@ -99,22 +125,111 @@ def test_batches_keep_to_their_limit_and_say_why_they_left(policy, arrivals, thr
             assert policy.batch_timeout_s == 0
 
 
-@given(policies, arrivals, st.integers(1, 3), service_ticks)
+@given(policies(), arrivals, st.integers(1, 3), service_ticks)
 def test_tasks_are_refused_only_if_too_large_or_the_queue_is_full(policy, arrivals, threads, service):
     _, _, refused = play(policy, arrivals, threads, service * TICK_S)
 
     for error, waiting, rows in refused.values():
         if rows > policy.max_batch_size:
             assert isinstance(error, InvalidArgument)
+        elif policy.enable_large_batch_splitting:
+            assert isinstance(error, QueueFull)
+            assert waiting * policy.largest_batch + rows > policy.max_enqueued_batches * policy.largest_batch
         else:
-            assert isinstance(error, Unavailable)
+            assert isinstance(error, QueueFull)
             assert waiting >= max(policy.max_enqueued_batches, 1)
 
 
-def test_a_task_larger_than_any_batch_is_refused_in_tf_servings_words():
+class Packed:
+    """What the queue is to be equal to: tasks put into batches when they come, and all packed anew when one goes."""
+
+    def __init__(self, policy):
+        self.policy = policy
+        self.tasks = {}
+
+    def batches(self):
+        packed = []
+        for rows in self.tasks.values():
+            left = rows
+            while left:
+                room = self.policy.largest_batch - packed[-1] if packed else 0
+                if not room or (left > room and not self.policy.enable_large_batch_splitting):
+                    packed.append(0)
+                    room = self.policy.largest_batch
+                packed[-1] += min(left, room)
+                left -= min(left, room)
+        return packed
+
+    def has_room(self, rows):
+        after = Packed(self.policy)
+        after.tasks = {**self.tasks, object(): rows}
+        return len(after.batches()) <= max(self.policy.max_enqueued_batches, 1)
+
+
+@given(policies(), st.lists(st.tuples(st.booleans(), st.integers(1, 20)), max_size=30))
+def test_what_is_withdrawn_frees_all_its_room(policy, steps):
+    """Callers that left must not keep others out: a task is refused only if what really waits leaves no room for it."""
+    queue, model = BatchQueue(policy), Packed(policy)
+
+    for number, (withdraws, amount) in enumerate(steps):
+        if withdraws:
+            task = sorted(model.tasks)[amount % len(model.tasks)] if model.tasks else -1
+            assert queue.remove(task) == (model.tasks.pop(task, None) is not None)
+            continue
+        has_room = model.has_room(amount)
+        try:
+            queue.put(number, amount, 0.0)
+        except InvalidArgument:
+            assert amount > policy.max_batch_size
+        except QueueFull:
+            assert not has_room
+        else:
+            assert has_room
+            model.tasks[number] = amount
+        assert (queue.rows, queue.tasks) == (sum(model.tasks.values()), len(model.tasks))
+    assert len(queue) == len(model.batches())
+
+    taken = []
+    while (batch := queue.take(1e9)) is not None:
+        taken.append(batch.rows)
+    assert taken == model.batches()
+    assert len(queue) == queue.rows == queue.tasks == 0
+
+
+@given(policies(), st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9)), max_size=20), st.integers(0, 9))
+def test_whose_time_is_over_leaves_the_queue(policy, tasks, now):
+    queue, deadlines = BatchQueue(policy), {}
+    for number, (rows, deadline) in enumerate(tasks):
+        try:
+            queue.put(number, rows, 0.0, float(deadline))
+        except (InvalidArgument, QueueFull):
+            continue
+        deadlines[number] = deadline
+    assert queue.next_deadline == min(deadlines.values(), default=math.inf)
+
+    expired = queue.expire(float(now))
+
+    assert expired == [number for number, deadline in deadlines.items() if deadline <= now]
+    assert queue.tasks == len(deadlines) - len(expired)
+    assert queue.next_deadline > now
+    assert not set(expired) & {task for batch in iter(lambda: queue.take(1e9), None) for task, _, _ in batch.parts}
+
+
+def test_a_divided_task_may_leave_between_its_parts():
+    queue = BatchQueue(BatchingPolicy(max_batch_size=9, max_execution_batch_size=4, enable_large_batch_splitting=True))
+    queue.put("large", 9, now=0.0)
+    assert queue.take(0.0).parts == [("large", 0, 4)]
+
+    assert queue.remove("large")
+
+    assert queue.ready_at() is None
+    assert not queue.remove("large")
+
+
+def test_a_task_larger_than_any_batch_is_refused_in_tf_servings_words_and_told_how_it_could_run():
     queue = BatchQueue(BatchingPolicy(max_batch_size=4))
 
-    with pytest.raises(InvalidArgument, match=r"^Task size 5 is larger than maximum input batch size 4$"):
+    with pytest.raises(InvalidArgument, match=r"^Task size 5 is larger than maximum input batch size 4; .*splitting"):
         queue.put("task", 5, now=0.0)
 
     assert queue.ready_at() is None
@@ -124,13 +239,45 @@ def test_a_full_queue_refuses_in_tf_servings_words():
     queue = BatchQueue(BatchingPolicy(max_batch_size=2, max_enqueued_batches=1))
     queue.put("first", 2, now=0.0)
 
-    with pytest.raises(Unavailable) as refusal:
+    with pytest.raises(QueueFull) as refusal:
         queue.put("second", 1, now=0.0)
 
     assert refusal.value.message == (
         "The batch scheduling queue to which this task was submitted is full; "
         "currently 1 batches enqueued and max_enqueued_batches is 1"
     )
+
+
+def test_a_full_queue_that_splits_tells_its_capacity_in_tf_servings_words():
+    policy = BatchingPolicy(
+        max_batch_size=8, max_execution_batch_size=4, enable_large_batch_splitting=True, max_enqueued_batches=2
+    )
+    queue = BatchQueue(policy)
+    queue.put("first", 3, now=0.0)
+
+    with pytest.raises(QueueFull) as refusal:
+        queue.put("second", 6, now=0.0)
+
+    assert refusal.value.message == (
+        "The batch scheduling queue to which this task was submitted is full; task size is 6 but scheduling capacity "
+        "is only 5 (num_enqueued_batches=1, max_enqueued_batches=2, open_batch_size=3, max_execution_batch_size=4)"
+    )
+    assert not refusal.value.is_permanent
+    queue.put("third", 5, now=0.0)
+    assert [queue.take(0.0).parts for _ in range(2)] == [[("first", 0, 3), ("third", 0, 1)], [("third", 1, 5)]]
+
+
+def test_a_task_that_no_queue_of_this_size_will_ever_hold_is_told_apart():
+    """Waiting and trying again would be in vain."""
+    policy = BatchingPolicy(
+        max_batch_size=99, max_execution_batch_size=4, enable_large_batch_splitting=True, max_enqueued_batches=2
+    )
+
+    with pytest.raises(QueueFull) as refusal:
+        BatchQueue(policy).put("large", 9, now=0.0)
+
+    assert refusal.value.is_permanent
+    assert "capacity is only 8 (num_enqueued_batches=1," in refusal.value.message
 
 
 def test_without_a_timeout_a_batch_may_leave_at_once_with_all_that_waits():
@@ -140,7 +287,7 @@ def test_without_a_timeout_a_batch_may_leave_at_once_with_all_that_waits():
 
     batch = queue.take(now=6.0)
 
-    assert (batch.tasks, batch.rows, batch.reason) == (["a", "b"], 3, "free")
+    assert (batch.parts, batch.rows, batch.reason) == ([("a", 0, 1), ("b", 0, 2)], 3, "free")
     assert queue.take(now=6.0) is None
 
 
@@ -152,5 +299,5 @@ def test_a_batch_closes_when_the_next_task_does_not_fit():
 
     batch = queue.take(now=0.0)
 
-    assert (batch.tasks, batch.reason) == (["a"], "full")
+    assert (batch.parts, batch.reason) == ([("a", 0, 3)], "full")
     assert queue.ready_at() == 60.0
