@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 from slipway_server import memory
 from slipway_server.backends.loading import loader_maker
@@ -43,6 +44,7 @@ from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
+from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_status import VersionStatus
 from slipway_wire.status import FailedPrecondition, InvalidArgument, Unavailable, Unknown
 
@@ -130,6 +132,8 @@ class Server:
                 has_cors=settings.rest_api_enable_cors_support,
                 metrics_path=metrics_path,
                 callers=self._callers,
+                non_finite=cast(NonFinite, settings.json_non_finite),
+                gzip_min_bytes=settings.rest_api_gzip_min_bytes,
             )
         )
 

@@ -1,6 +1,12 @@
-"""Python's garbage collector, kept away from what stays for good."""
+"""How much memory there is, and Python's garbage collector, kept away from what stays for good."""
 
+import contextlib
 import gc
+import os
+from pathlib import Path
+
+# Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 # Allocations of containers between two collections. CPython's 700 makes a JSON body of 150 000 numbers pay for dozens of
 # collections; what requests leave behind in cycles is little, and a collection of it takes a few milliseconds at most.
@@ -28,3 +34,12 @@ def settle(*, was_freed: bool = False) -> None:
 def is_settled() -> bool:
     """Say whether `settle` has been called."""
     return gc.get_freeze_count() > 0
+
+
+def limit_bytes() -> int:
+    """Return how much memory this process may use: the machine's, or less if a container says so."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(path.read_text()))
+    return min(limits)

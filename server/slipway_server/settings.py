@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slipway_server.errors import UsageError
+from slipway_wire.json_tensors import NonFinite
 from slipway_wire.status import InvalidArgument, Unimplemented
 
 Port = int | Literal["auto"]
@@ -56,6 +57,14 @@ class Settings:
         "Give requests that bring no X-Request-ID one; --access_log and --otlp_endpoint do, too. (not in TF Serving)",
     )
     rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
+    rest_api_gzip_min_bytes: int = _flag(
+        65536, "Compress larger REST answers for clients that accept gzip; 0: none. (not in TF Serving)"
+    )
+    json_non_finite: str = _flag(
+        "tokens",
+        "What stands for NaN and infinities in REST answers. tokens: NaN, Infinity, -Infinity, as in TF Serving; null; "
+        "error: such an answer is INTERNAL. (not in TF Serving)",
+    )
     rest_api_enable_cors_support: bool = _flag(False, "Add CORS headers to REST answers.")
     enable_batching: bool = _flag(False, "Put requests together into batches.")
     batching_parameters_file: str = _flag("", "Text-format BatchingParameters; needs --enable_batching.")
@@ -150,6 +159,8 @@ class Settings:
         for field in dataclasses.fields(self):
             if field.metadata["kind"] is REFUSED and getattr(self, field.name) != field.default:
                 raise Unimplemented(f"--{field.name} is not supported yet; start without it")
+        if self.json_non_finite not in typing.get_args(NonFinite):
+            raise UsageError(f"--json_non_finite: expected tokens, null or error, got {self.json_non_finite!r}")
         if not self.model_config_file and not self.model_base_path:
             raise UsageError("one of --model_base_path and --model_config_file is required")
         if self.port == 0 and not self.grpc_socket_path:

@@ -8,13 +8,19 @@ costs 19 and a framework 58.
 import asyncio
 import itertools
 import logging
+import resource
+import socket
+import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import httptools
+
+from slipway_server import memory
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +30,40 @@ MAX_BODY_BYTES = 2**31 - 1
 # Requests of one connection that are under way at once (pipelining); then its socket is no longer read.
 MAX_PIPELINED = 16
 
+# From this size on, an answer's body is handed to the transport beside its head instead of being copied behind it.
+_COPIED_BYTES = 32 * 1024
+
+
+def _max_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Models, gRPC and logs need files, too.
+    return 10_000 if soft == resource.RLIM_INFINITY else max(min(10_000, soft * 3 // 4), 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What clients may take.
+
+    Attributes:
+        connections: Open at once; one more is answered 503 and closed.
+        bodies_bytes: Of all requests together that are being received or answered; what goes beyond is answered 503.
+        idle_s: Between two requests of a connection; it is closed without a word. Longer than what load balancers
+            keep their side (60 s mostly), so that it is they who close.
+        request_s: From the first byte of a request to its last, and a second more for each `slowest_bytes_per_s`.
+        slowest_bytes_per_s: See `request_s`.
+        unread_s: Without any of the answer's bytes being taken by the client; then the connection is cut.
+        sweep_s: Between two looks at all connections, and so how exact the times above are kept.
+    """
+
+    connections: int = field(default_factory=_max_connections)
+    bodies_bytes: int = field(default_factory=lambda: memory.limit_bytes() // 4)
+    idle_s: float = 300.0
+    request_s: float = 30.0
+    slowest_bytes_per_s: int = 4096
+    unread_s: float = 60.0
+    sweep_s: float = 5.0
+
 
 @dataclass(slots=True)
 class Request:
@@ -31,6 +71,7 @@ class Request:
 
     method: str
     target: str
+    """In origin form: path and query, percent-encoded as received."""
     headers: dict[bytes, bytes]
     """Lower-case name -> value; of repeated names the last."""
     body: bytes
@@ -48,7 +89,12 @@ class Response:
     """End the connection after this answer."""
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+"""
+Answers a request. Its coroutine is driven without an asyncio.Task, which would cost as much as reading the request: it may
+await futures and what is made of them (sleep, to_thread, events), but nothing that asks for the current task
+(asyncio.timeout, TaskGroup). If the client goes away, CancelledError is raised in it.
+"""
 MakeError = Callable[[int, str], Response]
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -56,48 +102,201 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _STATUS_LINES[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 
 
-@dataclass(slots=True)
-class _Turn:
-    """A request's place in the order of answers."""
+class Connections:
+    """The open connections of one listening socket, and what they share: limits, and who keeps to them."""
 
-    keeps_alive: bool
-    is_http_1_0: bool = False
-    is_head: bool = False
-    request: Request | None = None
-    response: Response | None = None
-    task: "asyncio.Task[None] | None" = None
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.bodies_bytes = 0
+        """Of requests that are being received or answered now."""
+        self._open: set[HttpConnection] = set()
+        self._due: list[HttpConnection] = []
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
+    def add(self, connection: "HttpConnection") -> None:
+        """Take note of a connection that opened; from the first to the last, look at them now and then."""
+        self._open.add(connection)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(self.limits.sweep_s, self._sweep)
+
+    def discard(self, connection: "HttpConnection") -> None:
+        """Forget one that closed."""
+        self._open.discard(connection)
+
+    def attend_to(self, connection: "HttpConnection") -> None:
+        """
+        Begin its new requests and send its answers, in this round of the event loop, together with those of others.
+
+        Together, because every send lets go of the interpreter: a batch thread would take it up for the first request
+        and run a batch of one, again and again.
+        """
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._attend)
+        self._due.append(connection)
+
+    def _attend(self) -> None:
+        due, self._due = self._due, []
+        for connection in due:
+            connection.begin_requests()
+        for connection in due:
+            connection.send_answers()
+
+    def close_when_idle(self) -> None:
+        """Close those that have nothing to answer; the others end with their last answer, which says `closes`."""
+        for connection in tuple(self._open):
+            connection.close_when_idle()
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        for connection in tuple(self._open):
+            connection.grow_older(self.limits.sweep_s)
+        if self._open:
+            self._sweeping = asyncio.get_running_loop().call_later(self.limits.sweep_s, self._sweep)
+
+
+class HttpServer:
+    """A listening socket and the connections it brought."""
+
+    def __init__(self, handler: Handler, make_error: MakeError, limits: Limits | None = None) -> None:
+        """Put together; see HttpConnection."""
+        self._handler = handler
+        self._make_error = make_error
+        self.connections = Connections(limits)
+
+    async def start(self, bound: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """
+        Listen on *bound*.
+
+        Raises:
+            OSError: Somebody else listens there.
+        """
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: HttpConnection(self._handler, self._make_error, self.connections),
+            sock=bound,
+            backlog=1024,
+            ssl=tls,
+        )
+
+    def stop(self) -> None:
+        """Take no more connections; end the open ones, each after its last answer."""
+        self._server.close()
+        self.connections.close_when_idle()
+
+
+class _Turn:
+    """A request's place in the order of answers, and the driver of the coroutine that answers it."""
+
+    __slots__ = (
+        "_connection",
+        "_coroutine",
+        "_waits_for",
+        "body_bytes",
+        "is_head",
+        "is_http_1_0",
+        "keeps_alive",
+        "request",
+        "response",
+    )
+
+    def __init__(
+        self,
+        connection: "HttpConnection",
+        *,
+        keeps_alive: bool,
+        is_http_1_0: bool = False,
+        is_head: bool = False,
+        request: Request | None = None,
+        response: Response | None = None,
+        body_bytes: int = 0,
+    ) -> None:
+        self._connection = connection
+        self._coroutine: Coroutine[Any, Any, Response] | None = None
+        self._waits_for: asyncio.Future[Any] | None = None
+        self.keeps_alive = keeps_alive
+        self.is_http_1_0 = is_http_1_0
+        self.is_head = is_head
+        self.body_bytes = body_bytes
+        self.request = request
+        self.response = response
+
+    def begin(self, coroutine: Coroutine[Any, Any, Response]) -> None:
+        """Run *coroutine* as far as it goes without waiting, and on whenever that for which it waits is there."""
+        self._coroutine = coroutine
+        self._step()
+
+    def cancel(self) -> None:
+        """Raise CancelledError where the coroutine waits."""
+        if self._waits_for is not None:
+            self._waits_for.cancel()
+
+    def _step(self) -> None:
+        coroutine = self._coroutine
+        assert coroutine is not None  # begin has set it
+        self._waits_for = None
+        try:
+            # Result, error or cancellation: the awaiting expression takes it from its future by itself.
+            waits_for = coroutine.send(None)
+        except StopIteration as answered:
+            self.response = answered.value
+        except asyncio.CancelledError:
+            self.response = self._connection.make_error(499, "The request was cancelled")
+        except Exception as error:
+            self.response = self._connection.failed(error)
+        else:
+            if waits_for is None:
+                # sleep(0): go on in the next round of the loop.
+                waits_for = asyncio.get_running_loop().create_future()
+                waits_for.set_result(None)
+            # What a future sets when it is awaited, and a task when it has seen to it.
+            waits_for._asyncio_future_blocking = False  # noqa: SLF001
+            self._waits_for = waits_for
+            waits_for.add_done_callback(self._resume)
+
+    def _resume(self, _: asyncio.Future[Any]) -> None:
+        self._step()
+        if self.response is not None:
+            self._connection.attend()
 
 
 class HttpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, handler: Handler, make_error: MakeError, open_connections: "set[HttpConnection]") -> None:
+    def __init__(self, handler: Handler, make_error: MakeError, connections: Connections) -> None:
         """
         Prepare for a connection.
 
         Args:
             handler: Answers a request; what it raises is answered 500.
             make_error: (status, message) -> answer, for what is wrong before a request is complete.
-            open_connections: Where the connection enters itself while it is open.
+            connections: Where the connection enters itself while it is open.
         """
         self._handler = handler
-        self._make_error = make_error
-        self._open_connections = open_connections
-        self._loop = asyncio.get_running_loop()
+        self.make_error = make_error
+        self._connections = connections
+        self._limits = connections.limits
         self._parser = httptools.HttpRequestParser(self)
         self._turns: deque[_Turn] = deque()
+        self._messages = 0
         self._is_reading = True
         self._is_writable = True
         self._is_done = False
         self._has_ended_message = False
+        self._is_in_message = False
+        # What was going on when `grow_older` last looked, and for how long it had.
+        self._going_on: tuple[str, int] = ("", 0)
+        self._age_s = 0.0
         self._begin_message()
 
     def _begin_message(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
-        self._body_bytes = 0
         self._head_bytes = 0
+        self._body_bytes = 0
         self._is_in_body = False
 
     # What asyncio calls.
@@ -106,7 +305,10 @@ class HttpConnection(asyncio.Protocol):
         """Take over an accepted connection."""
         # uvloop's transports have the methods, not the base class.
         self._transport = cast(asyncio.Transport, transport)
-        self._open_connections.add(self)
+        if len(self._connections) >= self._limits.connections:
+            self._refuse(503, f"The server has {self._limits.connections} connections open, as many as it takes")
+            return
+        self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
@@ -116,10 +318,10 @@ class HttpConnection(asyncio.Protocol):
         work for clients that have gone would hold up the others.
         """
         self._is_done = True
-        self._open_connections.discard(self)
-        for turn in self._turns:
-            if turn.task is not None:
-                turn.task.cancel()
+        self._connections.discard(self)
+        self._connections.bodies_bytes -= self._body_bytes
+        self._begin_message()
+        self._give_up_turns()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; complete requests are answered from here."""
@@ -128,12 +330,12 @@ class HttpConnection(asyncio.Protocol):
         self._has_ended_message = False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request itself was handed over before; what follows would be another protocol.
-            self._is_done = True
-            if self._turns:
-                self._turns[-1].keeps_alive = False
-                self._send_answers()
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nothing is upgraded to: the request was handed over as any other, and what follows is the next one.
+            self._parser = httptools.HttpRequestParser(self)
+            self._is_in_message = False
+            if rest := data[upgrade.args[0] :]:
+                self.data_received(rest)
         except httptools.HttpParserError as error:
             if not self._is_done:
                 self._refuse(400, f"Malformed HTTP request: {error}")
@@ -147,18 +349,19 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Stop reading from a client that does not take its answers."""
         self._is_writable = False
-        self._go_on()
+        self._read_or_wait()
 
     def resume_writing(self) -> None:
         """Read on."""
         self._is_writable = True
-        self._go_on()
+        self._read_or_wait()
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._begin_message()
+        self._messages += 1
+        self._is_in_message = True
 
     def on_url(self, url: bytes) -> None:
         """Keep a piece of the target."""
@@ -171,79 +374,127 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Refuse what is too large before it is sent; tell who asks that it may be sent."""
         self._is_in_body = True
-        if int(self._headers.get(b"content-length", b"0")) > MAX_BODY_BYTES:
-            self._refuse(413, f"The body exceeds {MAX_BODY_BYTES} bytes")
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._turns:
+        headers = self._headers
+        length = int(headers.get(b"content-length", b"0"))
+        most = min(MAX_BODY_BYTES, self._limits.bodies_bytes)
+        if length > most:
+            self._refuse(413, f"The body exceeds {most} bytes")
+        elif length > self._limits.bodies_bytes - self._connections.bodies_bytes:
+            self._refuse_for_now()
+        elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self._turns:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
         """Keep a piece of the body."""
+        if self._is_done:
+            return
         self._body_bytes += len(part)
-        if self._body_bytes > MAX_BODY_BYTES and not self._is_done:
+        self._connections.bodies_bytes += len(part)
+        if self._body_bytes > MAX_BODY_BYTES:
             self._refuse(413, f"The body exceeds {MAX_BODY_BYTES} bytes")
-        elif not self._is_done:
+        elif self._connections.bodies_bytes > self._limits.bodies_bytes:
+            self._refuse_for_now()
+        else:
             self._parts.append(part)
 
     def on_message_complete(self) -> None:
         """Hand the request over."""
+        self._is_in_message = False
         if self._is_done:
             return
         self._has_ended_message = True
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        method = self._parser.get_method().decode("latin-1")
-        turn = _Turn(
-            keeps_alive=self._parser.should_keep_alive(),
-            is_http_1_0=self._parser.get_http_version() == "1.0",
-            is_head=method == "HEAD",
-            request=Request(method, self._url.decode("latin-1"), self._headers, body),
+        parser = self._parser
+        method = parser.get_method().decode("latin-1")
+        target = self._url.decode("latin-1")
+        if target[:1] != "/":
+            target = _origin_form(target)
+        request = Request(method, target, self._headers, body)
+        self._turns.append(
+            _Turn(
+                self,
+                # An upgrade that is not granted changes nothing, whatever the parser makes of it.
+                keeps_alive=parser.should_keep_alive() or (b"upgrade" in self._headers and method != "CONNECT"),
+                is_http_1_0=parser.get_http_version() == "1.0",
+                is_head=method == "HEAD",
+                request=request,
+                body_bytes=self._body_bytes,
+            )
         )
-        self._turns.append(turn)
         self._begin_message()
-        self._go_on()
+        self.attend()
 
     # Answers.
 
-    async def _answer(self, turn: _Turn, request: Request) -> None:
-        try:
-            turn.response = await self._handler(request)
-        except Exception:
-            logger.exception("answering %s %s failed", request.method, request.target)
-            turn.response = self._make_error(500, "internal error")
-        self._send_answers()
+    def failed(self, error: Exception) -> Response:
+        """Make the answer for a fault of the handler."""
+        logger.error("answering a request failed", exc_info=error)
+        return self.make_error(500, "internal error")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read on, after what was asked before it."""
         self._is_done = True
-        response = self._make_error(status, message)
-        self._turns.append(_Turn(keeps_alive=False, response=response))
-        self._send_answers()
+        self._connections.bodies_bytes -= self._body_bytes
+        self._begin_message()
+        self._turns.append(_Turn(self, keeps_alive=False, response=self.make_error(status, message)))
+        self.send_answers()
 
-    def _send_answers(self) -> None:
+    def _refuse_for_now(self) -> None:
+        self._refuse(
+            503,
+            f"The bodies of all requests that are being answered exceed {self._limits.bodies_bytes} bytes; try again later",
+        )
+
+    def attend(self) -> None:
+        """Begin and send soon what can be."""
+        self._connections.attend_to(self)
+
+    def begin_requests(self) -> None:
+        """Begin as many requests as may be under way at once."""
+        for turn in itertools.islice(self._turns, MAX_PIPELINED):
+            if turn.request is not None:
+                request, turn.request = turn.request, None
+                turn.begin(self._handler(request))
+
+    def send_answers(self) -> None:
+        """Send the answers that are ready and have no earlier one to wait for; begin what that gives room to."""
+        turns = self._turns
+        while turns and turns[0].response is not None:
+            self._send_ready()
+            self.begin_requests()
+        self._read_or_wait()
+
+    def _send_ready(self) -> None:
+        turns = self._turns
         out: list[bytes] = []
-        while self._turns and (response := self._turns[0].response) is not None:
-            turn = self._turns.popleft()
+        while turns and (response := turns[0].response) is not None:
+            turn = turns.popleft()
+            self._connections.bodies_bytes -= turn.body_bytes
             keeps_alive = turn.keeps_alive and not response.closes
-            out += _head(response, turn, keeps_alive=keeps_alive)
+            out.append(_head(response, turn, keeps_alive=keeps_alive))
             if not turn.is_head:
                 out.append(response.body)
             if not keeps_alive:
                 self._is_done = True
-                for behind in self._turns:
-                    if behind.task is not None:
-                        behind.task.cancel()
-                self._turns.clear()
-        if out and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
-            if self._is_done and not self._turns:
-                self._transport.close()
-        self._go_on()
+                self._give_up_turns()
+        transport = self._transport
+        if not transport.is_closing():
+            if len(out[-1]) < _COPIED_BYTES:
+                transport.write(b"".join(out))
+            else:
+                transport.writelines(out)
+            if self._is_done and not turns:
+                transport.close()
 
-    def _go_on(self) -> None:
-        """Begin what may begin; read on only while the client takes its answers and has not asked for too many at once."""
-        for turn in itertools.islice(self._turns, MAX_PIPELINED):
-            if turn.request is not None:
-                turn.task = self._loop.create_task(self._answer(turn, turn.request))
-                turn.request = None
+    def _give_up_turns(self) -> None:
+        turns = tuple(self._turns)
+        self._turns.clear()
+        for turn in turns:
+            self._connections.bodies_bytes -= turn.body_bytes
+            turn.cancel()
+
+    def _read_or_wait(self) -> None:
+        """Read on only while the client takes its answers and has not asked for too many at once."""
         wants = self._is_writable and len(self._turns) < MAX_PIPELINED
         if wants != self._is_reading and not self._transport.is_closing():
             self._is_reading = wants
@@ -258,16 +509,56 @@ class HttpConnection(asyncio.Protocol):
             self._is_done = True
             self._transport.close()
 
+    def grow_older(self, by_s: float) -> None:
+        """End the connection if its client has let us wait for too long."""
+        limits = self._limits
+        unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            going_on, allowed_s = ("unread", unsent), limits.unread_s
+        elif self._turns:
+            going_on, allowed_s = ("answering", self._messages), float("inf")
+        elif self._is_in_message:
+            # The time grows with what came, or a large body over a thin line could never arrive.
+            allowed_s = limits.request_s + self._body_bytes / limits.slowest_bytes_per_s
+            going_on = ("receiving", self._messages)
+        else:
+            going_on, allowed_s = ("idle", self._messages), limits.idle_s
+        if going_on != self._going_on:
+            self._going_on, self._age_s = going_on, 0.0
+            return
+        self._age_s += by_s
+        if self._age_s <= allowed_s:
+            return
+        if going_on[0] == "unread":
+            self._transport.abort()
+        elif going_on[0] == "receiving" and not self._is_done:
+            self._refuse(408, f"The request did not arrive within {allowed_s:.0f} s")
+        else:
+            self.close_when_idle()
 
-def _head(response: Response, turn: _Turn, *, keeps_alive: bool) -> list[bytes]:
-    lines = [
-        _STATUS_LINES[response.status],
-        b"Content-Type: %b\r\nContent-Length: %d\r\n" % (response.content_type, len(response.body)),
-    ]
+
+def _origin_form(target: str) -> str:
+    """Cut scheme and host off `http://host/path`, as which a client may send to any server (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = target.partition("://")
+    if not separator or scheme.lower() not in {"http", "https"}:
+        return target
+    return "/" + rest.partition("/")[2]
+
+
+def _head(response: Response, turn: _Turn, *, keeps_alive: bool) -> bytes:
+    length = len(response.body)
+    if not response.headers and keeps_alive and not turn.is_http_1_0:
+        return b"%b%d\r\n\r\n" % (_beginning(response.status, response.content_type), length)
+    lines = [_beginning(response.status, response.content_type), b"%d\r\n" % length]
     lines += [b"%b: %b\r\n" % header for header in response.headers]
     if not keeps_alive:
         lines.append(b"Connection: close\r\n")
     elif turn.is_http_1_0:
         lines.append(b"Connection: keep-alive\r\n")
     lines.append(b"\r\n")
-    return lines
+    return b"".join(lines)
+
+
+@lru_cache(maxsize=256)
+def _beginning(status: int, content_type: bytes) -> bytes:
+    return b"%bContent-Type: %b\r\nContent-Length: " % (_STATUS_LINES[status], content_type)

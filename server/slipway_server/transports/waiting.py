@@ -3,9 +3,51 @@
 import asyncio
 from collections import deque
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class Timeout:
+    """
+    Ends the waiting that takes longer than a fixed time, with a single timer for all who wait.
+
+    A timer for each would be most of what waiting costs; with one time for all, whoever came first is due first.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+        """Begin with nobody; an infinite *timeout_s* ends nothing."""
+        self.timeout_s = timeout_s
+        self._loop = loop
+        self._due_at: dict[asyncio.Future[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, waiter: "asyncio.Future[Any]") -> None:
+        """Raise TimeoutError for *waiter* once its time is over, unless it is taken out before."""
+        if self.timeout_s == float("inf"):
+            return
+        due_at = self._due_at[waiter] = self._loop.time() + self.timeout_s
+        if self._timer is None:
+            self._timer = self._loop.call_at(due_at, self._ring)
+
+    def discard(self, waiter: "asyncio.Future[Any]") -> None:
+        """Take *waiter* out."""
+        self._due_at.pop(waiter, None)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        late = []
+        for waiter, due_at in self._due_at.items():
+            if due_at > now:
+                self._timer = self._loop.call_at(due_at, self._ring)
+                break
+            late.append(waiter)
+        for waiter in late:
+            del self._due_at[waiter]
+            if not waiter.done():
+                waiter.set_exception(TimeoutError())
 
 
 class Arrivals:
@@ -16,26 +58,38 @@ class Arrivals:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._arrived: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
         self._is_woken = False
 
-    async def of(self, future: "Future[T]") -> T:
-        """Wait for *future*; if the waiting is cancelled, cancel it, too."""
-        waiter: asyncio.Future[T] = self._loop.create_future()
-        future.add_done_callback(lambda done: self._arrive(done, waiter))
+    async def of(self, future: "Future[T]", within: Timeout | None = None) -> T:
+        """
+        Wait for *future*; if the waiting is cancelled, cancel it, too.
+
+        Raises:
+            TimeoutError: The time of *within* is over; the future is as it was.
+        """
+        if future.done() and not future.cancelled():
+            return future.result()
+        waiter: asyncio.Future[T] = self.loop.create_future()
+        future.add_done_callback(partial(self._arrive, waiter))
+        if within is not None:
+            within.add(waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
             future.cancel()
             raise
+        finally:
+            if within is not None:
+                within.discard(waiter)
 
-    def _arrive(self, future: "Future[Any]", waiter: "asyncio.Future[Any]") -> None:
+    def _arrive(self, waiter: "asyncio.Future[Any]", future: "Future[Any]") -> None:
         self._arrived.append((future, waiter))
         # Two threads may both see False; then the loop wakes once too often, never too rarely.
         if not self._is_woken:
             self._is_woken = True
-            self._loop.call_soon_threadsafe(self._pass_on)
+            self.loop.call_soon_threadsafe(self._pass_on)
 
     def _pass_on(self) -> None:
         self._is_woken = False

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway_server.transports import http
-from slipway_server.transports.http import HttpConnection, Response
+from slipway_server.transports import http, ports
+from slipway_server.transports.http import Connections, HttpConnection, HttpServer, Limits, Response
 
 WAIT_S = 20.0
 
@@ -24,20 +24,15 @@ async def echo(request):
 class Server:
     """Any handler behind a real socket."""
 
-    def __init__(self, loop_thread, handler):
-        self._loop_thread = loop_thread
-        self.open = set()
-        self._server = loop_thread.run(self._start(handler))
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _start(self, handler):
-        return await asyncio.get_running_loop().create_server(
-            lambda: HttpConnection(handler, error, self.open), "127.0.0.1", 0
-        )
+    def __init__(self, loop_thread, handler, **limits):
+        self.server = HttpServer(handler, error, Limits(**limits))
+        bound = ports.bind("127.0.0.1", "auto", flag="rest_api_port")
+        self.port = bound.getsockname()[1]
+        loop_thread.run(self.server.start(bound))
 
     async def stop(self):
-        self._server.close()
-        for connection in tuple(self.open):
+        self.server.stop()
+        for connection in tuple(self.server.connections._open):
             connection._transport.abort()
 
     def connect(self):
@@ -50,8 +45,8 @@ class Server:
 def serve(loop_thread):
     servers = []
 
-    def start(handler=echo):
-        servers.append(Server(loop_thread, handler))
+    def start(handler=echo, **limits):
+        servers.append(Server(loop_thread, handler, **limits))
         return servers[-1]
 
     yield start
@@ -280,6 +275,9 @@ class Transport:
     def resume_reading(self):
         pass
 
+    def get_write_buffer_size(self):
+        return 0
+
 
 STREAM = (
     post(b"/a", b"one")
@@ -294,7 +292,7 @@ STREAM = (
 def test_however_the_bytes_arrive_the_answers_are_the_same(cuts):
     async def play(cuts):
         transport = Transport()
-        connection = HttpConnection(echo, error, set())
+        connection = HttpConnection(echo, error, Connections())
         connection.connection_made(transport)
         for start, end in zip([0, *cuts], [*cuts, len(STREAM)], strict=True):
             connection.data_received(STREAM[start:end])
