@@ -13,6 +13,7 @@ Source: tensorflow_serving/util/json_tensor.cc (WriteDecimal).
 """
 
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,8 @@ import orjson
 
 from slipway_wire.tensors import Array
 
-# Up to this many elements a loop in Python costs less than some 20 calls of numpy.
-_FEW = 24
+FEW = 24
+"""Up to this many elements a loop in Python costs less than some 20 calls of numpy."""
 
 _FLOAT = struct.Struct("<f")
 
@@ -67,8 +68,8 @@ def tokens(flat: Array) -> list[bytes]:
 
     A half or bfloat16 is told by at most five digits, so it has up to six, as much as the first half of the rule gives.
     """
-    if flat.size <= _FEW:
-        return _few(flat)
+    if flat.size <= FEW:
+        return few(as_floats(flat), flat.dtype)
     decimals, odd = _decimals(flat)
     out = orjson.dumps(decimals, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     for index, written in zip(*odd, strict=True):
@@ -83,7 +84,7 @@ def nested(array: Array) -> bytes | None:
     Returns:
         None if elements have to be written one by one; see `tokens`.
     """
-    if array.size <= _FEW:
+    if array.size <= FEW:
         return None
     decimals, odd = _decimals(array.reshape(-1))
     if odd[0]:
@@ -91,12 +92,19 @@ def nested(array: Array) -> bytes | None:
     return orjson.dumps(decimals.reshape(array.shape), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _few(flat: Array) -> list[bytes]:
-    values = flat.tolist() if flat.dtype.kind == "f" else flat.astype(np.float32).tolist()
-    if flat.dtype.itemsize == 2:
+def as_floats(array: Array) -> list[float]:
+    """Give the elements of *array* in their order; to numpy a bfloat16 is no float."""
+    flat = array.reshape(-1)
+    values: list[float] = flat.tolist() if flat.dtype.kind == "f" else flat.astype(np.float32).tolist()
+    return values
+
+
+def few(values: list[float], dtype: "np.dtype[Any] | None") -> list[bytes]:
+    """Write finite *values*, elements of an array of *dtype*, each by itself."""
+    size = dtype.itemsize if dtype else 4
+    if size == 2:
         return [_six(value) for value in values]
-    is_double = flat.dtype.itemsize == 8
-    return [text(value, is_double=is_double) for value in values]
+    return [text(value, is_double=size == 8) for value in values]
 
 
 def _six(value: float) -> bytes:

@@ -266,6 +266,10 @@ def _pieces(array: Array) -> Iterator[Array]:
 
 
 def _encode(array: Array, data_type: DataType, style: Style) -> bytes:
+    if array.size <= json_floats.FEW and data_type.json == "float" and style.digits == "tf_serving":
+        values = json_floats.as_floats(array)
+        if math.isfinite(sum(values)):
+            return _nest(json_floats.few(values, data_type.numpy), array.shape)
     if array.ndim and data_type is not dtypes.STRING and _is_finite(array):
         if data_type.json != "float":
             return _dump(array, data_type)
@@ -344,6 +348,8 @@ def _string(value: bytes, strings: Strings) -> bytes:
 
 
 def _nest(tokens: Sequence[bytes], shape: tuple[int, ...]) -> bytes:
+    if len(shape) == 1:
+        return b"[" + b",".join(tokens) + b"]"
     if 0 in shape:
         return structure(shape)
     # One formatting of all tokens, instead of a join for every innermost list.
