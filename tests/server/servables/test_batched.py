@@ -29,6 +29,8 @@ def test_a_broken_file_fails_the_load_before_anything_is_loaded(fakes, tmp_path)
     (tmp_path / "batching_params.pbtxt").write_text("max_batch_size { value: 0 }")
     loader = fakes.FakeLoader(failures=1)
 
-    with pytest.raises(InvalidArgument, match=r"batching_params\.pbtxt: input_batch_size_limit must be positive; was 0"):
+    with pytest.raises(
+        InvalidArgument, match=r"batching_params\.pbtxt: input_batch_size_limit must be positive; was 0"
+    ):
         BatchedLoader(loader, tmp_path, own_policy(POOL), tells_doubts=True).load()
     assert loader.failures == 1
