@@ -75,8 +75,8 @@ def fields_of(exchange: Exchange) -> dict[str, Any]:
         found[f"{stage}_ms"] = None if seconds is None else _milliseconds(seconds)
     found |= {
         "rows": exchange.rows,
-        "request_bytes": exchange.request_bytes,
-        "response_bytes": exchange.response_bytes,
+        "request_bytes": len(exchange.body),
+        "response_bytes": len(exchange.response),
         "request_id": caller.request_id if caller else "",
         "trace_id": caller.trace.trace_id if caller and caller.trace else "",
         "peer": caller.peer if caller else "",

@@ -302,3 +302,45 @@ def read_text(path: Path, message_class: Any) -> Any:
         # TF Serving's clients look for this line on stderr; there it is protobuf itself that writes it.
         sys.stderr.write(f"{error.message}\n")
         raise InvalidArgument(f"Invalid protobuf file: '{path}'") from error
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLogConfig:
+    """
+    How a model's requests are logged.
+
+    Attributes:
+        kind: `tfrecord` (PredictionLog records) or `jsonl`.
+        filename_prefix: Path that the files' names begin with.
+        sampling_rate: Share of the answered requests, 0 to 1.
+
+    Source of the fields: tensorflow_serving/config/logging_config.proto.
+    """
+
+    kind: str
+    filename_prefix: str
+    sampling_rate: float
+
+
+def request_log_config(model: Any) -> RequestLogConfig | None:
+    """
+    Read the `logging_config` of a ModelConfig message; None if it has none.
+
+    Raises:
+        InvalidArgument: It is incomplete, or asks for what there is not.
+    """
+    if not model.HasField("logging_config"):
+        return None
+    collector, sampling = model.logging_config.log_collector_config, model.logging_config.sampling_config
+    where = f"logging_config of model {model.name}"
+    if collector.type not in {"tfrecord", "jsonl"}:
+        raise InvalidArgument(f"{where}: log_collector_config.type must be tfrecord or jsonl; was {collector.type!r}")
+    if not collector.filename_prefix:
+        raise InvalidArgument(f"{where}: log_collector_config.filename_prefix must be set")
+    if not model.logging_config.HasField("sampling_config"):
+        raise InvalidArgument(f"{where}: sampling_config must be set, for example {{ sampling_rate: 0.01 }}")
+    if not 0.0 <= sampling.sampling_rate <= 1.0:
+        raise InvalidArgument(
+            f"{where}: sampling_config.sampling_rate must be between 0 and 1; was {sampling.sampling_rate:g}"
+        )
+    return RequestLogConfig(collector.type, collector.filename_prefix, sampling.sampling_rate)

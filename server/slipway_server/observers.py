@@ -1,11 +1,14 @@
 """Whoever looks on while requests are answered, put together from the flags; where nobody does, nothing is in the way."""
 
 import logging
+from collections.abc import Mapping
 
 from slipway_server.access_log import AccessLog
 from slipway_server.callers import Callers
+from slipway_server.config_files import RequestLogConfig
 from slipway_server.logs import CountingHandler
 from slipway_server.metrics import Metrics
+from slipway_server.request_log import RequestLog
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 
@@ -16,8 +19,10 @@ class Observers:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Start what the flags ask for."""
         self._settings = settings
+        self._logs_requests = False
         self._counting = CountingHandler(lambda level: metrics.log_messages.of(level).add())
         logging.getLogger().addHandler(self._counting)
+        self.request_log = RequestLog(metrics, settings.request_log_max_file_bytes)
         self._access_log: AccessLog | None = None
         if settings.access_log != "off":
             self._access_log = AccessLog(
@@ -30,10 +35,24 @@ class Observers:
 
     def watch(self, serving: Serving) -> None:
         """Begin to look on."""
-        serving.observers = tuple(observer for observer in (self._access_log,) if observer is not None)
+        self._serving = serving
+        self._choose()
+
+    def log_requests(self, configs: Mapping[str, RequestLogConfig]) -> None:
+        """Log requests of these models from now on, and of no others."""
+        self.request_log.configure(configs)
+        self._logs_requests = bool(configs)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Let only those look on that have something to do."""
+        request_log = self.request_log if self._logs_requests else None
+        looking = (self._access_log, request_log)
+        self._serving.observers = tuple(observer for observer in looking if observer is not None)
 
     def stop(self, timeout_s: float) -> None:
         """Write what has been seen."""
         if self._access_log is not None:
             self._access_log.stop(timeout_s)
+        self.request_log.stop(timeout_s)
         logging.getLogger().removeHandler(self._counting)

@@ -39,19 +39,17 @@ class Serving:
         """Told of every exchange when it has ended, on the thread that it ended on."""
         metrics.watch(in_flight=lambda: self._in_flight, availability=self._availability)
 
-    def exchange(
-        self, protocol: Protocol, api: Api, *, request_bytes: int = 0, caller: Caller | None = None
-    ) -> "Exchange":
+    def exchange(self, protocol: Protocol, api: Api, *, body: bytes = b"", caller: Caller | None = None) -> "Exchange":
         """
         Begin to answer one request.
 
         Args:
             protocol: How it came.
             api: Its method.
-            request_bytes: Size of its body.
+            body: As it came, decompressed.
             caller: Who sent it, if that is known.
         """
-        return Exchange(self, protocol, api, request_bytes, caller)
+        return Exchange(self, protocol, api, body, caller)
 
     def metadata(self, spec: ModelSpec) -> tuple[ModelSpec, Mapping[str, Any]]:
         """
@@ -192,16 +190,16 @@ class Exchange:
     """
 
     def __init__(
-        self, serving: Serving, protocol: Protocol, api: Api, request_bytes: int = 0, caller: Caller | None = None
+        self, serving: Serving, protocol: Protocol, api: Api, body: bytes = b"", caller: Caller | None = None
     ) -> None:
         self._serving = serving
         self._began = self._encoding_since = time.monotonic()
         self._is_encoding = False
         self._policy: BatchingPolicy | None = None
-        self.response_bytes = 0
         self.protocol = protocol
         self.api = api
-        self.request_bytes = request_bytes
+        self.body = body
+        self.response = b""
         self.caller = caller
         self.model = self.version = self.signature = ""
         """Who answers; empty until `start` has found out. Only names that exist, so that they may become labels."""
@@ -211,6 +209,7 @@ class Exchange:
         self.code = Code.OK
         self.message = ""
         self.call: Call | JointCall | None = None
+        self.outputs: Tensors = {}
         self.spec = ModelSpec("")
         """The version and signature that serve, once `start` has found them."""
 
@@ -262,6 +261,7 @@ class Exchange:
         self.stages_s[1:3] = answer.queue_s, answer.compute_s
         self._encoding_since = time.monotonic()
         self._is_encoding = True
+        self.outputs = answer.outputs
         return answer.outputs
 
     @property
@@ -271,8 +271,8 @@ class Exchange:
         return max((len(array) for array in inputs if array.ndim), default=None)
 
     def encoded(self, body: bytes) -> bytes:
-        """Take note of the size of the answer's *body*, and return it."""
-        self.response_bytes = len(body)
+        """Take note of the answer's *body*, and return it."""
+        self.response = body
         return body
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
@@ -290,8 +290,8 @@ class Exchange:
             self.code.name,
             self.latency_s,
             self.stages_s,
-            request_bytes=self.request_bytes,
-            response_bytes=self.response_bytes,
+            request_bytes=len(self.body),
+            response_bytes=len(self.response),
             # TF Serving counts those of MultiInference only.
             examples=len(self.call.inputs[INPUTS]) if isinstance(self.call, JointCall) else None,
         )

@@ -56,6 +56,10 @@ class Settings:
         False,
         "Give requests that bring no X-Request-ID one; --access_log and --otlp_endpoint do, too. (not in TF Serving)",
     )
+    request_log_max_file_bytes: int = _flag(
+        256 * 1024 * 1024,
+        "A file of a model's request log that has this size is followed by another. (not in TF Serving)",
+    )
     rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
     rest_api_gzip_min_bytes: int = _flag(
         65536, "Compress larger REST answers for clients that accept gzip; 0: none. (not in TF Serving)"

@@ -32,17 +32,22 @@ class WarmupRequest:
     request: PredictRequest | ExamplesRequest | MultiInferenceRequest
 
 
-def encode(method: Method, request: bytes) -> bytes:
+def encode(method: Method, request: bytes, response: bytes | None = None, metadata: bytes | None = None) -> bytes:
     """
-    Write a PredictionLog that holds only a request, so that the same request gives the same bytes.
+    Write a PredictionLog; one that holds only a request has the same bytes for the same request.
 
     Args:
         method: What kind of request it is.
         request: Serialized, as `predict.encode_request` or `inference.encode_request` gives it.
+        response: Serialized answer; None: leave it out.
+        metadata: Serialized LogMetadata; None: leave them out.
     """
     number = messages.PredictionLog.DESCRIPTOR.fields_by_name[_LOG_FIELD[method]].number
     log = protobuf.bytes_field(1, request)  # `request` is field 1 of PredictLog, ClassifyLog, …
-    return protobuf.bytes_field(number, log)
+    if response is not None:
+        log += protobuf.bytes_field(2, response)  # likewise
+    head = b"" if metadata is None else protobuf.bytes_field(1, metadata)
+    return head + protobuf.bytes_field(number, log)
 
 
 def decode(record: bytes) -> WarmupRequest | None:

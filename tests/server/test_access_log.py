@@ -23,7 +23,7 @@ def serving(fakes):
 
 
 def ask(serving, *values, caller=CALLER):
-    with serving.exchange("grpc", "Predict", request_bytes=7, caller=caller) as exchange:
+    with serving.exchange("grpc", "Predict", body=b"request", caller=caller) as exchange:
         call = Call("serving_default", {"x": np.float32(values)}, ("y",))
         exchange.answered(exchange.start(ModelSpec("m"), lambda _: call).result(WAIT_S))
         exchange.encoded(b"four")

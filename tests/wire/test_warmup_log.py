@@ -72,3 +72,15 @@ def test_what_is_no_log_is_told_in_tf_servings_words():
 def test_any_bytes_give_a_request_or_a_wire_error(data):
     with contextlib.suppress(WireError):
         warmup_log.decode(data)
+
+
+def test_answer_and_metadata_have_their_place_in_a_record():
+    request, response = predict.encode_request("m", {"x": np.float32([1.0])}), b""
+    metadata = messages.LogMetadata(timestamp_secs=7).SerializeToString()
+
+    log = messages.PredictionLog.FromString(warmup_log.encode("predict", request, response, metadata))
+
+    assert log.predict_log.request.model_spec.name == "m"
+    assert log.predict_log.HasField("response")
+    assert log.log_metadata.timestamp_secs == 7
+    assert not messages.PredictionLog.FromString(warmup_log.encode("predict", request)).predict_log.HasField("response")

@@ -75,7 +75,7 @@ class GrpcApi:
 
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Predict."""
-        with self._serving.exchange("grpc", "Predict", request_bytes=len(body), caller=incoming.caller) as exchange:
+        with self._serving.exchange("grpc", "Predict", body=body, caller=incoming.caller) as exchange:
             request = predict.decode_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s)
@@ -85,7 +85,7 @@ class GrpcApi:
 
     async def classify(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Classify."""
-        with self._serving.exchange("grpc", "Classify", request_bytes=len(body), caller=incoming.caller) as exchange:
+        with self._serving.exchange("grpc", "Classify", body=body, caller=incoming.caller) as exchange:
             request = inference.decode_classify_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: classify_call(request, signatures), incoming.timeout_s)
@@ -95,7 +95,7 @@ class GrpcApi:
 
     async def regress(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Regress."""
-        with self._serving.exchange("grpc", "Regress", request_bytes=len(body), caller=incoming.caller) as exchange:
+        with self._serving.exchange("grpc", "Regress", body=body, caller=incoming.caller) as exchange:
             request = inference.decode_regress_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: regress_call(request, signatures), incoming.timeout_s)
@@ -105,9 +105,7 @@ class GrpcApi:
 
     async def multi_inference(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.MultiInference."""
-        with self._serving.exchange(
-            "grpc", "MultiInference", request_bytes=len(body), caller=incoming.caller
-        ) as exchange:
+        with self._serving.exchange("grpc", "MultiInference", body=body, caller=incoming.caller) as exchange:
             request = inference.decode_multi_inference_request(body)
             answer = await self._arrivals.of(
                 exchange.start(request.spec, lambda signatures: inference_call(request, signatures), incoming.timeout_s)

@@ -141,7 +141,7 @@ class RestApi:
 
     async def predict(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:predict."""
-        with self._serving.exchange("rest", "Predict", request_bytes=len(body), caller=caller) as exchange:
+        with self._serving.exchange("rest", "Predict", body=body, caller=caller) as exchange:
 
             def begin() -> "tuple[ParsedRequest, Future[Answer]]":
                 request = json_predict.parse_request(body)
@@ -160,7 +160,7 @@ class RestApi:
 
     async def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:classify."""
-        with self._serving.exchange("rest", "Classify", request_bytes=len(body), caller=caller) as exchange:
+        with self._serving.exchange("rest", "Classify", body=body, caller=caller) as exchange:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
                 request = _examples_request(spec, body)
@@ -179,7 +179,7 @@ class RestApi:
 
     async def regress(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:regress."""
-        with self._serving.exchange("rest", "Regress", request_bytes=len(body), caller=caller) as exchange:
+        with self._serving.exchange("rest", "Regress", body=body, caller=caller) as exchange:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
                 request = _examples_request(spec, body)
