@@ -24,7 +24,11 @@ class Steps:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=what)
         else:
-            told = f"[{self._done + 1}/{self._count}] {what}; about {max(self._left_s, 0):.0f} s left"
+            # What is decided as it goes may take more steps than were expected.
+            of, left = (
+                (f"/{self._count}", f"; about {self._left_s:.0f} s left") if self._done < self._count else ("", "")
+            )
+            told = f"[{self._done + 1}{of}] {what}{left}"
             sys.stderr.write(told + "\n")
             sys.stderr.flush()
 
