@@ -38,7 +38,7 @@ from slipway_server.servables.source import Source
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
-from slipway_server.transports import ports
+from slipway_server.transports import ports, tls
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.profiler import ProfilerApi
@@ -93,6 +93,9 @@ class Server:
         )
         load_options = read_load_options(settings)
         policy, is_per_model = _batching(settings)
+        self._tls = tls.read(Path(settings.ssl_config_file)) if settings.ssl_config_file else None
+        if self._tls and settings.rest_api_port != 0 and not settings.rest_api_tls:
+            logger.warning("REST is served without TLS, as in TF Serving; --rest_api_tls gives it gRPC's certificate")
         if settings.ready_file:
             _remove_stale(settings.ready_file)
         self._rest_socket = _reserve_ports(settings)
@@ -112,7 +115,13 @@ class Server:
             on_change=self._changed,
         )
         self._source = Source(self._models, settings.file_system_poll_wait_seconds, self._manager.aspire)
-        self._serving = Serving(self._manager, self._scheduler, self._metrics, self._models)
+        self._serving = Serving(
+            self._manager,
+            self._scheduler,
+            self._metrics,
+            self._models,
+            checks_method_names=settings.enable_signature_method_name_check,
+        )
         self._observers.watch(self._serving)
         self._callers = self._observers.callers()
         arrivals = Arrivals(self._loop)
@@ -175,6 +184,7 @@ class Server:
                 addresses,
                 _channel_arguments(settings.grpc_channel_arguments),
                 self._callers,
+                self._tls,
             )
         except RuntimeError as error:
             raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error
@@ -187,7 +197,8 @@ class Server:
         if self._rest_socket is not None:
             rest_port = self._rest_socket.getsockname()[1]
             try:
-                await self._rest_server.start(self._rest_socket)
+                rest_tls = self._tls.context(["http/1.1"]) if self._tls and settings.rest_api_tls else None
+                await self._rest_server.start(self._rest_socket, rest_tls)
             except OSError as error:
                 raise ports.cannot_listen(settings.bind_address, rest_port, "rest_api_port", error) from error
             logger.info("Exporting HTTP/REST API at:localhost:%d ...", rest_port)

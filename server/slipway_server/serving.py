@@ -11,7 +11,7 @@ from slipway_server.batching.scheduler import Answer, Scheduler, Work
 from slipway_server.callers import Caller
 from slipway_server.config_files import BatchingPolicy, ModelConfig
 from slipway_server.metrics import Metrics, RequestKind, Rows
-from slipway_server.servables.calls import Signatures
+from slipway_server.servables.calls import Signatures, check_method
 from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.servables.manager import Handle, Manager
 from slipway_wire.inference import INPUTS
@@ -26,7 +26,17 @@ Api = Literal["Predict", "Classify", "Regress", "MultiInference"]
 class Serving:
     """One for the whole server; used from the transports' thread."""
 
-    def __init__(self, manager: Manager, scheduler: Scheduler, metrics: Metrics, models: Sequence[ModelConfig]) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        models: Sequence[ModelConfig],
+        *,
+        checks_method_names: bool = False,
+    ) -> None:
+        self.checks_method_names = checks_method_names
+        """Whether a signature must be exported for the method by which it is called."""
         self.metrics = metrics
         self._manager = manager
         self._scheduler = scheduler
@@ -238,6 +248,8 @@ class Exchange:
         try:
             self.model, self.version = handle.model, str(handle.version)
             self._policy = handle.servable.batching_policy
+            if self._serving.checks_method_names:
+                check_method(self.api, handle.servable.signatures.get(spec.signature_key))
             self.call = call = decode(handle.servable.signatures)
             self.signature = call.signature
             self.spec = ModelSpec(handle.model, handle.version, signature_name=call.signature)

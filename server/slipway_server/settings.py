@@ -122,6 +122,11 @@ class Settings:
     prefer_tflite_model: bool = _flag(False, "Serve model.tflite where a version has one.")
     num_tflite_pools: int = _flag(0, "Pools of TFLite interpreters of a version; 0: one for each CPU.")
     num_tflite_interpreters_per_pool: int = _flag(1, "Interpreters in each pool.")
+    ssl_config_file: str = _flag(
+        "",
+        "Text-format SSLConfig: TLS on the gRPC port and socket; PEM text, or paths of PEM files (not in TF Serving).",
+    )
+    rest_api_tls: bool = _flag(False, "TLS on the REST port, too, from --ssl_config_file. (not in TF Serving)")
     grpc_channel_arguments: str = _flag("", "gRPC options, key=value,key=value.")
     grpc_max_threads: int = _flag(4 * (os.cpu_count() or 1), "Threads that run requests when they are not batched.")
     enable_model_warmup: bool = _flag(True, "Replay assets.extra/tf_serving_warmup_requests before a version serves.")
@@ -134,6 +139,9 @@ class Settings:
         False, "Make up warm-up requests from the signatures of a version that brings none. (not in TF Serving)"
     )
     monitoring_config_file: str = _flag("", "Text-format MonitoringConfig; metrics are served on the REST port.")
+    enable_signature_method_name_check: bool = _flag(
+        False, "Refuse requests whose method is not the one for which their signature was exported."
+    )
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
     enable_profiler: bool = _flag(True, "Serve tensorflow.ProfilerService, which writes traces where the client says.")
     enable_serialization_as_tensor_content: bool = _flag(False, "Answer Predict with tensor_content.")
@@ -146,10 +154,8 @@ class Settings:
     skip_initialize_tpu: bool = _flag(False, "TPUs are not used.", IGNORED)
 
     # Known, but to go on without them would serve something other than what was asked for.
-    ssl_config_file: str = _flag("", "TLS on the gRPC port.", REFUSED)
-    use_alts_credentials: bool = _flag(False, "ALTS on the gRPC port.", REFUSED)
+    use_alts_credentials: bool = _flag(False, "ALTS on the gRPC port; for jobs on Google's own network.", REFUSED)
     model_config_file_poll_wait_seconds: int = _flag(0, "Read the model config file again and again.", REFUSED)
-    enable_signature_method_name_check: bool = _flag(False, "Check method_name of the signature of a request.", REFUSED)
 
     def check(self) -> None:
         """
@@ -160,6 +166,10 @@ class Settings:
             InvalidArgument: Flags contradict each other.
             Unimplemented: A flag asks for something that is not there yet.
         """
+        if self.use_alts_credentials and self.ssl_config_file:
+            raise InvalidArgument("only one of --use_alts_credentials and --ssl_config_file may be set")
+        if self.rest_api_tls and not self.ssl_config_file:
+            raise InvalidArgument("--rest_api_tls needs --ssl_config_file, which names key and certificate")
         for field in dataclasses.fields(self):
             if field.metadata["kind"] is REFUSED and getattr(self, field.name) != field.default:
                 raise Unimplemented(f"--{field.name} is not supported yet; start without it")

@@ -164,7 +164,7 @@ class LoopThread:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def make_serving(servables, *, scheduler=None, labels=None, metrics=None):
+def make_serving(servables, *, scheduler=None, labels=None, metrics=None, checks_method_names=False):
     """Serve *servables*, {(model, version): servable}, all loaded."""
     metrics = metrics or Metrics()
     manager = Manager(
@@ -178,7 +178,9 @@ def make_serving(servables, *, scheduler=None, labels=None, metrics=None):
     models = [ModelConfig(name, Path("/none"), version_labels=(labels or {}).get(name, {})) for name in names]
     for name in names:
         manager.aspire(name, {version: Path("/none") for model, version in servables if model == name})
-    serving = Serving(manager, scheduler or DirectScheduler(4, metrics), metrics, models)
+    serving = Serving(
+        manager, scheduler or DirectScheduler(4, metrics), metrics, models, checks_method_names=checks_method_names
+    )
     return serving, manager
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+import trustme
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from slipway_wire import paths, predict, tfrecord, warmup_log
@@ -443,3 +445,41 @@ def test_a_config_file_that_does_not_parse_fails_the_start(testdata):
     assert result.returncode == 255
     assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in result.stderr
     assert result.stdout.startswith("Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '")
+
+
+def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path):
+    authority = trustme.CA()
+    ours, friend = authority.issue_cert("localhost", "127.0.0.1"), authority.issue_cert("me")
+    ours.private_key_pem.write_to_path(tmp_path / "key.pem")
+    ours.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    friend.private_key_and_cert_chain_pem.write_to_path(tmp_path / "friend.pem")
+    inline = authority.cert_pem.bytes().decode().replace("\n", "\\n")
+    (tmp_path / "ssl.config").write_text(
+        f'server_key: "key.pem" server_cert: "cert.pem" custom_ca: "{inline}" client_verify: true'
+    )
+    server = start_server(
+        f"--model_base_path={testdata}/saved_model_half_plus_two_cpu",
+        f"--ssl_config_file={tmp_path}/ssl.config",
+        "--rest_api_tls",
+    ).wait_until_ready()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    url = f"https://127.0.0.1:{server.ready['rest_port']}/v1/models/default:predict"
+
+    with pytest.raises(httpx.TransportError):
+        httpx.post(url, content=b'{"instances": [1]}', verify=trusting, trust_env=False)
+    trusting.load_cert_chain(tmp_path / "friend.pem")
+    with httpx.Client(verify=trusting, trust_env=False) as rest:
+        large = rest.post(url, content=json.dumps({"instances": [1.0] * 200_000}))
+        assert large.json() == {"predictions": [2.5] * 200_000}
+    credentials = grpc.ssl_channel_credentials(
+        authority.cert_pem.bytes(), friend.private_key_pem.bytes(), friend.cert_chain_pems[0].bytes()
+    )
+    with grpc.secure_channel(f"localhost:{server.ready['grpc_port']}", credentials) as channel:
+        answer = channel.unary_unary(paths.GRPC_PREDICT)(predict.encode_request("default", {"x": np.float32([1.0])}))
+    assert predict.decode_response(answer)[1]["y"].tolist() == [2.5]
+    with pytest.raises(httpx.TransportError):
+        server.rest.get("/v1/models/default")
+
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == 0

@@ -109,7 +109,17 @@ def test_usage_names_every_flag():
             InvalidArgument,
             "tensorflow_session_parallelism cannot be set",
         ),
-        (["--model_base_path=/m", "--ssl_config_file=/s"], Unimplemented, "--ssl_config_file is not supported yet"),
+        (
+            ["--model_base_path=/m", "--use_alts_credentials"],
+            Unimplemented,
+            "--use_alts_credentials is not supported yet",
+        ),
+        (
+            ["--model_base_path=/m", "--use_alts_credentials", "--ssl_config_file=/s"],
+            InvalidArgument,
+            "only one of --use_alts_credentials and --ssl_config_file",
+        ),
+        (["--model_base_path=/m", "--rest_api_tls"], InvalidArgument, "--rest_api_tls needs --ssl_config_file"),
     ],
 )
 def test_what_cannot_be_is_refused_at_start(flags, error, message):

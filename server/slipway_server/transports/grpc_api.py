@@ -108,7 +108,13 @@ class GrpcApi:
         with self._serving.exchange("grpc", "MultiInference", body=body, caller=incoming.caller) as exchange:
             request = inference.decode_multi_inference_request(body)
             answer = await self._arrivals.of(
-                exchange.start(request.spec, lambda signatures: inference_call(request, signatures), incoming.timeout_s)
+                exchange.start(
+                    request.spec,
+                    lambda signatures: inference_call(
+                        request, signatures, checks_method_names=self._serving.checks_method_names
+                    ),
+                    incoming.timeout_s,
+                )
             )
             call = exchange.call
             assert isinstance(call, JointCall)

@@ -14,6 +14,7 @@ import grpc
 from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.errors import told
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary, details
+from slipway_server.transports.tls import Tls
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -25,6 +26,7 @@ async def start_server(
     addresses: Sequence[str],
     options: Mapping[str, int | str],
     callers: Callers | None = None,
+    tls: Tls | None = None,
 ) -> tuple[grpc.aio.Server, list[int]]:
     """
     Listen on *addresses* and answer.
@@ -34,6 +36,7 @@ async def start_server(
         addresses: `host:port` (port 0: any) or `unix:path`.
         options: Channel arguments of the user; they win over ours.
         callers: Finds out who calls.
+        tls: Speak TLS on all of them, and believe these clients only.
 
     Returns:
         The running server, and the port of each address.
@@ -42,7 +45,8 @@ async def start_server(
         RuntimeError: An address cannot be bound.
     """
     ours = {
-        "grpc.max_receive_message_length": -1,
+        # As TF Serving; protobuf takes no more.
+        "grpc.max_receive_message_length": 2**31 - 1,
         "grpc.max_send_message_length": -1,
         # On by default, it lets two servers share a port, each unaware of the other.
         "grpc.so_reuseport": 0,
@@ -51,9 +55,22 @@ async def start_server(
     for service, methods in services.items():
         handlers = {name: _rpc_handler(method, callers or Callers()) for name, method in methods.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    ports = [server.add_insecure_port(address) for address in addresses]
+    if tls is None:
+        ports = [server.add_insecure_port(address) for address in addresses]
+    else:
+        credentials = _credentials(tls)
+        ports = [server.add_secure_port(address, credentials) for address in addresses]
     await server.start()
     return server, ports
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    authority = tls.client_authority
+    return grpc.ssl_server_credentials(
+        [(tls.key.encode(), tls.certificate.encode())],
+        root_certificates=None if authority is None else authority.encode(),
+        require_client_auth=authority is not None,
+    )
 
 
 def _rpc_handler(method: Method, callers: Callers) -> Any:

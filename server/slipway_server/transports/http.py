@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 64 * 1024
 # As large as a gRPC message may be; numpy and TensorFlow set the practical limit.
 MAX_BODY_BYTES = 2**31 - 1
+_HANDSHAKE_S = 10.0
 # Requests of one connection that are under way at once (pipelining); then its socket is no longer read.
 MAX_PIPELINED = 16
 
@@ -179,6 +180,8 @@ class HttpServer:
             sock=bound,
             backlog=1024,
             ssl=tls,
+            # Who connects and says nothing must not hold a connection for long.
+            ssl_handshake_timeout=_HANDSHAKE_S if tls else None,
         )
 
     def stop(self) -> None:

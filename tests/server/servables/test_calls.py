@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
+from slipway_server.servables.calls import check_method, classify_call, inference_call, predict_call, regress_call
 from slipway_wire.inference import ExamplesRequest, InferenceTask, MultiInferenceRequest
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.predict import PredictRequest
-from slipway_wire.signatures import CLASSIFY, REGRESS
-from slipway_wire.status import FailedPrecondition, InvalidArgument
+from slipway_wire.signatures import CLASSIFY, PREDICT, REGRESS, Signature
+from slipway_wire.status import FailedPrecondition, Internal, InvalidArgument
 
 X = np.float32([1.0])
 
@@ -70,3 +70,45 @@ def test_a_multi_inference_needs_examples(signatures):
 
     with pytest.raises(InvalidArgument, match="Input is empty"):
         inference_call(MultiInferenceRequest(tasks, []), signatures)
+
+
+@pytest.mark.parametrize(
+    ("api", "method", "error", "message"),
+    [
+        (
+            "Predict",
+            "other",
+            Internal,
+            f"Expected prediction signature method_name to be one of {{{PREDICT}, {CLASSIFY}, {REGRESS}}}. Was: other",
+        ),
+        (
+            "Classify",
+            REGRESS,
+            InvalidArgument,
+            f"Expected classification signature method_name to be {CLASSIFY}. Was: {REGRESS}",
+        ),
+        (
+            "Regress",
+            "",
+            InvalidArgument,
+            f"Expected regression signature method_name to be {REGRESS}. Was: ",
+        ),
+    ],
+)
+def test_a_signature_of_another_method_is_told_in_tf_servings_words(api, method, error, message):
+    with pytest.raises(error) as refusal:
+        check_method(api, Signature("s", method, {}, {}))
+
+    assert refusal.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("api", "method"),
+    [("Predict", PREDICT), ("Predict", CLASSIFY), ("Predict", REGRESS), ("Classify", CLASSIFY), ("Regress", REGRESS)],
+)
+def test_a_signature_of_the_same_method_is_not(api, method):
+    check_method(api, Signature("s", method, {}, {}))
+
+
+def test_a_signature_that_is_not_there_is_told_elsewhere():
+    check_method("Predict", None)

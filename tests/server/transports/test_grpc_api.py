@@ -1,5 +1,6 @@
 import contextlib
 import threading
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -46,13 +47,13 @@ def serve(loop_thread, fakes, half):
     """`serve(...)` serves *half* over a real port and gives a channel; its `serving` is what answers."""
     with contextlib.ExitStack() as cleanup:
 
-        def start(*, as_content=False, has_health_service=False, options=None, batched=False):
+        def start(*, as_content=False, has_health_service=False, options=None, batched=False, **flags):
             scheduler = None
             if batched:
                 scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=1), Metrics())
                 scheduler.start()
                 cleanup.callback(scheduler.stop)
-            serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler)
+            serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler, **flags)
             api = GrpcApi(
                 serving, Arrivals(loop_thread.loop), as_content=as_content, has_health_service=has_health_service
             )
@@ -350,6 +351,37 @@ def test_watched_health_is_told_when_it_changes(serve):
     channel.serving.drain(0.0)
     assert health(next(watch)) == "NOT_SERVING"
     watch.cancel()
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "code"),
+    [
+        (paths.GRPC_PREDICT, predict.encode_request("half", X), "INTERNAL"),
+        (paths.GRPC_PREDICT, predict.encode_request("half", {}), "INTERNAL"),
+        (paths.GRPC_PREDICT, predict.encode_request("half", X, signature_name="s"), "FAILED_PRECONDITION"),
+        (
+            paths.GRPC_CLASSIFY,
+            inference.encode_request("half", [example(1.0)], signature_name="classify"),
+            "INVALID_ARGUMENT",
+        ),
+        (paths.GRPC_MULTI_INFERENCE, multi_inference(("classify", "classify")), "INVALID_ARGUMENT"),
+    ],
+)
+def test_method_names_are_checked_only_if_told(serve, half, method, body, code):
+    for name, signature in half.signatures.items():
+        half.signatures[name] = replace(signature, method="other")
+    channel = serve(checks_method_names=True)
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        call(channel, method, body)
+
+    assert refusal.value.code().name == code
+
+
+def test_any_method_name_will_do_if_not_told(serve, half):
+    half.signatures["serving_default"] = replace(half.signatures["serving_default"], method="other")
+
+    assert call(serve(), paths.GRPC_PREDICT, predict.encode_request("half", X))
 
 
 def malformed(model):

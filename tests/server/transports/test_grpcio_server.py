@@ -3,9 +3,11 @@ import threading
 
 import grpc
 import pytest
+import trustme
 
 from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
+from slipway_server.transports.tls import Tls
 from slipway_wire.status import Code, Internal, error_of
 
 WAIT_S = 20.0
@@ -168,3 +170,62 @@ def test_a_request_id_goes_back_with_answers_and_errors(serve, echo):
 
     assert method.with_call(b"hello", timeout=WAIT_S)[1].trailing_metadata() == ()
     assert echo.incoming.caller is None
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def credentials(authority, identity=None):
+    return grpc.ssl_channel_credentials(
+        authority.cert_pem.bytes(),
+        identity and identity.private_key_pem.bytes(),
+        identity and identity.cert_chain_pems[0].bytes(),
+    )
+
+
+@pytest.fixture
+def serve_tls(loop_thread, echo, authority, tmp_path):
+    """`serve_tls(verifies_clients=...)` serves *echo* over TLS, on TCP and on a UNIX socket; gives both addresses."""
+    with contextlib.ExitStack() as cleanup:
+
+        def start(*, verifies_clients=False):
+            ours = authority.issue_cert("localhost")
+            tls = Tls(
+                ours.private_key_pem.bytes().decode(),
+                ours.cert_chain_pems[0].bytes().decode(),
+                authority.cert_pem.bytes().decode() if verifies_clients else None,
+            )
+            socket = f"unix:{tmp_path}/socket"
+            server, (port, _) = loop_thread.run(start_server(echo.services(), ["127.0.0.1:0", socket], {}, tls=tls))
+            cleanup.callback(lambda: loop_thread.run(server.stop(None)))
+            return [f"127.0.0.1:{port}", socket]
+
+        yield start
+
+
+def ask_over(address, channel_credentials):
+    options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.default_authority", "localhost")]
+    with grpc.secure_channel(address, channel_credentials, options) as channel:
+        return ask(channel, b"body")
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["TCP", "UNIX socket"])
+def test_tls_serves_who_trusts_the_certificate_and_nobody_in_plain_text(serve_tls, authority, place):
+    address = serve_tls()[place]
+
+    assert ask_over(address, credentials(authority)) == b"body"
+    assert refused(lambda: ask_over(address, credentials(trustme.CA())))[0] == "UNAVAILABLE"
+    with grpc.insecure_channel(address) as plain:
+        assert refused(lambda: ask(plain, b"body"))[0] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["TCP", "UNIX socket"])
+def test_mutual_tls_serves_clients_of_the_authority_only(serve_tls, authority, place):
+    address = serve_tls(verifies_clients=True)[place]
+
+    assert ask_over(address, credentials(authority, authority.issue_cert("me"))) == b"body"
+    assert refused(lambda: ask_over(address, credentials(authority)))[0] == "UNAVAILABLE"
+    stranger = trustme.CA().issue_cert("me")
+    assert refused(lambda: ask_over(address, credentials(authority, stranger)))[0] == "UNAVAILABLE"
