@@ -43,7 +43,8 @@ def run_batch(
     policy: BatchingPolicy,
     inputs_of: Callable[[T], Tensors],
     *,
-    on_ran: Callable[[Ran[T]], None],
+    on_run: Callable[[Ran[T]], None],
+    on_outcome: Callable[[Ran[T]], None],
     still_wanted: Callable[[Sequence[Part[T]]], Sequence[Part[T]]],
 ) -> None:
     """
@@ -58,7 +59,8 @@ def run_batch(
         parts: At least one, and no more rows than a batch may have.
         policy: Says how to pad.
         inputs_of: The inputs of a task, all rows of them.
-        on_ran: Told of every run whose outcome is final for its parts.
+        on_run: Told of every run.
+        on_outcome: Told of every run whose outcome is final for its parts.
         still_wanted: Called before each further run with its parts; returns those that somebody waits for.
     """
     groups = [parts]
@@ -71,17 +73,18 @@ def run_batch(
             if not wanted:
                 continue
             ran = _run_once(run, wanted, policy, inputs_of, is_rerun=level > 0)
+            on_run(ran)
             if not ran.is_decided:
                 failed.append(ran)
                 continue
             has_succeeded = has_succeeded or not isinstance(ran.outcome, Exception)
-            on_ran(ran)
+            on_outcome(ran)
         if level:
             vain = 0 if has_succeeded else vain + 1
         groups = []
         for ran in failed:
             if vain >= _VAIN_LEVELS and not _is_of_input(ran.outcome):
-                on_ran(ran)
+                on_outcome(ran)
             else:
                 middle = len(ran.parts) // 2
                 groups += [ran.parts[:middle], ran.parts[middle:]]

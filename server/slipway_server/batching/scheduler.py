@@ -295,23 +295,25 @@ class BatchScheduler(_Threads):
             batch.parts,
             first.policy or self._policy,
             _inputs_of,
-            on_ran=partial(self._ran, first.model, batch.reason),
+            on_run=partial(self._count_run, first.model),
+            on_outcome=partial(self._hand_out, first.model, batch.reason),
             still_wanted=self._still_wanted,
         )
         self._run_s += (time.monotonic() - began - self._run_s) / _RUNS_AVERAGED
 
-    def _ran(self, model: str, reason: Reason, ran: Ran[Task]) -> None:
-        """Count one run, and hand out what came of it."""
+    def _count_run(self, model: str, ran: Ran[Task]) -> None:
         self._metrics.session_run(ran.rows, ran.padding)
         if ran.is_rerun:
             self._metrics.batch_reruns.of(model).add()
-            reason = "rerun"
+
+    def _hand_out(self, model: str, reason: Reason, ran: Ran[Task]) -> None:
+        """Give the tasks of a run what came of it."""
         outcome = ran.outcome
         if isinstance(outcome, Exception):
             for part in ran.parts:
                 self._finish(part, outcome, ran.began, ran.ended)
             return
-        self._metrics.batch(model, ran.rows, ran.padding, reason)
+        self._metrics.batch(model, ran.rows, ran.padding, "rerun" if ran.is_rerun else reason)
         for part, outputs in zip(ran.parts, outcome, strict=True):
             self._finish(part, outputs, ran.began, ran.ended)
 

@@ -31,14 +31,22 @@ def execute(model, values, policy=ANY_SIZE, still_wanted=lambda parts: parts):
     """Run one-row tasks with these values together; return value -> what came of it."""
     outcomes = {}
 
-    def on_ran(ran):
+    def on_outcome(ran):
         for number, (value, _, _) in enumerate(ran.parts):
             assert value not in outcomes
             is_error = isinstance(ran.outcome, Exception)
             outcomes[value] = ran.outcome if is_error else ran.outcome[number]["y"].tolist()
 
     parts = [(value, 0, 1) for value in values]
-    run_batch(model, parts, policy, lambda value: {"x": np.array([value])}, on_ran=on_ran, still_wanted=still_wanted)
+    run_batch(
+        model,
+        parts,
+        policy,
+        lambda value: {"x": np.array([value])},
+        on_run=lambda _: None,
+        on_outcome=on_outcome,
+        still_wanted=still_wanted,
+    )
     return outcomes
 
 
@@ -138,7 +146,7 @@ def test_an_empty_tensor_among_others_fails_nobody():
     shapes = {0: (1, 2), 1: (1, 0), 2: (1, 3), 3: (1, 2)}
     outcomes = {}
 
-    def on_ran(ran):
+    def on_outcome(ran):
         for number, (task, _, _) in enumerate(ran.parts):
             outcomes[task] = ran.outcome[number]["y"].shape
 
@@ -147,7 +155,8 @@ def test_an_empty_tensor_among_others_fails_nobody():
         [(task, 0, 1) for task in shapes],
         BatchingPolicy(pad_variable_length_inputs=True),
         lambda task: {"x": np.ones(shapes[task])},
-        on_ran=on_ran,
+        on_run=lambda _: None,
+        on_outcome=on_outcome,
         still_wanted=lambda parts: parts,
     )
 

@@ -1,14 +1,15 @@
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, Work
+from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Work
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
-from slipway_wire.status import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
+from slipway_wire.status import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 
 WAIT_S = 20.0
 
@@ -227,3 +228,352 @@ def test_without_batching_every_request_runs_by_itself(model):
     with pytest.raises(DeadlineExceeded):
         scheduler.submit(work(model, 1.0, deadline=time.monotonic())).result(WAIT_S)
     scheduler.stop()
+
+
+@pytest.fixture
+def split_policy():
+    return {"max_batch_size": 12, "max_execution_batch_size": 4, "enable_large_batch_splitting": True}
+
+
+def test_a_large_request_runs_in_parts_and_gets_one_answer(scheduler_of, model, busy, split_policy):
+    scheduler = scheduler_of(**split_policy)
+    busy(scheduler)
+    small = scheduler.submit(work(model, 0.5))
+    large = scheduler.submit(work(model, *map(float, range(10))))
+    model.gate.set()
+
+    answer = large.result(WAIT_S)
+
+    assert answer.outputs["y"].tolist() == [2.0 * n for n in range(10)]
+    assert small.result(WAIT_S).outputs["y"].tolist() == [1.0]
+    assert model.rows == [1, 4, 4, 3]
+    assert answer.queue_s >= 0
+    assert answer.compute_s >= 0
+
+
+def test_a_part_that_fails_fails_its_request_and_nobody_else(scheduler_of, model, busy, split_policy):
+    scheduler = scheduler_of(**split_policy)
+    busy(scheduler)
+    before = scheduler.submit(work(model, 1.0))
+    bad = scheduler.submit(work(model, *[1.0] * 3, -1.0, *[1.0] * 6))
+    after = scheduler.submit(work(model, 3.0))
+    model.gate.set()
+
+    with pytest.raises(InvalidArgument, match="negative"):
+        bad.result(WAIT_S)
+    assert before.result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert after.result(WAIT_S).outputs["y"].tolist() == [6.0]
+
+
+def test_a_large_request_that_is_cancelled_between_its_parts_runs_no_further(scheduler_of, model, split_policy):
+    """Its servable is given back only when the part that runs is done."""
+    scheduler = scheduler_of(**split_policy)
+    model.gate.clear()
+    large, told = scheduler.submit(work(model, *map(float, range(12)))), []
+    large.add_done_callback(told.append)
+    assert model.started.acquire(timeout=WAIT_S)
+
+    assert not large.cancel()
+    assert told == []
+    model.gate.set()
+
+    with pytest.raises(CancelledError):
+        large.result(WAIT_S)
+    assert told == [large]
+    assert scheduler.submit(work(model, 1.0)).result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert model.rows == [4, 1]
+
+
+def test_requests_of_different_lengths_run_together_if_they_may_be_padded(scheduler_of, model, busy):
+    scheduler = scheduler_of(max_batch_size=8, pad_variable_length_inputs=True)
+    busy(scheduler)
+    short = scheduler.submit(work(model, 1.0, 2.0, inner=(2,)))
+    long = scheduler.submit(work(model, 3.0, 4.0, 5.0, inner=(3,)))
+    model.gate.set()
+
+    # As in TF Serving, what comes back is as wide as the batch was.
+    assert short.result(WAIT_S).outputs["y"].tolist() == [[2.0, 4.0, 2.0]]
+    assert long.result(WAIT_S).outputs["y"].tolist() == [[6.0, 8.0, 10.0]]
+    assert model.rows == [1, 2]
+
+
+def test_a_cancelled_task_makes_room_at_once(scheduler_of, model, busy):
+    scheduler = scheduler_of(max_batch_size=1, max_enqueued_batches=1)
+    busy(scheduler)
+    leaves = scheduler.submit(work(model, 1.0))
+
+    assert leaves.cancel()
+
+    stays = scheduler.submit(work(model, 2.0))
+    model.gate.set()
+    assert stays.result(WAIT_S).outputs["y"].tolist() == [4.0]
+
+
+def test_an_expired_task_is_told_so_even_if_its_batch_would_leave_later(scheduler_of, model):
+    scheduler = scheduler_of(max_batch_size=8, batch_timeout_s=3600.0)
+
+    late = scheduler.submit(work(model, 1.0, deadline=time.monotonic() + 0.02))
+
+    with pytest.raises(ResourceExhausted):
+        late.result(WAIT_S)
+    assert model.rows == []
+
+
+def test_a_full_queue_says_when_there_will_be_room(scheduler_of, model, busy):
+    scheduler = scheduler_of(max_batch_size=1, max_enqueued_batches=2)
+    busy(scheduler)
+    for _ in range(2):
+        scheduler.submit(work(model, 1.0))
+
+    with pytest.raises(Unavailable) as first:
+        scheduler.submit(work(model, 1.0))
+    scheduler._run_s = 2.2  # what a batch has taken on average
+    with pytest.raises(Unavailable) as slow:
+        scheduler.submit(work(model, 1.0))
+    scheduler._run_s = 1e9
+    with pytest.raises(Unavailable) as slowest:
+        scheduler.submit(work(model, 1.0))
+
+    assert [refusal.value.retry_after_s for refusal in (first, slow, slowest)] == [1, 5, 60]
+
+
+def test_a_request_that_never_fits_is_not_told_to_come_back(scheduler_of, model):
+    scheduler = scheduler_of(
+        max_batch_size=99, max_execution_batch_size=2, enable_large_batch_splitting=True, max_enqueued_batches=3
+    )
+
+    with pytest.raises(Unavailable) as refusal:
+        scheduler.submit(work(model, *[1.0] * 7))
+
+    assert refusal.value.retry_after_s is None
+
+
+def test_a_flood_of_one_model_does_not_hold_up_another(scheduler_of, model, busy):
+    scheduler = scheduler_of(max_batch_size=1, max_enqueued_batches=1000)
+    order, other = [], Model()
+    busy(scheduler)
+    for _ in range(50):
+        flood = scheduler.submit(work(model, 1.0))
+        flood.add_done_callback(lambda _: order.append("A"))
+    lone = scheduler.submit(Work("other", "other", other, {"x": np.float32([1.0])}))
+    lone.add_done_callback(lambda _: order.append("B"))
+    model.gate.set()
+    flood.result(WAIT_S)
+
+    assert order[0] == "B"
+
+
+class Broken(BaseException):
+    """Not an Exception: what is raised to end a thread or the process."""
+
+
+def test_whatever_a_model_raises_the_thread_goes_on(scheduler_of, model, caplog):
+    scheduler = scheduler_of()
+
+    def end_it_all(_):
+        raise Broken
+
+    with pytest.raises(Internal):
+        scheduler.submit(Work("m", "broken", end_it_all, {"x": np.ones(1)})).result(WAIT_S)
+    assert scheduler.submit(work(model, 1.0)).result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert "Broken" in caplog.text
+
+
+class CountedWaits:
+    """A condition that counts how often somebody stopped waiting."""
+
+    def __init__(self, condition):
+        self._condition = condition
+        self.ended = 0
+
+    def wait(self, timeout=None):
+        self._condition.wait(timeout)
+        self.ended += 1
+
+    def __getattr__(self, name):
+        return getattr(self._condition, name)
+
+
+@pytest.fixture
+def counted(model):
+    """A scheduler with three threads, and its condition, which counts."""
+    made = []
+
+    def make(**parameters):
+        scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=3, **parameters), Metrics())
+        scheduler._changed = CountedWaits(scheduler._changed)
+        scheduler.start()
+        made.append(scheduler)
+        return scheduler, scheduler._changed
+
+    yield make
+    for scheduler in made:
+        scheduler.stop()
+
+
+def wait_for_idle(scheduler, threads=3):
+    deadline = time.monotonic() + WAIT_S
+    while scheduler._idle < threads:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_idle_threads_are_woken_by_requests_only(counted, model):
+    """TF Serving's batch threads wake every millisecond; a server that does nothing should use no CPU."""
+    scheduler, condition = counted()
+    for number in range(5):
+        wait_for_idle(scheduler)
+        assert condition.ended <= 2 * number
+        scheduler.submit(work(model, 1.0)).result(WAIT_S)
+    wait_for_idle(scheduler)
+
+    assert condition.ended <= 10
+
+
+def test_a_batch_that_waits_for_its_timeout_is_watched_by_one_thread(counted, model):
+    scheduler, condition = counted(batch_timeout_s=0.05, max_batch_size=100)
+    wait_for_idle(scheduler)
+    futures = [scheduler.submit(work(model, float(n))) for n in range(20)]
+
+    assert [future.result(WAIT_S).outputs["y"].tolist() for future in futures] == [[2.0 * n] for n in range(20)]
+    wait_for_idle(scheduler)
+    assert model.rows == [20]
+    # Each may be told before the first of them watches; then the clock tells that one.
+    assert condition.ended <= 4
+
+
+def test_metrics_under_tf_servings_names_and_ours(model, busy):
+    metrics = Metrics()
+    policy = BatchingPolicy(
+        max_batch_size=8, allowed_batch_sizes=(1, 4, 8), num_batch_threads=1, thread_pool_name="mine"
+    )
+    scheduler = BatchScheduler(policy, metrics)
+    scheduler.start()
+    busy(scheduler)
+    futures = [scheduler.submit(work(model, value)) for value in (1.0, -1.0, 2.0)]
+    gone = scheduler.submit(work(model, 3.0))
+    assert gone.cancel()
+    late = scheduler.submit(work(model, 3.0, deadline=0.0))
+    assert metrics.queued.rows() == [(("m",), 4.0)]
+    model.gate.set()
+    for future in (*futures, late):
+        future.exception(WAIT_S)
+    scheduler.stop()
+
+    # 0; all three; 1; -1 and 2; -1; 2.
+    assert metrics.wrapped_run_count.of().value == 6
+    assert metrics.batch_reruns.of("m").value == 4
+    assert metrics.batches.of("m", 1, "rerun").value == 2
+    assert sum(metrics.queuing_latency_us.of("mine").counts) == 4
+    assert sum(metrics.batch_wait_s.of("m").counts) == 4
+    assert sum(metrics.input_batch_size.of().counts) == 4
+    assert sum(metrics.processed_batch_size.of().counts) == 6
+    assert sum(metrics.padding_size.of(4).counts) == 2
+    assert metrics.not_run.of("m", "cancelled").value == 1
+    assert metrics.not_run.of("m", "expired").value == 1
+    assert metrics.queued.rows() == [(("m",), 0.0)]
+
+
+def test_unbatched_requests_of_a_model_wait_in_a_bounded_queue(model):
+    scheduler = DirectScheduler(1, Metrics(), max_waiting=2)
+    model.gate.clear()
+    futures = [scheduler.submit(work(model, 1.0))]
+    assert model.started.acquire(timeout=WAIT_S)
+    futures += [scheduler.submit(work(model, 1.0)) for _ in range(2)]
+
+    with pytest.raises(Unavailable, match=r"^2 requests for model m wait .*--max_enqueued_requests") as refusal:
+        scheduler.submit(work(model, 1.0))
+    futures.append(scheduler.submit(Work("other", "k", model, {"x": np.ones(1)})))
+    model.gate.set()
+
+    assert refusal.value.retry_after_s >= 1
+    assert all(len(future.result(WAIT_S).outputs["y"]) == 1 for future in futures)
+    scheduler.stop()
+
+
+def test_without_batching_a_request_that_needs_too_much_memory_is_told_so():
+    def run(_):
+        raise MemoryError
+
+    scheduler = DirectScheduler(1, Metrics())
+
+    with pytest.raises(ResourceExhausted, match="Out of memory"):
+        scheduler.submit(Work("m", "k", run, {"x": np.ones(1)})).result(WAIT_S)
+    scheduler.stop()
+
+
+def test_only_models_with_parameters_of_their_own_are_batched(model):
+    pool = BatchingPolicy(num_batch_threads=1)
+    batched = BatchScheduler(pool, Metrics())
+    batched.start()
+    scheduler = PerModelScheduler(batched, DirectScheduler(1, Metrics()))
+    own = BatchingPolicy(max_batch_size=4, allowed_batch_sizes=(4,))
+
+    scheduler.submit(Work("m", "a", model, {"x": np.ones(1)}, policy=own)).result(WAIT_S)
+    scheduler.submit(Work("n", "b", model, {"x": np.ones(9)})).result(WAIT_S)
+    with pytest.raises(InvalidArgument, match="larger than maximum input batch size 4"):
+        scheduler.submit(Work("m", "a", model, {"x": np.ones(5)}, policy=own))
+
+    assert model.rows == [4, 9]
+    assert isinstance(scheduler.late(own), ResourceExhausted)
+    assert isinstance(scheduler.late(None), DeadlineExceeded)
+    scheduler.stop()
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_in_a_storm_every_request_ends_once_and_with_its_own_answer(splits):
+    """Errors, deadlines, cancellations, odd shapes and large requests at once, on several threads, until stop."""
+    policy = BatchingPolicy(
+        max_batch_size=32 if splits else 8,
+        max_execution_batch_size=8,
+        enable_large_batch_splitting=splits,
+        batch_timeout_s=0.0005,
+        max_enqueued_batches=6,
+        num_batch_threads=4,
+        allowed_batch_sizes=(2, 8),
+    )
+    metrics = Metrics()
+    scheduler = BatchScheduler(policy, metrics)
+    scheduler.start()
+    model, ended, lock = Model(), Counter(), threading.Lock()
+
+    def storm(seed):
+        random, right = np.random.default_rng(seed), True
+        for number in range(150):
+            values = random.integers(0, 50, random.integers(1, 13 if splits else 9)).astype(np.float32)
+            if number % 17 == 0:
+                values[-1] = -1
+            deadline = time.monotonic() + (random.random() * 0.01 if number % 5 == 0 else WAIT_S)
+            request = work(model, *np.repeat(values, 1 + number % 3), inner=(1 + number % 3,), deadline=deadline)
+            try:
+                future = scheduler.submit(request)
+            except Unavailable:
+                continue
+
+            def end(future):
+                with lock:
+                    ended[future] += 1
+
+            future.add_done_callback(end)
+            if number % 7 == 0:
+                future.cancel()
+            try:
+                outputs = future.result(WAIT_S).outputs["y"]
+                right = right and (outputs == request.inputs["x"] * 2).all()
+            except InvalidArgument:
+                right = right and values[-1] == -1
+            except ResourceExhausted:
+                right = right and number % 5 == 0
+            except CancelledError:
+                right = right and number % 7 == 0
+        return right
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(storm, range(8)))
+    scheduler.stop()
+
+    assert set(ended.values()) == {1}
+    assert max(model.rows) <= 8
+    assert set(model.rows) <= {2, 8}
+    assert metrics.queued.rows() == [(("m",), 0.0)]
+    assert len(scheduler._rotation) == 0
