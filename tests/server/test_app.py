@@ -483,3 +483,65 @@ def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path):
 
     server.signal(signal.SIGTERM)
     assert server.exit_code() == 0
+
+
+@pytest.fixture
+def batched_on_its_own(start_server, testdata, tmp_path):
+    """A server where each version brings its own batching parameters, one brings none, and one brings nonsense."""
+    model = testdata / "saved_model_half_plus_two_2_versions" / "00000123"
+    own = {
+        "large/1": "max_batch_size { value: 24 } max_execution_batch_size { value: 4 } max_enqueued_batches { value: 9 } "
+        "enable_large_batch_splitting { value: true } pad_variable_length_inputs: true allowed_batch_sizes: 4",
+        "plain/1": None,
+        "broken/1": "max_batch_size { value: 4 }",
+        "broken/2": "max_batch_size { value: 0 }",
+    }
+    for version, parameters in own.items():
+        shutil.copytree(model, tmp_path / version)
+        if parameters:
+            (tmp_path / version / "batching_params.pbtxt").write_text(parameters)
+    (tmp_path / "models.config").write_text(
+        "model_config_list {"
+        + "".join(
+            f'config {{ name: "{name}" base_path: "{tmp_path}/{name}" model_platform: "tensorflow" '
+            "model_version_policy { all {} } }"
+            for name in ("large", "plain", "broken")
+        )
+        + "}"
+    )
+    (tmp_path / "pool").write_text("max_batch_size { value: 1 } num_batch_threads { value: 2 }")
+    server = start_server(
+        "--enable_batching",
+        "--enable_per_model_batching_parameters",
+        f"--batching_parameters_file={tmp_path}/pool",
+        f"--model_config_file={tmp_path}/models.config",
+        f"--monitoring_config_file={testdata}/monitoring_config.txt",
+        "--max_num_load_retries=0",
+    )
+    return server.wait_until_ready()
+
+
+def test_each_version_is_batched_as_it_says_itself(batched_on_its_own):
+    server = batched_on_its_own
+    values = [float(number) for number in range(24)]
+
+    # Divided over batches of four.
+    assert ask_rest(server, "large", *values) == {"predictions": [value / 2 + 2 for value in values]}
+    assert server.metric('slipway_batches_total{model="large",size="4"') == 6
+    assert ask_grpc(server, "large", 1.0)[1] == [2.5]
+    assert server.metric('slipway_batch_padding_rows_total{model="large"}') == 3
+    too_large = server.rest.post("/v1/models/large:predict", content=json.dumps({"instances": [1.0] * 25}).encode())
+    assert too_large.status_code == 400
+    assert "Task size 25 is larger than maximum input batch size 24" in too_large.json()["error"]
+
+    # Not batched: a scalar is as good as any, and the pool's sizes are not for it.
+    assert server.rest.post("/v1/models/plain:predict", content=b'{"inputs": 2.0}').json() == {"outputs": 3.0}
+    assert ask_rest(server, "plain", *values)["predictions"][-1] == 13.5
+
+    # A version that cannot be batched as it says does not serve, and says why.
+    assert server.states("broken") == {1: "AVAILABLE", 2: "END"}
+    (failed, _) = server.rest.get("/v1/models/broken").json()["model_version_status"]
+    assert failed["status"]["error_code"] == "INVALID_ARGUMENT"
+    assert (
+        "2/batching_params.pbtxt: input_batch_size_limit must be positive; was 0" in failed["status"]["error_message"]
+    )

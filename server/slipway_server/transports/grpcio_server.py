@@ -113,6 +113,14 @@ def _streaming(method: ServerStreaming | Bidirectional, callers: Callers) -> Any
 
 async def _abort(context: Context, incoming: Incoming, error: Exception) -> None:
     fault = told(error, incoming.caller.request_id if incoming.caller else "")
+    if fault.retry_after_s is not None:
+        # The first is for people and for REST's sake, the second for clients with a retry policy; its source:
+        # https://github.com/grpc/proposal/blob/master/A6-client-retries.md.
+        retry_after = (
+            ("retry-after", str(fault.retry_after_s)),
+            ("grpc-retry-pushback-ms", str(fault.retry_after_s * 1000)),
+        )
+        context.set_trailing_metadata((*(context.trailing_metadata() or ()), *retry_after))
     await context.abort(_STATUS_CODES[fault.code], details(fault.message))
 
 

@@ -8,7 +8,7 @@ import trustme
 from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
 from slipway_server.transports.tls import Tls
-from slipway_wire.status import Code, Internal, error_of
+from slipway_wire.status import Code, Internal, Unavailable, error_of
 
 WAIT_S = 20.0
 
@@ -24,6 +24,8 @@ class Echo:
         self.incoming = incoming
         if body.startswith(b"raise "):
             raise error_of(int(body.split()[1]), "x" * int(body.split()[2]))
+        if body == b"full":
+            raise Unavailable("full", retry_after_s=3)
         if body == b"bug":
             raise RuntimeError("a secret")
         return body
@@ -229,3 +231,13 @@ def test_mutual_tls_serves_clients_of_the_authority_only(serve_tls, authority, p
     assert refused(lambda: ask_over(address, credentials(authority)))[0] == "UNAVAILABLE"
     stranger = trustme.CA().issue_cert("me")
     assert refused(lambda: ask_over(address, credentials(authority, stranger)))[0] == "UNAVAILABLE"
+
+
+def test_a_full_queue_tells_when_to_try_again(serve):
+    """In seconds for people, in the milliseconds of gRPC's retry policies for clients that have one."""
+    with pytest.raises(grpc.RpcError) as refusal:
+        ask(serve(), b"full")
+
+    assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+    trailing = dict(refusal.value.trailing_metadata())
+    assert (trailing["retry-after"], trailing["grpc-retry-pushback-ms"]) == ("3", "3000")
