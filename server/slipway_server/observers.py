@@ -11,6 +11,7 @@ from slipway_server.metrics import Metrics
 from slipway_server.request_log import RequestLog
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
+from slipway_server.tracing import Tracing
 
 
 class Observers:
@@ -22,6 +23,11 @@ class Observers:
         self._logs_requests = False
         self._counting = CountingHandler(lambda level: metrics.log_messages.of(level).add())
         logging.getLogger().addHandler(self._counting)
+        self._tracing: Tracing | None = None
+        if settings.otlp_endpoint:
+            self._tracing = Tracing(
+                settings.otlp_endpoint, settings.trace_sample_rate, metrics.dropped.of("traces").add
+            )
         self.request_log = RequestLog(metrics, settings.request_log_max_file_bytes)
         self._access_log: AccessLog | None = None
         if settings.access_log != "off":
@@ -31,7 +37,9 @@ class Observers:
 
     def callers(self) -> Callers:
         """Make what finds out who sent a request."""
-        return Callers(makes_ids=self._settings.make_request_ids or self._settings.access_log != "off")
+        settings = self._settings
+        wants_ids = settings.make_request_ids or settings.access_log != "off" or bool(settings.otlp_endpoint)
+        return Callers(makes_ids=wants_ids)
 
     def watch(self, serving: Serving) -> None:
         """Begin to look on."""
@@ -47,7 +55,8 @@ class Observers:
     def _choose(self) -> None:
         """Let only those look on that have something to do."""
         request_log = self.request_log if self._logs_requests else None
-        looking = (self._access_log, request_log)
+        # Tracing comes first: it gives a request its trace id, which the others write down.
+        looking = (self._tracing, self._access_log, request_log)
         self._serving.observers = tuple(observer for observer in looking if observer is not None)
 
     def stop(self, timeout_s: float) -> None:
@@ -55,4 +64,6 @@ class Observers:
         if self._access_log is not None:
             self._access_log.stop(timeout_s)
         self.request_log.stop(timeout_s)
+        if self._tracing is not None:
+            self._tracing.stop(timeout_s)
         logging.getLogger().removeHandler(self._counting)

@@ -60,6 +60,12 @@ class Settings:
         256 * 1024 * 1024,
         "A file of a model's request log that has this size is followed by another. (not in TF Serving)",
     )
+    otlp_endpoint: str = _flag(
+        "", "Send spans of requests to this OTLP/HTTP collector, such as http://localhost:4318. (not in TF Serving)"
+    )
+    trace_sample_rate: float = _flag(
+        1.0, "Share of requests traced of those that bring no traceparent, which decides itself. (not in TF Serving)"
+    )
     rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
     rest_api_gzip_min_bytes: int = _flag(
         65536, "Compress larger REST answers for clients that accept gzip; 0: none. (not in TF Serving)"
@@ -182,6 +188,7 @@ class Settings:
         self._check_choice("log_format", ("glog", "json"))
         self._check_choice("access_log", ("off", "errors", "all"))
         self._check_share("access_log_sample_rate")
+        self._check_share("trace_sample_rate")
         if self.lame_duck_s < 0:
             raise InvalidArgument(f"--lame_duck_s: expected seconds, 0 or more, got {self.lame_duck_s:g}")
         if self.batching_parameters_file and not self.enable_batching:
