@@ -9,10 +9,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from slipway_server import memory
 from slipway_server.backends.loading import loader_maker
@@ -20,21 +20,27 @@ from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, P
 from slipway_server.batching.sizes import batches_like
 from slipway_server.config_files import (
     BatchingPolicy,
-    ModelConfig,
     batching_policy,
     doubts_about,
+    model_configs,
     read_batching_policy,
     read_metrics_path,
-    read_model_configs,
+    read_model_server_config,
+    single_model_config,
 )
 from slipway_server.load_options import from_settings as read_load_options
 from slipway_server.load_options import read_platform_config
 from slipway_server.metrics import Metrics
 from slipway_server.observers import Observers
 from slipway_server.servables import warmup
+from slipway_server.servables.arrival import VerifiedLoader
 from slipway_server.servables.batched import BatchedLoader, PolicyOf, own_policy
-from slipway_server.servables.manager import Manager, RetryPolicy, settled
-from slipway_server.servables.source import Source
+from slipway_server.servables.configuration import Configuration
+from slipway_server.servables.loader import Loader
+from slipway_server.servables.manager import Manager, RetryPolicy
+from slipway_server.servables.policy import POLICIES
+from slipway_server.servables.source import Polling, Source
+from slipway_server.servables.storage import LocalStorage, Storage
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
@@ -46,7 +52,7 @@ from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_status import VersionStatus
-from slipway_wire.status import FailedPrecondition, InvalidArgument, Unavailable, Unknown
+from slipway_wire.status import InvalidArgument, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +93,8 @@ class Server:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._change = asyncio.Event()
-        self._models = _models(settings)
+        self._config = _model_server_config(settings)
+        model_configs(self._config)  # What cannot be is told before any port is tried.
         metrics_path = (
             read_metrics_path(Path(settings.monitoring_config_file)) if settings.monitoring_config_file else None
         )
@@ -104,22 +111,36 @@ class Server:
         self._scheduler = _scheduler(settings, policy, self._metrics)
         policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
         make_loader = loader_maker(load_options, self._metrics, _preparation(policy_of))
-        self._manager = Manager(
-            lambda model, version, directory: BatchedLoader(
+
+        def make(model: str, version: int, path: str) -> Loader:
+            directory = Path(path)
+            loader = BatchedLoader(
                 make_loader(model, version, directory), directory, policy_of, tells_doubts=is_per_model
-            ),
+            )
+            return VerifiedLoader(loader, directory)
+
+        self._manager = Manager(
+            make,
             load_on=ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="first_load"),
             unload_on=ThreadPoolExecutor(max(settings.num_unload_threads, 1), thread_name_prefix="unload"),
             later=_later,
             retry=RetryPolicy(settings.max_num_load_retries, settings.load_retry_interval_micros / 1e6),
+            policy=POLICIES[settings.aspired_version_policy],
             on_change=self._changed,
         )
-        self._source = Source(self._models, settings.file_system_poll_wait_seconds, self._manager.aspire)
+        self._configuration = Configuration(
+            self._manager,
+            Source(
+                self._manager, _storage_of, Polling(settings.file_system_poll_wait_seconds, settings.version_settle_s)
+            ),
+            _storage_of,
+            allows_any_label=settings.allow_version_labels_for_unavailable_models,
+        )
         self._serving = Serving(
             self._manager,
             self._scheduler,
             self._metrics,
-            self._models,
+            self._configuration,
             checks_method_names=settings.enable_signature_method_name_check,
         )
         self._observers.watch(self._serving)
@@ -154,13 +175,9 @@ class Server:
             Unknown: All versions of a model have failed.
             FailedPrecondition: A label points to a version that is not available.
         """
-        self._source.start()
-        await self._until(lambda: all(map(self._is_decided, self._models)))
-        failed = [model.name for model in self._models if not self._has_available(model)]
-        if failed:
-            raise Unknown(self._failures(failed))
-        if not self._settings.allow_version_labels_for_unavailable_models:
-            self._check_labels()
+        await asyncio.wrap_future(
+            self._configuration.start(self._config, with_what_is_there=self._settings.start_with_available_models)
+        )
         self._manager.load_with(ThreadPoolExecutor(max(self._settings.num_load_threads, 1), thread_name_prefix="load"))
         memory.settle()
 
@@ -211,7 +228,7 @@ class Server:
             self._serving.leave_soon()
             logger.info("Not ready any more; requests are taken for another %g s", self._settings.lame_duck_s)
             await asyncio.sleep(self._settings.lame_duck_s)
-        self._source.stop()
+        self._configuration.stop()
         limit_s = self._settings.drain_timeout_s
         if not await asyncio.to_thread(self._serving.drain, limit_s):
             logger.warning("Not all requests were answered within %g s (--drain_timeout_s); ending anyway", limit_s)
@@ -238,36 +255,6 @@ class Server:
         self._change.set()
         self._change = asyncio.Event()
 
-    def _has_available(self, model: ModelConfig) -> bool:
-        return any(status.state == "AVAILABLE" for status in self._manager.statuses(model.name))
-
-    def _is_decided(self, model: ModelConfig) -> bool:
-        """Say whether *model* can serve, or cannot; versions with labels are waited for."""
-        labelled = set(model.version_labels.values())
-        states = {status.version: status.state for status in self._manager.statuses(model.name)}
-        return self._manager.has_settled(model.name) or (
-            self._has_available(model)
-            and all(states.get(version) in {"AVAILABLE", "END", None} for version in labelled)
-        )
-
-    def _failures(self, models: Sequence[str]) -> str:
-        failures = [
-            f"{{{{name: {model} version: {status.version}}} due to error: {status.code.name}: {status.message}}}, "
-            for model in models
-            for status in self._manager.statuses(model)
-        ]
-        return f"{len(failures)} servable(s) did not become available: {{{''.join(failures)}}}"
-
-    def _check_labels(self) -> None:
-        for model in self._models:
-            available = {s.version for s in self._manager.statuses(model.name) if s.state == "AVAILABLE"}
-            for version in model.version_labels.values():
-                if version not in available:
-                    raise FailedPrecondition(
-                        f"Request to assign label to version {version} of model {model.name}, "
-                        "which is not currently available for inference"
-                    )
-
     def _changed(self, model: str, status: VersionStatus) -> None:
         """Take note of a version's new state; on the thread that caused it."""
         if self._loop.is_closed():
@@ -279,8 +266,7 @@ class Server:
 
     async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
         """Write the ready file once every version asked for is AVAILABLE or has failed."""
-        names = [model.name for model in self._models]
-        await self._until(lambda: settled(self._manager, names))
+        await self._until(self._configuration.is_settled)
         content = json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()})
         try:
             _write_whole(Path(self._settings.ready_file), content)
@@ -288,10 +274,14 @@ class Server:
             logger.error("--ready_file=%s: %s", self._settings.ready_file, error.strerror)  # noqa: TRY400  # says it all
 
 
-def _models(settings: Settings) -> tuple[ModelConfig, ...]:
+def _model_server_config(settings: Settings) -> Any:
     if settings.model_config_file:
-        return read_model_configs(Path(settings.model_config_file))
-    return (ModelConfig(settings.model_name, Path(settings.model_base_path)),)
+        return read_model_server_config(Path(settings.model_config_file))
+    return single_model_config(settings.model_name, settings.model_base_path)
+
+
+def _storage_of(base_path: str) -> Storage:
+    return LocalStorage()
 
 
 def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from slipway_wire import messages, text_config
-from slipway_wire.status import InvalidArgument
+from slipway_wire.status import FailedPrecondition, InvalidArgument
+
+_PLATFORM = "tensorflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,18 @@ VersionPolicy = Latest | All | Specific
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model to serve."""
+    """
+    One model to serve.
+
+    Attributes:
+        name: How requests name it.
+        base_path: Directory that holds the version directories: an absolute path or a URI such as `gs://bucket/m`.
+        version_policy: Which of its versions are served.
+        version_labels: Label -> version.
+    """
 
     name: str
-    base_path: Path
+    base_path: str
     version_policy: VersionPolicy = field(default_factory=Latest)
     version_labels: Mapping[str, int] = field(default_factory=dict)
 
@@ -86,37 +97,88 @@ class BatchingPolicy:
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
-def read_model_configs(path: Path) -> tuple[ModelConfig, ...]:
+def read_model_server_config(path: Path) -> Any:
     """
-    Read a text-format ModelServerConfig.
+    Read a text-format ModelServerConfig; `model_configs` judges what it says.
 
     Raises:
-        InvalidArgument: The file cannot be read or parsed, or asks for what cannot be.
-
-    Source of the rules and texts: tensorflow_serving/model_servers/server_core.cc.
+        InvalidArgument: The file cannot be read or parsed.
     """
-    config = read_text(path, messages.ModelServerConfig)
-    models = [_model_config(model) for model in config.model_config_list.config]
+    return read_text(path, messages.ModelServerConfig)
+
+
+def single_model_config(name: str, base_path: str) -> Any:
+    """Make the ModelServerConfig that `--model_name` and `--model_base_path` stand for."""
+    config = messages.ModelServerConfig()
+    if not is_uri(base_path):
+        # TF Serving refuses a relative path here; it means only one thing, so it is taken for that.
+        base_path = str(Path(base_path).absolute())
+    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=_PLATFORM)
+    return config
+
+
+def model_configs(config: Any, present: Any = None) -> tuple[ModelConfig, ...]:
+    """
+    Check a ModelServerConfig as a whole, and read the models it lists.
+
+    Args:
+        config: The message.
+        present: The ModelServerConfig it is to replace, if there is one.
+
+    Raises:
+        InvalidArgument: It asks for what cannot be; nothing of it is to be applied then.
+        FailedPrecondition: It cannot follow *present*.
+
+    Source of the rules, their order and texts: tensorflow_serving/model_servers/server_core.cc.
+    """
+    kind = config.WhichOneof("config")
+    if present is not None and present.WhichOneof("config") and kind != "model_config_list":
+        raise FailedPrecondition(
+            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another."
+        )
+    if kind == "custom_model_config":
+        raise InvalidArgument("custom_model_config is not supported; list the models in a model_config_list")
+    listed = config.model_config_list.config
     seen = set()
-    for model in models:
+    for model in listed:
+        if not model.name:
+            raise InvalidArgument(f"A model in the config list has no name; its base_path is {model.base_path!r}")
         if model.name in seen:
             raise InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
         seen.add(model.name)
-    return tuple(models)
+    for model in listed:
+        if not is_uri(model.base_path) and not Path(model.base_path).is_absolute():
+            raise InvalidArgument(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+    platforms = {model.name: _platform(model) for model in (present.model_config_list.config if present else ())}
+    for model in listed:
+        platform = _platform(model)
+        if platform != (old := platforms.get(model.name, platform)):
+            raise InvalidArgument(
+                f"Illegal to change a model's platform. For model {model.name} platform was {old} "
+                f"and new platform requested is {platform}"
+            )
+        if platform != _PLATFORM:
+            raise InvalidArgument(f"Model {model.name} requests unsupported platform {platform}")
+    return tuple(map(_model_config, listed))
 
 
-def _model_config(config: Any) -> ModelConfig:
-    if not Path(config.base_path).is_absolute():
-        raise InvalidArgument(
-            f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
-        )
+def is_uri(path: str) -> bool:
+    """Say whether *path* names another file system, as in `gs://bucket/model`."""
+    return re.match(r"[A-Za-z][A-Za-z0-9.+-]*://", path) is not None
+
+
+def _platform(config: Any) -> str:
     has_type = config.model_type != messages.ModelType.Value("MODEL_TYPE_UNSPECIFIED")
     if not config.model_platform and not has_type:
         raise InvalidArgument(f"Illegal setting neither ModelConfig::model_type nor model_platform for {config.name}")
     if config.model_platform and has_type:
         raise InvalidArgument(f"Illegal setting both ModelConfig::model_type and model_platform for {config.name}")
-    if config.model_platform not in {"", "tensorflow"}:
-        raise InvalidArgument(f"Model {config.name} requests unsupported platform {config.model_platform}")
+    return config.model_platform or str(messages.ModelType.Name(config.model_type)).lower()
+
+
+def _model_config(config: Any) -> ModelConfig:
     policy: VersionPolicy = Latest()
     match config.model_version_policy.WhichOneof("policy_choice"):
         case "latest":
@@ -125,7 +187,7 @@ def _model_config(config: Any) -> ModelConfig:
             policy = All()
         case "specific":
             policy = Specific(frozenset(config.model_version_policy.specific.versions))
-    return ModelConfig(config.name, Path(config.base_path), policy, dict(config.version_labels))
+    return ModelConfig(config.name, config.base_path, policy, dict(config.version_labels))
 
 
 # Beside the SavedModel in a version directory. Source: tensorflow_serving/servables/tensorflow/bundle_factory_util.cc.

@@ -3,15 +3,16 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Literal, Self
 
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
 from slipway_server.callers import Caller
-from slipway_server.config_files import BatchingPolicy, ModelConfig
+from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics, RequestKind, Rows
 from slipway_server.servables.calls import Signatures, check_method
+from slipway_server.servables.configuration import Change, Configuration, replace_by
 from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.servables.manager import Handle, Manager
 from slipway_wire.inference import INPUTS
@@ -31,16 +32,17 @@ class Serving:
         manager: Manager,
         scheduler: Scheduler,
         metrics: Metrics,
-        models: Sequence[ModelConfig],
+        configuration: Configuration,
         *,
         checks_method_names: bool = False,
     ) -> None:
         self.checks_method_names = checks_method_names
         """Whether a signature must be exported for the method by which it is called."""
         self.metrics = metrics
+        self.configuration = configuration
+        """Which models there are; how to read and change that."""
         self._manager = manager
         self._scheduler = scheduler
-        self._models = {model.name: model for model in models}
         self._is_draining = False
         self._is_lame_duck = False
         self._in_flight = 0
@@ -98,22 +100,37 @@ class Serving:
 
     def model_names(self) -> list[str]:
         """List the configured models."""
-        return sorted(self._models)
+        return sorted(self.configuration.current.models)
 
     def unready_models(self) -> dict[str, str]:
         """Return model -> why it has no version that serves, for every configured model that has none."""
-        return {model: why for model in self._models if (why := self._why_unready(model))}
+        return {model: why for model in self.configuration.current.models if (why := self._why_unready(model))}
 
     def _why_unready(self, model: str) -> str:
-        statuses = self._manager.statuses(model)
-        if any(status.state == "AVAILABLE" for status in statuses):
+        if any(status.state == "AVAILABLE" for status in self._manager.statuses(model)):
             return ""
-        failed = next((status for status in statuses if status.code is not Code.OK), None)
-        if failed is not None:
-            return f"version {failed.version} is {failed.state}: {failed.code.name}: {failed.message}"
-        if statuses:
-            return f"version {statuses[0].version} is {statuses[0].state}"
-        return "no version has been found yet"
+        return self.configuration.diagnosis(model) or "no version has been found yet"
+
+    def diagnosis(self, model: str) -> str | None:
+        """Say, for people, why *model* does not serve what it is configured to; None if it does."""
+        return self.configuration.diagnosis(model)
+
+    def reload(self, config: Any) -> "Future[Change]":
+        """
+        Let *config*, a ModelServerConfig message, take the place of the present one.
+
+        Returns:
+            Done when every model that is new has a version that serves. Raises what `Configuration.change` does. The
+            caller keeps its own deadline; to cancel the future ends the waiting, not the change.
+
+        Source: tensorflow_serving/model_servers/model_service_impl.cc.
+        """
+        if config.WhichOneof("config") != "model_config_list":
+            raise InvalidArgument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+                "supported"
+            )
+        return self.configuration.change(replace_by(config))
 
     def lend(self, spec: ModelSpec) -> Handle:
         """
@@ -123,13 +140,18 @@ class Serving:
             NotFound: It is not available.
             InvalidArgument: The label is unknown.
         """
-        version = spec.version
-        if spec.label is not None:
-            model = self._models.get(spec.name)
-            version = model.version_labels.get(spec.label) if model else None
-            if version is None:
-                raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
-        return self._manager.lend(spec.name, version)
+        if spec.label is None:
+            return self._manager.lend(spec.name, spec.version)
+        version = self.configuration.version_of(spec.name, spec.label)
+        while version is not None:
+            try:
+                return self._manager.lend(spec.name, version)
+            except NotFound:
+                # The label may have moved on between the two questions, and its old version be gone.
+                before, version = version, self.configuration.version_of(spec.name, spec.label)
+                if version == before:
+                    raise
+        raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
 
     def submit(self, handle: Handle, call: Call | JointCall, deadline: float) -> "Future[Answer]":
         """Queue *call* for the servable of *handle*; see `Scheduler.submit`."""
@@ -187,7 +209,7 @@ class Serving:
     def _availability(self) -> Rows:
         return [
             ((model, status.version), float(status.state == "AVAILABLE"))
-            for model in sorted(self._models)
+            for model in sorted(self.configuration.current.models)
             for status in self._manager.statuses(model)
         ]
 

@@ -22,6 +22,7 @@ Port = int | Literal["auto"]
 
 # Lists: a repeated flag adds to them, where of others the last counts.
 _REPEATABLE = frozenset({"op_library", "import_module"})
+_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 
 SUPPORTED, IGNORED, REFUSED = "supported", "ignored", "refused"
 
@@ -98,6 +99,17 @@ class Settings:
     load_retry_interval_micros: int = _flag(60_000_000, "Pause between tries of a load; negative: none.")
     file_system_poll_wait_seconds: int = _flag(
         1, "Pause between looks for new versions; 0: look once; negative: never."
+    )
+    version_settle_s: float = _flag(
+        2.0, "Load a new version once nothing in its directory has changed for that long (s). (not in TF Serving)"
+    )
+    aspired_version_policy: str = _flag(
+        "availability_preserving",
+        "How versions are exchanged: availability_preserving loads the new one beside the old one, "
+        "resource_preserving frees the old one first. (not in TF Serving)",
+    )
+    start_with_available_models: bool = _flag(
+        False, "Open the ports although some models have no version that can be served. (not in TF Serving)"
     )
     tensorflow_session_parallelism: int = _flag(0, "Intra-op and inter-op threads of each session; 0: automatic.")
     tensorflow_intra_op_parallelism: int = _flag(0, "Intra-op threads; 0: automatic.")
@@ -183,6 +195,13 @@ class Settings:
             raise UsageError(f"--json_non_finite: expected tokens, null or error, got {self.json_non_finite!r}")
         if not self.model_config_file and not self.model_base_path:
             raise UsageError("one of --model_base_path and --model_config_file is required")
+        if self.aspired_version_policy not in _VERSION_POLICIES:
+            raise UsageError(
+                f"--aspired_version_policy: expected {' or '.join(_VERSION_POLICIES)}, "
+                f"got {self.aspired_version_policy!r}"
+            )
+        if self.version_settle_s < 0:
+            raise UsageError(f"--version_settle_s: expected 0 or more seconds, got {self.version_settle_s:g}")
         if self.port == 0 and not self.grpc_socket_path:
             raise InvalidArgument("one of --port and --grpc_socket_path must be set")
         self._check_choice("log_format", ("glog", "json"))

@@ -16,9 +16,10 @@ import pytest
 import uvloop
 
 from slipway_server.batching.scheduler import DirectScheduler
-from slipway_server.config_files import ModelConfig
 from slipway_server.metrics import Metrics
+from slipway_server.servables.configuration import Configuration
 from slipway_server.servables.manager import Manager, RetryPolicy
+from slipway_server.servables.storage import LocalStorage
 from slipway_server.serving import Serving
 from slipway_wire import dtypes, messages
 from slipway_wire.signatures import CLASSIFY, PREDICT, REGRESS, Signature, TensorSpec
@@ -138,6 +139,19 @@ class Timers:
         return delay_s
 
 
+class NothingToSee:
+    """A source that finds nothing: the test tells the manager itself."""
+
+    def tell(self, listener):
+        pass
+
+    def update(self, models, *, at_once=True):
+        pass
+
+    def stop(self):
+        pass
+
+
 class LoopThread:
     """An event loop on a thread of its own, so that tests can talk to it over real sockets."""
 
@@ -174,12 +188,20 @@ def make_serving(servables, *, scheduler=None, labels=None, metrics=None, checks
         later=Timers(),
         retry=RetryPolicy(0, 0.0),
     )
-    names = sorted({model for model, _ in servables})
-    models = [ModelConfig(name, Path("/none"), version_labels=(labels or {}).get(name, {})) for name in names]
-    for name in names:
-        manager.aspire(name, {version: Path("/none") for model, version in servables if model == name})
+    config = messages.ModelServerConfig()
+    for name in sorted({model for model, _ in servables}):
+        config.model_config_list.config.add(
+            name=name, base_path="/none", model_platform="tensorflow", version_labels=(labels or {}).get(name, {})
+        )
+        manager.aspire(name, {version: "/none" for model, version in servables if model == name})
+    configuration = Configuration(manager, NothingToSee(), lambda _: LocalStorage(), allows_any_label=True)
+    configuration.start(config).result(WAIT_S)
     serving = Serving(
-        manager, scheduler or DirectScheduler(4, metrics), metrics, models, checks_method_names=checks_method_names
+        manager,
+        scheduler or DirectScheduler(4, metrics),
+        metrics,
+        configuration,
+        checks_method_names=checks_method_names,
     )
     return serving, manager
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,12 +9,19 @@ from slipway_server.config_files import (
     ModelConfig,
     Specific,
     doubts_about,
+    model_configs,
     read_batching_policy,
     read_metrics_path,
     read_model_batching_policy,
-    read_model_configs,
+    read_model_server_config,
+    single_model_config,
 )
-from slipway_wire.status import InvalidArgument
+from slipway_wire.status import FailedPrecondition, InvalidArgument
+
+
+def read_model_configs(path, present=None):
+    return model_configs(read_model_server_config(path), present)
+
 
 SPLITTING = " enable_large_batch_splitting { value: true }"
 MODEL = 'name: "a" base_path: "/a" model_platform: "tensorflow"'
@@ -50,10 +55,10 @@ def test_models_with_their_policies_and_labels(written):
         }""")
 
     assert read_model_configs(path) == (
-        ModelConfig("a", Path("/m/a"), Latest(1)),
-        ModelConfig("b", Path("/m/b"), All()),
-        ModelConfig("c", Path("/m/c"), Specific(frozenset({42, 43})), {"stable": 42, "canary": 43}),
-        ModelConfig("d", Path("/m/d"), Latest(2)),
+        ModelConfig("a", "/m/a", Latest(1)),
+        ModelConfig("b", "/m/b", All()),
+        ModelConfig("c", "/m/c", Specific(frozenset({42, 43})), {"stable": 42, "canary": 43}),
+        ModelConfig("d", "/m/d", Latest(2)),
     )
 
 
@@ -72,11 +77,46 @@ def test_an_empty_list_serves_nothing(written):
         ('config { name: "a" base_path: "/a" }', "Illegal setting neither"),
         (f"config {{ {MODEL} model_type: TENSORFLOW }}", "Illegal setting both"),
         ('config { name: "a" base_path: "/a" model_platform: "torch" }', "Model a requests unsupported platform torch"),
+        ('config { name: "a" base_path: "/a" model_type: OTHER }', "Model a requests unsupported platform other"),
+        ('config { base_path: "/a" model_platform: "tensorflow" }', "has no name; its base_path is '/a'"),
     ],
 )
 def test_models_that_cannot_be_are_refused_in_tf_servings_words(written, models, message):
     with pytest.raises(InvalidArgument, match=message):
         read_model_configs(written(f"model_config_list {{ {models} }}"))
+
+
+def test_a_uri_is_a_base_path(written):
+    (model,) = read_model_configs(
+        written('model_config_list { config { name: "a" base_path: "gs://b/a" model_platform: "tensorflow" } }')
+    )
+
+    assert model.base_path == "gs://b/a"
+
+
+def test_a_list_can_only_be_followed_by_a_list(written):
+    """An emptied file must not pass for a wish to serve nothing."""
+    present = read_model_server_config(written(f"model_config_list {{ config {{ {MODEL} }} }}"))
+
+    assert read_model_configs(written("model_config_list {}"), present) == ()
+    for text in ("", 'custom_model_config { type_url: "a" }'):
+        with pytest.raises(FailedPrecondition, match=r"^Cannot transition to requested config"):
+            read_model_configs(written(text), present)
+    with pytest.raises(InvalidArgument, match=r"^Illegal to change a model's platform\. For model a platform was"):
+        read_model_configs(written(f"model_config_list {{ config {{ {MODEL.replace('tensorflow', 'b')} }} }}"), present)
+
+
+def test_what_a_server_without_a_list_cannot_do(written):
+    assert read_model_configs(written("")) == ()
+    with pytest.raises(InvalidArgument, match="custom_model_config"):
+        read_model_configs(written('custom_model_config { type_url: "a" }'))
+
+
+def test_a_single_model_may_have_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert model_configs(single_model_config("m", "there")) == (ModelConfig("m", str(tmp_path / "there")),)
+    assert model_configs(single_model_config("m", "ram://there")) == (ModelConfig("m", "ram://there"),)
 
 
 def test_a_file_that_does_not_parse_is_told_on_stderr_and_by_name(testdata, capsys):

@@ -2,33 +2,39 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from slipway_server.servables.loader import Loader, Servable
-from slipway_server.servables.policy import Load, Unload, VersionSnapshot, next_action
+from slipway_server.servables.policy import Load, Policy, Unload, VersionSnapshot, availability_preserving
 from slipway_server.servables.states import advance
 from slipway_wire.model_status import State, VersionStatus
 from slipway_wire.status import Code, NotFound, WireError
 
 logger = logging.getLogger(__name__)
 
-MakeLoader = Callable[[str, int, Path], Loader]
-"""(model, version, directory) -> loader."""
+# Status answers list what has ended, for as long as anybody is likely to ask.
+_ENDED_VERSIONS_KEPT = 16
+_ENDED_MODELS_KEPT = 256
+
+MakeLoader = Callable[[str, int, str], Loader]
+"""(model, version, where the version lies) -> loader."""
+
+OnChange = Callable[[str, VersionStatus], None]
+"""(model, its version's new status)."""
 
 Later = Callable[[float, Callable[[], None]], object]
 """(delay in seconds, action): run the action once the delay is over, on any thread."""
 
 
 class _Version:
-    """What the manager knows about one version; guarded by the manager's lock."""
+    """What the manager knows about one life of one version; guarded by the manager's lock."""
 
-    __slots__ = ("is_aspired", "leases", "model", "path", "servable", "status", "tries", "waits_for_retry")
+    __slots__ = ("is_aspired", "is_due", "leases", "model", "path", "servable", "status", "tries", "waits_for_retry")
 
-    def __init__(self, model: str, version: int, path: Path) -> None:
+    def __init__(self, model: str, version: int, path: str) -> None:
         self.model = model
         self.path = path
         self.status = VersionStatus(version, "START")
@@ -37,9 +43,20 @@ class _Version:
         self.leases = 0
         self.tries = 0
         self.waits_for_retry = False
+        """The last try failed and the pause before the next one is not over."""
+        self.is_due = False
+        """The pause is over; the policy says when the next try begins."""
 
     def move(self, state: State, code: Code = Code.OK, message: str = "") -> None:
         self.status = VersionStatus(self.status.version, advance(self.status.state, state), code, message)
+
+    @property
+    def is_over(self) -> bool:
+        return self.status.state == "END"
+
+    @property
+    def has_failed(self) -> bool:
+        return self.is_over and self.status.code not in {Code.OK, Code.CANCELLED}
 
 
 class Handle:
@@ -91,52 +108,93 @@ class Manager:
         unload_on: Executor,
         later: Later,
         retry: RetryPolicy | None = None,
-        on_change: Callable[[str, VersionStatus], None] = lambda _model, _status: None,
+        policy: Policy = availability_preserving,
+        on_change: OnChange = lambda _model, _status: None,
     ) -> None:
         """
         Put together; nothing is loaded before `aspire`.
 
         Args:
-            make_loader: Called on the loading thread, once for every version.
+            make_loader: Called on the loading thread, once for every try.
             load_on: Runs loads; `load_with` exchanges it.
             unload_on: Frees versions.
             later: Waits between the tries of a load.
             retry: How often, and how far apart.
-            on_change: Told of every change of state, in order, on the thread that caused it.
+            policy: Chooses the next step for a model.
+            on_change: See `tell`.
         """
         self._make_loader = make_loader
         self._load_on = load_on
         self._unload_on = unload_on
         self._later = later
         self._retry = retry or RetryPolicy()
-        self._on_change = on_change
+        self._policy = policy
+        self._listeners = [on_change]
         self._lock = threading.RLock()
-        self._models: dict[str, dict[int, _Version]] = {}
+        # Lives of versions, the oldest first: a version that comes back begins a new one.
+        self._models: dict[str, list[_Version]] = {}
         self._lendable: dict[str, dict[int, _Version]] = {}
 
     def load_with(self, executor: Executor) -> None:
         """From now on, load on *executor*: the first load may use more threads than later ones beside requests."""
-        self._load_on = executor
+        with self._lock:
+            before, self._load_on = self._load_on, executor
+        # What was submitted is still done; the threads end then.
+        before.shutdown(wait=False)
 
-    def aspire(self, model: str, versions: Mapping[int, Path]) -> None:
+    def tell(self, listener: OnChange) -> None:
+        """
+        Have *listener* told of every change of state, in order, on the thread that caused it.
+
+        It may ask the manager, must not wait for anything, and is told that a version is AVAILABLE before any
+        other is unloaded because of that.
+        """
+        self._listeners.append(listener)
+
+    def aspire(self, model: str, versions: Mapping[int, str]) -> None:
         """
         Take note of which versions of *model* are wanted, and begin what follows from that.
 
         A version that is dropped and wanted again while it is AVAILABLE simply stays. One that failed is tried again
-        only after it was dropped in between.
+        only after it was dropped in between, or by `retry`. A version that is now elsewhere counts as another one,
+        which takes the place of the first as a higher version would.
+
+        Args:
+            model: Its name.
+            versions: Version -> where it lies.
         """
         with self._lock:
-            entries = self._models.setdefault(model, {})
+            if not versions and model not in self._models:
+                return
+            lives = self._models.setdefault(model, [])
+            kept = []
             for version, path in versions.items():
-                entry = entries.get(version)
-                if entry is None or (entry.status.state == "END" and not entry.is_aspired):
-                    entries[version] = _Version(model, version, path)
-                else:
-                    entry.is_aspired = True
-            for version, entry in entries.items():
-                if version not in versions:
-                    self._drop(entry)
+                entry = self._life_at(model, version, path)
+                if entry is None:
+                    entry = _Version(model, version, path)
+                    lives.append(entry)
+                entry.is_aspired = True
+                kept.append(entry)
+            for entry in [entry for entry in lives if entry not in kept]:
+                self._drop(entry)
             self._step(model)
+
+    def retry(self, model: str, versions: Collection[int]) -> None:
+        """Load those of *versions* anew that are still wanted and have failed for good."""
+        with self._lock:
+            for version in versions:
+                entry = self._latest_life(model, version)
+                if entry is not None and entry.is_aspired and entry.has_failed:
+                    entry.is_aspired = False
+                    self._models[model].append(_Version(model, version, entry.path))
+            if model in self._models:
+                self._step(model)
+
+    def failed(self, model: str) -> set[int]:
+        """Find the versions that are wanted and whose load has failed for good."""
+        with self._lock:
+            lives = self._models.get(model, [])
+            return {entry.status.version for entry in lives if entry.is_aspired and entry.has_failed}
 
     def lend(self, model: str, version: int | None = None) -> Handle:
         """
@@ -156,29 +214,58 @@ class Manager:
         raise NotFound(f"Servable not found for request: {wanted}")
 
     def statuses(self, model: str) -> list[VersionStatus]:
-        """List every version of *model* ever seen, the highest first; empty for a model never heard of."""
+        """
+        List the versions of *model*, the highest first; empty for a model never heard of.
+
+        Of versions that have ended, only the last few are kept. A version that is replaced by one of the same number
+        is told as long as it serves.
+        """
         with self._lock:
-            return [entry.status for _, entry in sorted(self._models.get(model, {}).items(), reverse=True)]
+            told: dict[int, VersionStatus] = {}
+            for entry in self._models.get(model, ()):
+                before = told.get(entry.status.version)
+                if before is None or not _outweighs(before.state, entry.status.state):
+                    told[entry.status.version] = entry.status
+            return [told[version] for version in sorted(told, reverse=True)]
+
+    def models(self) -> list[str]:
+        """List every model that has or had a version."""
+        with self._lock:
+            return list(self._models)
 
     def has_settled(self, model: str) -> bool:
         """Say whether every version that *model* aspires to has either become AVAILABLE or ended; False for none."""
         with self._lock:
-            wanted = [entry.status.state for entry in self._models.get(model, {}).values() if entry.is_aspired]
+            wanted = [entry.status.state for entry in self._models.get(model, ()) if entry.is_aspired]
             return bool(wanted) and all(state in {"AVAILABLE", "END"} for state in wanted)
 
     # What follows runs with the lock held, except where it says otherwise.
 
+    def _life_at(self, model: str, version: int, path: str) -> _Version | None:
+        """Find the life of *version* at *path* that goes on, or has failed without having been dropped since."""
+        for entry in reversed(self._models[model]):
+            goes_on = entry.is_aspired or entry.status.state not in {"UNLOADING", "END"}
+            if goes_on and entry.status.version == version and entry.path == path:
+                return entry
+        return None
+
+    def _latest_life(self, model: str, version: int) -> _Version | None:
+        return next((one for one in reversed(self._models.get(model, ())) if one.status.version == version), None)
+
     def _step(self, model: str) -> None:
-        entries = self._models[model]
-        while action := next_action(
-            [VersionSnapshot(version, entry.status.state, entry.is_aspired) for version, entry in entries.items()]
-        ):
+        # Lives in order of version, and of age within one: a policy's "highest" is then the newest.
+        lives = sorted(self._models[model], key=lambda entry: entry.status.version)
+        while action := self._policy(_snapshots(lives)):
+            entry = lives[action.version]
             match action:
-                case Load(version):
-                    self._move(entries[version], "LOADING")
-                    self._load_on.submit(self._load, entries[version])
-                case Unload(version):
-                    self._begin_unload(entries[version])
+                case Load():
+                    if entry.is_due:
+                        entry.is_due = False
+                    else:
+                        self._move(entry, "LOADING")
+                    self._load_on.submit(self._load, entry)
+                case Unload():
+                    self._begin_unload(entry)
 
     def _move(self, entry: _Version, state: State, code: Code = Code.OK, message: str = "") -> None:
         entry.move(state, code, message)
@@ -190,18 +277,39 @@ class Manager:
             state,
             message and f": {message}",
         )
-        self._on_change(entry.model, entry.status)
+        if state == "END":
+            self._forget_the_oldest(entry.model)
+        for listener in self._listeners:
+            listener(entry.model, entry.status)
+
+    def _forget_the_oldest(self, model: str) -> None:
+        """Keep few of the lives that are over, so that a server that switches versions for years does not grow."""
+        lives = self._models[model]
+        over = [entry for entry in lives if entry.is_over and not (entry.is_aspired and entry.has_failed)]
+        repeated = [entry for entry in over if entry is not self._latest_life(model, entry.status.version)]
+        for entry in repeated or over[:-_ENDED_VERSIONS_KEPT]:
+            lives.remove(entry)
+        gone = [name for name, ended in self._models.items() if all(entry.is_over for entry in ended)]
+        for name in gone[:-_ENDED_MODELS_KEPT]:
+            if name != model and not any(entry.is_aspired for entry in self._models[name]):
+                del self._models[name]
+                self._lendable.pop(name, None)
 
     def _drop(self, entry: _Version) -> None:
         if not entry.is_aspired:
             return
         entry.is_aspired = False
-        if entry.status.state == "START" or entry.waits_for_retry:
-            entry.waits_for_retry = False
+        if entry.status.state == "START" or entry.waits_for_retry or entry.is_due:
+            entry.waits_for_retry = entry.is_due = False
             self._move(entry, "END", Code.CANCELLED, "no longer wanted before it was loaded")
 
     def _load(self, entry: _Version) -> None:
         """Load once; runs on a loading thread without the lock."""
+        with self._lock:
+            if not entry.is_aspired:
+                self._move(entry, "END", Code.CANCELLED, "no longer wanted before it was loaded")
+                self._step(entry.model)
+                return
         try:
             servable = self._make_loader(entry.model, entry.status.version, entry.path).load()
         except Exception as error:  # whatever a loader may throw becomes the status of the version
@@ -236,8 +344,8 @@ class Manager:
                 )
                 entry.waits_for_retry = True
                 self._later(max(self._retry.load_retry_interval_s, 0.0), lambda: self._try_again(entry))
-                return
-            self._move(entry, "END", code, message)
+            else:
+                self._move(entry, "END", code, message)
             self._step(entry.model)
 
     def _try_again(self, entry: _Version) -> None:
@@ -245,11 +353,15 @@ class Manager:
         with self._lock:
             if entry.waits_for_retry:
                 entry.waits_for_retry = False
-                self._load_on.submit(self._load, entry)
+                entry.is_due = True
+                self._step(entry.model)
 
     def _begin_unload(self, entry: _Version) -> None:
         self._move(entry, "UNLOADING")
-        del self._lendable[entry.model][entry.status.version]
+        lendable = self._lendable[entry.model]
+        # Its successor of the same number may be there already.
+        if lendable.get(entry.status.version) is entry:
+            del lendable[entry.status.version]
         if entry.leases == 0:
             self._unload_on.submit(self._unload, entry)
 
@@ -271,12 +383,23 @@ class Manager:
         del servable
         with self._lock:
             self._move(entry, "END")
-            if entry.is_aspired:
-                # Wanted again while it was on its way out: begin afresh.
-                self._models[entry.model][entry.status.version] = _Version(
-                    entry.model, entry.status.version, entry.path
-                )
             self._step(entry.model)
+
+
+def _outweighs(earlier: State, later: State) -> bool:
+    """Say whether of two lives of one version the earlier one is what its status is about."""
+    return earlier == "AVAILABLE" or (earlier != "END" and later == "START")
+
+
+def _snapshots(lives: Sequence[_Version]) -> list[VersionSnapshot]:
+    """Show *lives* to a policy; a version is named by its place in the list."""
+
+    def state(entry: _Version) -> State:
+        if entry.waits_for_retry:
+            return "END"
+        return "START" if entry.is_due else entry.status.state
+
+    return [VersionSnapshot(place, state(entry), entry.is_aspired) for place, entry in enumerate(lives)]
 
 
 def settled(manager: Manager, models: Iterable[str]) -> bool:

@@ -1,7 +1,6 @@
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,23 +15,26 @@ from hypothesis.stateful import (
 )
 
 from slipway_server.servables.manager import Manager, RetryPolicy, settled
+from slipway_server.servables.policy import availability_preserving, resource_preserving
 from slipway_wire.status import Code, NotFound
 
 WAIT_S = 20.0
-HERE = Path("/none")
+HERE = "/none"
 
 
 class World:
     """A manager whose work waits for the test, and the loaders it asks for."""
 
-    def __init__(self, fakes, retries=0, failures=()):
+    def __init__(self, fakes, retries=0, failures=(), policy=availability_preserving):
+        self.fakes = fakes
         self.loads, self.unloads, self.timers = fakes.ByHand(), fakes.ByHand(), fakes.Timers()
         self.loaders = {}
         self.history = []
 
         def make_loader(model, version, path):
             failing = dict(failures).get(version, 0)
-            return self.loaders.setdefault((model, version), fakes.FakeLoader(failures=failing))
+            key = (model, version) if path == HERE else (model, version, path)
+            return self.loaders.setdefault(key, fakes.FakeLoader(failures=failing))
 
         self.manager = Manager(
             make_loader,
@@ -40,11 +42,12 @@ class World:
             unload_on=self.unloads,
             later=self.timers,
             retry=RetryPolicy(retries, 7.0),
+            policy=policy,
             on_change=lambda model, status: self.history.append((model, status.version, status.state)),
         )
 
-    def want(self, *versions, model="m"):
-        self.manager.aspire(model, dict.fromkeys(versions, HERE))
+    def want(self, *versions, model="m", path=HERE):
+        self.manager.aspire(model, dict.fromkeys(versions, path))
 
     def states(self, model="m"):
         return {status.version: status.state for status in self.manager.statuses(model)}
@@ -167,12 +170,18 @@ def test_a_version_that_is_dropped_between_tries_is_not_tried_again(fakes):
 
 
 def test_a_version_that_is_dropped_while_it_loads_never_serves(world):
+    servable = world.fakes.HalfPlusTwo()
+
+    def load():
+        world.want()
+        return servable
+
+    world.loaders["m", 1] = SimpleNamespace(load=load)
     world.want(1)
-    world.want()
     world.loads.step()
 
     assert world.manager.statuses("m")[0].code is Code.CANCELLED
-    assert world.loaders["m", 1].servable.is_closed
+    assert servable.is_closed
 
 
 def test_a_failed_version_is_tried_anew_only_after_it_was_dropped(fakes):
@@ -279,19 +288,20 @@ class ManagerMachine(RuleBasedStateMachine):
     """Any order of wishes, loads that succeed or fail, unloads, leases and timers."""
 
     fakes = None
+    policy = availability_preserving
 
     def __init__(self):
         super().__init__()
-        self.world = World(self.fakes, retries=1)
+        self.world = World(self.fakes, retries=1, policy=type(self).policy)
         self.handles = []
         self.serves = self.wants_any = False
 
-    @rule(versions=st.sets(st.integers(1, 3)), failures=st.integers(0, 2))
-    def want(self, versions, failures):
+    @rule(versions=st.sets(st.integers(1, 3)), failures=st.integers(0, 2), path=st.sampled_from(["/a", "/b"]))
+    def want(self, versions, failures, path):
         for version in range(1, 4):
             if self.world.states().get(version) in {None, "END"}:
-                self.world.loaders[("m", version)] = self.fakes.FakeLoader(failures=failures)
-        self.world.want(*versions)
+                self.world.loaders["m", version, path] = self.fakes.FakeLoader(failures=failures)
+        self.world.want(*versions, path=path)
         self.wants_any = bool(versions)
 
     @precondition(lambda self: self.world.loads.waiting)
@@ -331,13 +341,123 @@ class ManagerMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_step_at_a_time(self):
-        moving = [state for state in self.world.states().values() if state in {"LOADING", "UNLOADING"}]
-        assert len(moving) <= 1
+        """A version that waits for its next try holds up no other."""
+        unloading = [state for state in self.world.states().values() if state == "UNLOADING"]
+        assert len(self.world.loads.waiting) + len(unloading) <= 1
 
 
 def test_whatever_happens_the_invariants_hold(fakes):
     machine = type("Machine", (ManagerMachine,), {"fakes": fakes})
     run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
+
+
+class FrugalMachine(ManagerMachine):
+    """The same with the policy for models that do not fit twice."""
+
+    policy = resource_preserving
+
+    @rule(versions=st.sets(st.integers(1, 3), max_size=1), failures=st.integers(0, 2), path=st.sampled_from("ab"))
+    def want(self, versions, failures, path):
+        super().want(versions, failures, path)
+
+    @invariant()
+    def a_model_that_serves_never_stops_while_anything_is_wanted(self):
+        """It may."""
+
+    @invariant()
+    def no_two_are_in_memory(self):
+        lives = self.world.manager._models.get("m", [])
+        assert sum(one.servable is not None for one in lives) + len(self.world.loads.waiting) <= 1
+
+
+def test_the_frugal_policy_never_holds_two_versions_where_one_is_wanted(fakes):
+    machine = type("Machine", (FrugalMachine,), {"fakes": fakes})
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
+
+
+def test_a_version_that_lies_elsewhere_now_takes_over_without_a_gap(world):
+    """A configuration with another base path is another model of the same name and number; TF Serving keeps the old."""
+    world.want(1)
+    world.loads.step()
+    first = world.loaders["m", 1]
+    held = world.manager.lend("m", 1)
+    world.want(1, path="/elsewhere")
+    assert world.manager.lend("m", 1).servable is first.servable
+    world.loads.step()
+
+    assert world.manager.lend("m", 1).servable is world.loaders["m", 1, "/elsewhere"].servable
+    assert world.states() == {1: "AVAILABLE"}
+    assert not first.servable.is_closed
+    held.release()
+
+
+def test_a_failed_version_is_tried_anew_when_told_to(fakes):
+    world = World(fakes, failures={1: 1})
+    world.want(1)
+    world.loads.step()
+    assert world.manager.failed("m") == {1}
+    world.manager.retry("m", {1, 2})
+    world.loads.step()
+
+    assert world.states() == {1: "AVAILABLE"}
+    assert world.manager.failed("m") == set()
+
+
+def test_a_version_that_waits_for_its_next_try_holds_up_no_other(fakes):
+    world = World(fakes, retries=5, failures={2: 5})
+    world.want(1, 2)
+    world.loads.step()
+    world.loads.step()
+
+    assert world.states() == {2: "LOADING", 1: "AVAILABLE"}
+
+
+def test_a_load_that_is_not_wanted_when_its_turn_comes_is_not_begun(world):
+    world.want(1)
+    loader = world.loaders["m", 1] = SimpleNamespace(load=lambda: pytest.fail("loaded in vain"))
+    world.want()
+    world.loads.step()
+
+    assert loader
+    assert world.manager.statuses("m")[0].code is Code.CANCELLED
+
+
+def test_of_what_has_ended_the_last_few_are_remembered(world):
+    for version in range(100):
+        world.want(version)
+        world.loads.step()
+        while world.unloads.waiting:
+            world.unloads.step()
+
+    assert list(world.states()) == list(range(99, 82, -1))
+    for number in range(400):
+        world.want(1, model=f"m{number}")
+        world.loads.step()
+        world.want(model=f"m{number}")
+        world.unloads.step()
+    assert len(world.manager.models()) < 300
+    assert world.states() != {}
+
+
+def test_models_that_never_had_a_version_leave_nothing_behind(world):
+    world.want(model="never")
+
+    assert world.manager.models() == []
+
+
+def test_listeners_hear_of_the_new_version_before_the_old_one_goes(world):
+    """Labels follow AVAILABLE; a label on the old version must have moved when it goes."""
+    heard = []
+    world.manager.tell(
+        lambda _model, status: heard.append((status.version, status.state, list(world.states().items())))
+    )
+    world.want(1)
+    world.loads.step()
+    world.want(2)
+    world.loads.step()
+
+    available = next(states for version, state, states in heard if (version, state) == (2, "AVAILABLE"))
+    assert available == [(2, "AVAILABLE"), (1, "AVAILABLE")]
 
 
 def test_history_follows_the_table(fakes):

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_server.servables.policy import Load, Unload, VersionSnapshot, next_action
+from slipway_server.servables.policy import (
+    POLICIES,
+    Load,
+    Unload,
+    VersionSnapshot,
+    availability_preserving,
+    resource_preserving,
+)
 from slipway_server.servables.states import NEXT
 
 
@@ -37,7 +44,22 @@ YES, NO = True, False
     ],
 )
 def test_truth_table(what, snapshot, action):
-    assert next_action(versions(*snapshot)) == action
+    assert availability_preserving(versions(*snapshot)) == action
+
+
+@pytest.mark.parametrize(
+    ("what", "snapshot", "action"),
+    [
+        ("highest first", [(1, "START", YES), (3, "START", YES)], Load(3)),
+        ("the old one goes before the new one comes", [(1, "AVAILABLE", NO), (2, "START", YES)], Unload(1)),
+        ("and is waited for", [(1, "UNLOADING", NO), (2, "START", YES)], None),
+        ("and then it comes", [(1, "END", NO), (2, "START", YES)], Load(2)),
+        ("one that fails leaves nothing", [(1, "END", NO), (2, "END", YES)], None),
+        ("what is wanted stays", [(1, "AVAILABLE", YES), (2, "START", YES)], Load(2)),
+    ],
+)
+def test_truth_table_of_the_frugal_one(what, snapshot, action):
+    assert resource_preserving(versions(*snapshot)) == action
 
 
 snapshots = st.lists(
@@ -54,7 +76,7 @@ def test_a_model_that_serves_goes_on_serving_until_all_is_as_wanted(start, data)
     wanted = {version for version, one in state.items() if one.is_aspired}
     served = any(one.state == "AVAILABLE" for one in start)
     for _ in range(4 * len(start) + 1):
-        action = next_action(list(state.values()))
+        action = availability_preserving(list(state.values()))
         if action is None:
             break
         before = state[action.version]
@@ -77,6 +99,32 @@ def test_a_model_that_serves_goes_on_serving_until_all_is_as_wanted(start, data)
     assert available <= wanted or (len(available) == 1 and not available & wanted)
 
 
-def test_the_policy_knows_every_state():
+@given(snapshots, st.data())
+def test_the_frugal_policy_never_loads_beside_what_is_not_wanted(start, data):
+    """No more is ever in memory than was there before or is wanted: a model that fits once, fits."""
+    state = {one.version: one for one in start}
+    for _ in range(4 * len(start) + 1):
+        action = resource_preserving(list(state.values()))
+        if action is None:
+            break
+        before = state[action.version]
+        unwanted = [one for one in state.values() if one.state == "AVAILABLE" and not one.is_aspired]
+        if isinstance(action, Load):
+            assert not unwanted
+            assert (before.state, before.is_aspired) == ("START", True)
+            after = data.draw(st.sampled_from(["AVAILABLE", "END"]))
+        else:
+            assert before in unwanted
+            after = "END"
+        state[action.version] = VersionSnapshot(action.version, after, before.is_aspired)
+    else:
+        pytest.fail("the policy never comes to rest")
+
+    assert not any(one.state == "AVAILABLE" and not one.is_aspired for one in state.values())
+    assert not any(one.state == "START" and one.is_aspired for one in state.values())
+
+
+def test_the_policies_know_every_state():
     for state in NEXT:
-        next_action(versions((1, state, YES), (2, state, NO)))
+        for policy in POLICIES.values():
+            policy(versions((1, state, YES), (2, state, NO)))
