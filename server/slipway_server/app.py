@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -151,6 +152,7 @@ class Server:
             self._serving,
             arrivals,
             as_content=settings.enable_serialization_as_tensor_content,
+            content_min_bytes=settings.tensor_content_min_bytes or math.inf,
             has_health_service=settings.enable_grpc_healthcheck_service,
             others=self._profiler.services() if self._profiler else {},
         )

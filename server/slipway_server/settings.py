@@ -164,6 +164,10 @@ class Settings:
     enable_profiler: bool = _flag(True, "Serve tensorflow.ProfilerService, which writes traces where the client says.")
     enable_serialization_as_tensor_content: bool = _flag(False, "Answer Predict with tensor_content.")
 
+    tensor_content_min_bytes: int = _flag(
+        0, "Answer Predict with tensor_content where an output has this size or more; 0: never. (not in TF Serving)"
+    )
+
     # Taken and of no effect here.
     rest_api_num_threads: int = _flag(0, "REST needs no threads of its own.", IGNORED)
     flush_filesystem_caches: bool = _flag(True, "There is no such cache.", IGNORED)

@@ -1,5 +1,6 @@
 """PredictRequest and PredictResponse, as gRPC carries them: bytes <-> values."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,7 +89,9 @@ def request_from_proto(request: Any) -> PredictRequest:
     )
 
 
-def encode_response(spec: ModelSpec, outputs: Mapping[str, Array], *, as_content: bool = False) -> bytes:
+def encode_response(
+    spec: ModelSpec, outputs: Mapping[str, Array], *, as_content: bool = False, content_min_bytes: float = math.inf
+) -> bytes:
     """
     Write a PredictResponse.
 
@@ -97,10 +100,11 @@ def encode_response(spec: ModelSpec, outputs: Mapping[str, Array], *, as_content
         outputs: Output name -> array.
         as_content: Values as raw bytes in `tensor_content`; without it in the typed fields, as TF Serving
             does unless told `--enable_serialization_as_tensor_content`.
+        content_min_bytes: Outputs of this size and more go into `tensor_content` all the same.
     """
     parts: list[protobuf.Chunk] = []
     for name, array in outputs.items():
-        parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content)
+        parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content or array.nbytes >= content_min_bytes)
     parts.append(protobuf.bytes_field(_RESPONSE_SPEC, _spec_bytes(spec)))
     return b"".join(parts)
 

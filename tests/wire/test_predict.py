@@ -76,6 +76,16 @@ def test_answers_carry_typed_values_unless_content_is_asked_for(model):
     assert (list(content.float_val), content.tensor_content) == ([], outputs["y"].tobytes())
 
 
+def test_content_may_be_for_large_outputs_only(model):
+    outputs = {"small": np.ones(3, np.float32), "large": np.ones(4, np.float32), "text": np.array([b"a" * 20], object)}
+
+    found = messages.PredictResponse.FromString(predict.encode_response(model, outputs, content_min_bytes=16)).outputs
+
+    assert (list(found["small"].float_val), found["small"].tensor_content) == ([1.0] * 3, b"")
+    assert (list(found["large"].float_val), found["large"].tensor_content) == ([], outputs["large"].tobytes())
+    assert list(found["text"].string_val) == [b"a" * 20]
+
+
 def test_a_malformed_input_is_named():
     request = messages.PredictRequest(model_spec=messages.ModelSpec(name="m"))
     request.inputs["x"].dtype = 1

@@ -1,6 +1,7 @@
 """gRPC: bytes in, serving, bytes out. Which library, if any, brings the bytes is not known here."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ class GrpcApi:
         arrivals: Arrivals,
         *,
         as_content: bool,
+        content_min_bytes: float = math.inf,
         has_health_service: bool = False,
         others: Services | None = None,
     ) -> None:
@@ -40,12 +42,14 @@ class GrpcApi:
             serving: What answers.
             arrivals: Brings its answers to the loop that the server runs on.
             as_content: Answer Predict with tensor_content instead of typed fields.
+            content_min_bytes: Answer with tensor_content where an output has this size or more.
             has_health_service: Offer grpc.health.v1.Health, too.
             others: What else is offered beside these services.
         """
         self._serving = serving
         self._arrivals = arrivals
         self._as_content = as_content
+        self._content_min_bytes = content_min_bytes
         self._has_health_service = has_health_service
         self._others = others or {}
         self._names: tuple[str, ...] = ()
@@ -81,7 +85,14 @@ class GrpcApi:
                 exchange.start(request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s)
             )
             outputs = exchange.answered(answer)
-            return exchange.encoded(predict.encode_response(exchange.spec, outputs, as_content=self._as_content))
+            return exchange.encoded(
+                predict.encode_response(
+                    exchange.spec,
+                    outputs,
+                    as_content=self._as_content,
+                    content_min_bytes=self._content_min_bytes,
+                )
+            )
 
     async def classify(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Classify."""

@@ -1,4 +1,5 @@
 import contextlib
+import math
 import threading
 from dataclasses import replace
 
@@ -47,7 +48,15 @@ def serve(loop_thread, fakes, half):
     """`serve(...)` serves *half* over a real port and gives a channel; its `serving` is what answers."""
     with contextlib.ExitStack() as cleanup:
 
-        def start(*, as_content=False, has_health_service=False, options=None, batched=False, **flags):
+        def start(
+            *,
+            as_content=False,
+            content_min_bytes=math.inf,
+            has_health_service=False,
+            options=None,
+            batched=False,
+            **flags,
+        ):
             scheduler = None
             if batched:
                 scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=1), Metrics())
@@ -55,7 +64,11 @@ def serve(loop_thread, fakes, half):
                 cleanup.callback(scheduler.stop)
             serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler, **flags)
             api = GrpcApi(
-                serving, Arrivals(loop_thread.loop), as_content=as_content, has_health_service=has_health_service
+                serving,
+                Arrivals(loop_thread.loop),
+                as_content=as_content,
+                content_min_bytes=content_min_bytes,
+                has_health_service=has_health_service,
             )
             server, ports = loop_thread.run(start_server(api.services(), ["127.0.0.1:0"], options or {}))
             cleanup.callback(lambda: loop_thread.run(server.stop(None)))
@@ -89,6 +102,14 @@ def test_predict_answers_in_tensor_content_if_told(serve):
     proto = messages.PredictResponse.FromString(answer).outputs["y"]
     assert proto.tensor_content == np.float32([2.5, 3.0]).tobytes()
     assert not proto.float_val
+
+
+def test_predict_answers_in_tensor_content_where_that_is_worth_it(serve):
+    channel = serve(content_min_bytes=12)
+
+    for rows, is_content in ((2, False), (3, True)):
+        answer = call(channel, paths.GRPC_PREDICT, predict.encode_request("half", {"x": np.ones(rows, np.float32)}))
+        assert bool(messages.PredictResponse.FromString(answer).outputs["y"].tensor_content) is is_content
 
 
 def test_classify_and_regress(serve):
