@@ -447,6 +447,7 @@ def test_a_config_file_that_does_not_parse_fails_the_start(testdata):
     assert result.stdout.startswith("Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '")
 
 
+@pytest.mark.behaviour("1.3-ssl_config_file", "11-server", "11-client-verify", "11-rest")
 def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path):
     authority = trustme.CA()
     ours, friend = authority.issue_cert("localhost", "127.0.0.1"), authority.issue_cert("me")

@@ -93,6 +93,7 @@ def test_usage_names_every_flag():
         assert field.metadata["help"]
 
 
+@pytest.mark.behaviour("1.3-use_alts_credentials")
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [

@@ -145,6 +145,7 @@ def drawing(saved_model, tmp_path_factory):
     servable.close()
 
 
+@pytest.mark.behaviour("5.5-one-run")
 def test_several_signatures_are_answered_by_one_run(drawing):
     """Two runs would draw two different numbers."""
     examples = np.array([b"a", b"bc"], object)

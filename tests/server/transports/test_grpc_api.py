@@ -302,6 +302,7 @@ def test_draining_refuses_with_unavailable(serve):
     assert refusal.value.details() == "The server is shutting down"
 
 
+@pytest.mark.behaviour("5.0-reflection")
 def test_reflection_lists_and_describes_what_is_served(serve):
     """As grpcurl and other generic clients use it: from a service's name to messages they can build."""
     channel = serve(has_health_service=True)
@@ -374,6 +375,7 @@ def test_watched_health_is_told_when_it_changes(serve):
     watch.cancel()
 
 
+@pytest.mark.behaviour("1.3-enable_signature_method_name_check")
 @pytest.mark.parametrize(
     ("method", "body", "code"),
     [

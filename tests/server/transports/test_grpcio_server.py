@@ -213,6 +213,7 @@ def ask_over(address, channel_credentials):
         return ask(channel, b"body")
 
 
+@pytest.mark.behaviour("11-server")
 @pytest.mark.parametrize("place", [0, 1], ids=["TCP", "UNIX socket"])
 def test_tls_serves_who_trusts_the_certificate_and_nobody_in_plain_text(serve_tls, authority, place):
     address = serve_tls()[place]
@@ -223,6 +224,7 @@ def test_tls_serves_who_trusts_the_certificate_and_nobody_in_plain_text(serve_tl
         assert refused(lambda: ask(plain, b"body"))[0] == "UNAVAILABLE"
 
 
+@pytest.mark.behaviour("11-client-verify")
 @pytest.mark.parametrize("place", [0, 1], ids=["TCP", "UNIX socket"])
 def test_mutual_tls_serves_clients_of_the_authority_only(serve_tls, authority, place):
     address = serve_tls(verifies_clients=True)[place]
