@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from slipway_wire import json_tensors, json_text, tensors
+from slipway_wire import json_simd, json_tensors, json_text, tensors
+from slipway_wire.json_simd import NumbersBody
 from slipway_wire.json_tensors import NonFinite, Style
 from slipway_wire.signatures import Signature, TensorSpec
 from slipway_wire.status import InvalidArgument, WireError
@@ -35,18 +36,15 @@ class ParsedRequest:
 
     Attributes:
         signature_name: As sent; empty stands for the default.
-        document: The body.
-        booleans: Whether the body may hold `true` or `false` anywhere.
+        row_format: Whether the answer is to be in row format.
+        body: As sent.
+        content: What was found in it: numbers only, or any values.
     """
 
     signature_name: str
-    document: Mapping[str, Any]
-    booleans: bool
-
-    @property
-    def row_format(self) -> bool:
-        """Whether the answer is to be in row format."""
-        return "instances" in self.document
+    row_format: bool
+    body: bytes
+    content: NumbersBody | dict[str, Any]
 
     def inputs(self, signature: Signature) -> dict[str, Array]:
         """
@@ -64,22 +62,31 @@ class ParsedRequest:
         """
         if not signature.inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {self.signature_name or 'DEFAULT'}")
-        document = self.document
+        document = self.content
+        if isinstance(document, NumbersBody):
+            arrays = document.inputs({name: spec.dtype for name, spec in signature.inputs.items()})
+            if arrays is not None:
+                return arrays
+            document = json_text.parse_object(self.body)
+        booleans = b"true" in self.body or b"false" in self.body
         if "instances" in document and "inputs" in document:
-            raise self._fault("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
+            raise _fault(
+                document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
+            )
         if "instances" in document:
             instances = document["instances"]
             if not isinstance(instances, list):
-                raise self._fault("Expecting 'instances' to be an list/array")
+                raise _fault(document, "Expecting 'instances' to be an list/array")
             if not instances:
-                raise self._fault("No values in 'instances' array")
-            return _read_rows(instances, signature.inputs, booleans=self.booleans)
+                raise _fault(document, "No values in 'instances' array")
+            return _read_rows(instances, signature.inputs, booleans=booleans)
         if "inputs" in document:
-            return _read_columns(document["inputs"], signature.inputs, booleans=self.booleans)
+            return _read_columns(document["inputs"], signature.inputs, booleans=booleans)
         raise InvalidArgument("Missing 'inputs' or 'instances' key")
 
-    def _fault(self, what: str) -> InvalidArgument:
-        return InvalidArgument(f"JSON Value: {json_text.describe(dict(self.document))} {what}")
+
+def _fault(document: dict[str, Any], what: str) -> InvalidArgument:
+    return InvalidArgument(f"JSON Value: {json_text.describe(document)} {what}")
 
 
 def parse_request(body: bytes) -> ParsedRequest:
@@ -89,12 +96,10 @@ def parse_request(body: bytes) -> ParsedRequest:
     Raises:
         InvalidArgument: If it is no JSON, no object, or `signature_name` is no string.
     """
+    if len(body) >= json_simd.MIN_BYTES and (numbers := json_simd.parse(body)) is not None:
+        return ParsedRequest(numbers.signature_name, numbers.row_format, body, numbers)
     document = json_text.parse_object(body)
-    return ParsedRequest(
-        signature_name=signature_name(document),
-        document=document,
-        booleans=b"true" in body or b"false" in body,
-    )
+    return ParsedRequest(signature_name(document), "instances" in document, body, document)
 
 
 def signature_name(document: dict[str, Any]) -> str:

@@ -69,20 +69,35 @@ def decode_numbers(value: Any, data_type: DataType, *, booleans: bool) -> Array 
         array = np.array(value)
     except (ValueError, OverflowError):  # lists of different lengths, or nested too deeply
         return None
+    if data_type.json == "bool":
+        # Nothing but lists got here if there is no element: an empty object would be one.
+        return array.astype(bool) if array.size == 0 or array.dtype.kind == "b" else None
+    return cast_numbers(array, data_type)
+
+
+def cast_numbers(array: Array, data_type: DataType) -> Array | None:
+    """
+    Convert numbers as JSON has them to the declared type.
+
+    Args:
+        array: int64, uint64 or float64, of any shape.
+        data_type: The declared type of the tensor.
+
+    Returns:
+        None if there is an element the type does not take, or JSON has nothing for the type.
+    """
     kind = array.dtype.kind
-    if array.size == 0:
-        # Nothing but lists got here: an empty object would be an element.
-        return array.astype(data_type.numpy)
     if data_type.json == "float" and kind in "fiu":
         # Through double, as in C++, where a number too large for an exact one is rounded twice; beyond float32 is infinity.
         with np.errstate(over="ignore"):
             return array.astype(np.float64, copy=False).astype(data_type.numpy, copy=False)
-    if data_type.json == "int" and kind in "iu":
-        low, high = _INTEGER_RANGE[data_type.name]
-        if low <= int(array.min()) and int(array.max()) <= high:
-            return array.astype(data_type.numpy, copy=False)
-    if data_type.json == "bool" and kind == "b":
-        return array
+    if data_type.json == "int":
+        if array.size == 0:
+            return array.astype(data_type.numpy)
+        if kind in "iu":
+            low, high = _INTEGER_RANGE[data_type.name]
+            if low <= int(array.min()) and int(array.max()) <= high:
+                return array.astype(data_type.numpy, copy=False)
     return None
 
 
