@@ -115,6 +115,8 @@ def _run_once(
         outcome = ResourceExhausted(f"Out of memory while a batch of {padded} rows ran")
     except Exception as error:  # of TensorFlow, the model or the merge
         outcome = error
+    except BaseException as error:  # a model's Python op may ask to exit; other models need this thread
+        outcome = RuntimeError(f"the model raised {error!r}")
     return Ran(parts, outcome, began, time.monotonic(), rows, padded - rows, is_rerun, is_decided)
 
 

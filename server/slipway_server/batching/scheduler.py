@@ -184,8 +184,8 @@ class _Threads:
                 continue
             try:
                 self._run(taken.batch)
-            except BaseException:  # whatever it is, other tasks need this thread
-                logger.exception("a fault in the scheduler; its batch is answered INTERNAL")
+            except Exception:  # a fault of ours; other tasks need this thread
+                logger.exception("a batch could not be run to its end; it is answered INTERNAL")
                 for task, _, _ in taken.batch.parts:
                     if not task.done():
                         task.finish(Internal("internal error"))
@@ -399,6 +399,9 @@ class DirectScheduler(_Threads):
             return
         except Exception as error:  # of TensorFlow or the model
             task.finish(error)
+            return
+        except BaseException as error:  # a model's Python op may ask to exit; other models need this thread
+            task.finish(RuntimeError(f"the model raised {error!r}"))
             return
         ended = time.monotonic()
         self._run_s += (ended - began - self._run_s) / _RUNS_AVERAGED

@@ -1,3 +1,4 @@
+import sys
 import threading
 import time
 from collections import Counter
@@ -363,20 +364,29 @@ def test_a_flood_of_one_model_does_not_hold_up_another(scheduler_of, model, busy
     assert order[0] == "B"
 
 
-class Broken(BaseException):
-    """Not an Exception: what is raised to end a thread or the process."""
+@pytest.mark.parametrize("batches", [True, False])
+def test_a_model_that_asks_to_exit_does_not_end_the_thread(model, batches):
+    """As Python's threads do on SystemExit; with the last of them, the server would hang."""
+    scheduler = (
+        BatchScheduler(BatchingPolicy(num_batch_threads=1), Metrics()) if batches else DirectScheduler(1, Metrics())
+    )
+    scheduler.start()
 
-
-def test_whatever_a_model_raises_the_thread_goes_on(scheduler_of, model, caplog):
-    scheduler = scheduler_of()
-
-    def end_it_all(_):
-        raise Broken
-
-    with pytest.raises(Internal):
-        scheduler.submit(Work("m", "broken", end_it_all, {"x": np.ones(1)})).result(WAIT_S)
+    with pytest.raises(RuntimeError, match=r"the model raised SystemExit\(3\)"):
+        scheduler.submit(Work("m", "exits", lambda _: sys.exit(3), {"x": np.ones(1)})).result(WAIT_S)
     assert scheduler.submit(work(model, 1.0)).result(WAIT_S).outputs["y"].tolist() == [2.0]
-    assert "Broken" in caplog.text
+    scheduler.stop()
+
+
+def test_a_fault_of_the_scheduler_is_told_and_its_thread_goes_on(scheduler_of, model, caplog, monkeypatch):
+    scheduler = scheduler_of()
+    monkeypatch.setattr(scheduler._metrics, "session_run", lambda *_: 1 / 0)
+    with pytest.raises(Internal, match="internal error"):
+        scheduler.submit(work(model, 1.0)).result(WAIT_S)
+    monkeypatch.undo()
+
+    assert scheduler.submit(work(model, 1.0)).result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert "ZeroDivisionError" in caplog.text
 
 
 class CountedWaits:
