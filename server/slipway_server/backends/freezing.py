@@ -55,7 +55,9 @@ def frozen(session: Any, meta_graph: Any, config: Any, where: str) -> Any:
         logger.warning("%s: its variables stay variables (--freeze_variables): %s", where, " ".join(reason.split()))
         return session
     session.close()
-    logger.info("%s: its variables are constants now; %d signatures answer as before", where, checked)
+    logger.info(
+        "%s: its variables are constants now; signatures compared and found to answer as before: %d", where, checked
+    )
     return other
 
 
@@ -91,15 +93,24 @@ def _frozen_graph(session: Any, described: Sequence[Signature]) -> Any:
 
 
 def _stateful_ops(graph_def: Any) -> set[str]:
-    functions = {function.signature.name for function in graph_def.library.function}
-    lists = [graph_def.node, *(function.node_def for function in graph_def.library.function)]
-    found = {node.op for nodes in lists for node in nodes} - functions - _CALLS
-    return {op for op in found if op_def_registry.get(op).is_stateful}
+    """Name the ops that keep state, in the graph and in the functions it calls; what saves and restores is not called."""
+    functions = {function.signature.name: function for function in graph_def.library.function}
+    called: set[str] = set()
+    found: set[str] = set()
+    waiting = [list(graph_def.node)]
+    while waiting:
+        for node in waiting.pop():
+            found.add(node.op)
+            named = {function.name for value in node.attr.values() for function in [value.func, *value.list.func]}
+            for name in ({node.op} | named) & functions.keys() - called:
+                called.add(name)
+                waiting.append(list(functions[name].node_def))
+    return {op for op in found - functions.keys() - _CALLS if op_def_registry.get(op).is_stateful}
 
 
 def _check_parity(session: Any, other: Any, described: Sequence[Signature]) -> int:
     """Ask both sessions the same, and return how many signatures could be asked."""
-    checked = 0
+    checked = set()
     for signature in _served(described):
         for rows in (1, 3):
             inputs = synthesis.inputs(signature, rows=rows, seed=rows)
@@ -110,11 +121,13 @@ def _check_parity(session: Any, other: Any, described: Sequence[Signature]) -> i
                 raise _NotFrozenError(f"{signature.name} answers where it refused before, or the other way round")
             if expected is None or found is None:
                 continue
-            checked += 1
+            checked.add(signature.name)
             for alias, before, after in zip(signature.outputs, expected, found, strict=True):
                 if not _is_same(before, after):
                     raise _NotFrozenError(f"output {alias} of {signature.name} is another than before")
-    return checked
+    if not checked:
+        raise _NotFrozenError("no signature takes a request that can be made up to compare the answers")
+    return len(checked)
 
 
 def _run(session: Any, signature: Signature, inputs: Any) -> Sequence[Any] | None:

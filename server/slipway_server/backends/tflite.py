@@ -95,6 +95,12 @@ class TfLiteServable:
                     f"Type mismatch: actual {dtypes.from_numpy(array.dtype).name} vs. expect {spec.dtype.name} "
                     f"for input {alias}"
                 )
+            if (spec.shape is not None and array.ndim > len(spec.shape)) or not array.size:
+                # Kernels of TFLite write past their buffers for more axes than they were converted for, or no elements.
+                raise InvalidArgument(
+                    f"input {alias} has shape {list(array.shape)}; the TFLite model takes {signatures.format_shape(spec.shape)}, "
+                    "of any sizes from 1 on, and no more axes"
+                )
             feeds[self._inputs[spec.graph_name].index] = array
         with self._free:
             interpreter = self._take()
