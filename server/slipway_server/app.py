@@ -36,7 +36,8 @@ from slipway_server.observers import Observers
 from slipway_server.servables import warmup
 from slipway_server.servables.arrival import VerifiedLoader
 from slipway_server.servables.batched import BatchedLoader, PolicyOf, own_policy
-from slipway_server.servables.configuration import Configuration
+from slipway_server.servables.config_file import ConfigFile
+from slipway_server.servables.configuration import Configuration, Snapshot
 from slipway_server.servables.loader import Loader
 from slipway_server.servables.manager import Manager, RetryPolicy
 from slipway_server.servables.policy import POLICIES
@@ -137,6 +138,14 @@ class Server:
             _storage_of,
             allows_any_label=settings.allow_version_labels_for_unavailable_models,
         )
+        self._configuration.tell(self._log_requests)
+        self._config_file = ConfigFile(
+            Path(settings.model_config_file),
+            self._configuration,
+            # Without a file there is nothing to poll.
+            period_s=settings.model_config_file_poll_wait_seconds if settings.model_config_file else 0.0,
+            persists=settings.persist_model_config,
+        )
         self._serving = Serving(
             self._manager,
             self._scheduler,
@@ -180,6 +189,7 @@ class Server:
         await asyncio.wrap_future(
             self._configuration.start(self._config, with_what_is_there=self._settings.start_with_available_models)
         )
+        self._config_file.start()
         self._manager.load_with(ThreadPoolExecutor(max(self._settings.num_load_threads, 1), thread_name_prefix="load"))
         memory.settle()
 
@@ -230,6 +240,7 @@ class Server:
             self._serving.leave_soon()
             logger.info("Not ready any more; requests are taken for another %g s", self._settings.lame_duck_s)
             await asyncio.sleep(self._settings.lame_duck_s)
+        self._config_file.stop()
         self._configuration.stop()
         limit_s = self._settings.drain_timeout_s
         if not await asyncio.to_thread(self._serving.drain, limit_s):
@@ -256,6 +267,11 @@ class Server:
     def _wake(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+
+    def _log_requests(self, snapshot: Snapshot) -> None:
+        self._observers.log_requests(
+            {name: model.request_log for name, model in snapshot.models.items() if model.request_log}
+        )
 
     def _changed(self, model: str, status: VersionStatus) -> None:
         """Take note of a version's new state; on the thread that caused it."""

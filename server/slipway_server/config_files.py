@@ -39,6 +39,24 @@ VersionPolicy = Latest | All | Specific
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLogConfig:
+    """
+    How a model's requests are logged.
+
+    Attributes:
+        kind: `tfrecord` (PredictionLog records) or `jsonl`.
+        filename_prefix: Path that the files' names begin with.
+        sampling_rate: Share of the answered requests, 0 to 1.
+
+    Source of the fields: tensorflow_serving/config/logging_config.proto.
+    """
+
+    kind: str
+    filename_prefix: str
+    sampling_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """
     One model to serve.
@@ -48,12 +66,14 @@ class ModelConfig:
         base_path: Directory that holds the version directories: an absolute path or a URI such as `gs://bucket/m`.
         version_policy: Which of its versions are served.
         version_labels: Label -> version.
+        request_log: How its requests are logged; None: not at all.
     """
 
     name: str
     base_path: str
     version_policy: VersionPolicy = field(default_factory=Latest)
     version_labels: Mapping[str, int] = field(default_factory=dict)
+    request_log: RequestLogConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +207,7 @@ def _model_config(config: Any) -> ModelConfig:
             policy = All()
         case "specific":
             policy = Specific(frozenset(config.model_version_policy.specific.versions))
-    return ModelConfig(config.name, config.base_path, policy, dict(config.version_labels))
+    return ModelConfig(config.name, config.base_path, policy, dict(config.version_labels), request_log_config(config))
 
 
 # Beside the SavedModel in a version directory. Source: tensorflow_serving/servables/tensorflow/bundle_factory_util.cc.
@@ -364,24 +384,6 @@ def read_text(path: Path, message_class: Any) -> Any:
         # TF Serving's clients look for this line on stderr; there it is protobuf itself that writes it.
         sys.stderr.write(f"{error.message}\n")
         raise InvalidArgument(f"Invalid protobuf file: '{path}'") from error
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLogConfig:
-    """
-    How a model's requests are logged.
-
-    Attributes:
-        kind: `tfrecord` (PredictionLog records) or `jsonl`.
-        filename_prefix: Path that the files' names begin with.
-        sampling_rate: Share of the answered requests, 0 to 1.
-
-    Source of the fields: tensorflow_serving/config/logging_config.proto.
-    """
-
-    kind: str
-    filename_prefix: str
-    sampling_rate: float
 
 
 def request_log_config(model: Any) -> RequestLogConfig | None:

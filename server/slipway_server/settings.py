@@ -88,6 +88,12 @@ class Settings:
         10_000, "Requests of one model that may wait for a thread when they are not batched. (not in TF Serving)"
     )
     model_config_file: str = _flag("", "Text-format ModelServerConfig; --model_name and --model_base_path are ignored.")
+    model_config_file_poll_wait_seconds: int = _flag(
+        0, "Pause between readings of the model config file; 0: read it once."
+    )
+    persist_model_config: bool = _flag(
+        False, "Write the model config file, whole, after every change that did not come from it. (not in TF Serving)"
+    )
     model_name: str = _flag("default", "Name of the single model.")
     model_base_path: str = _flag("", "Directory that holds the single model's version directories.")
     allow_version_labels_for_unavailable_models: bool = _flag(
@@ -177,7 +183,6 @@ class Settings:
 
     # Known, but to go on without them would serve something other than what was asked for.
     use_alts_credentials: bool = _flag(False, "ALTS on the gRPC port; for jobs on Google's own network.", REFUSED)
-    model_config_file_poll_wait_seconds: int = _flag(0, "Read the model config file again and again.", REFUSED)
 
     def check(self) -> None:
         """
@@ -204,6 +209,8 @@ class Settings:
                 f"--aspired_version_policy: expected {' or '.join(_VERSION_POLICIES)}, "
                 f"got {self.aspired_version_policy!r}"
             )
+        if self.persist_model_config and not self.model_config_file:
+            raise UsageError("--persist_model_config requires --model_config_file")
         if self.version_settle_s < 0:
             raise UsageError(f"--version_settle_s: expected 0 or more seconds, got {self.version_settle_s:g}")
         if self.port == 0 and not self.grpc_socket_path:

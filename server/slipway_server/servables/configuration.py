@@ -106,9 +106,14 @@ class Configuration:
         self._labels: dict[str, dict[str, int]] = {}
         self._findings: dict[str, Finding] = {}
         self._waiters: list[_Waiter] = []
+        self._listeners: list[Callable[[Snapshot], None]] = []
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="configuration")
         manager.tell(self._note_status)
         source.tell(self.note)
+
+    def tell(self, listener: Callable[[Snapshot], None]) -> None:
+        """Have *listener* told of every configuration that comes into force, on the thread of changes."""
+        self._listeners.append(listener)
 
     @property
     def current(self) -> Snapshot:
@@ -321,6 +326,8 @@ class Configuration:
             for name in (*change.removed, *self._moved_away(present, following)):
                 self._findings.pop(name, None)
             self._snapshot = following
+        for listener in self._listeners:
+            listener(following)
         for name in following.models:
             self._point_labels(name, [s.version for s in self._manager.statuses(name) if s.state == "AVAILABLE"])
         self._source.update(following.models.values(), at_once=looks_at_once)
