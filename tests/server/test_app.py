@@ -447,6 +447,63 @@ def test_a_config_file_that_does_not_parse_fails_the_start(testdata):
     assert result.stdout.startswith("Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '")
 
 
+@pytest.mark.behaviour("5.8-replaces", "5.8-unsupported", "5.8-failed-model", "5.8-metric-deltas", "5.8-file-untouched")
+def test_a_running_server_is_given_another_configuration(start_server, testdata, tmp_path):
+    """By TensorFlow Serving's own messages and stub."""
+    from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+
+    broken = tmp_path / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "saved_model.pb").write_bytes(b"no model")
+    file = tmp_path / "models.config"
+    file.write_text(
+        f'model_config_list {{ config {{ name: "two" base_path: "{testdata}/saved_model_half_plus_two_cpu" '
+        'model_platform: "tensorflow" } }'
+    )
+    written = file.read_bytes(), file.stat().st_mtime_ns
+    server = start_server(f"--model_config_file={file}", "--max_num_load_retries=0").wait_until_ready()
+    stub = model_service_pb2_grpc.ModelServiceStub(server.channel)
+
+    def reload(models, *metrics):
+        request = model_management_pb2.ReloadConfigRequest(metric_names=metrics)
+        request.config.model_config_list.SetInParent()
+        for name, base_path in models.items():
+            request.config.model_config_list.config.add(
+                name=name, base_path=str(base_path), model_platform="tensorflow"
+            )
+        return stub.HandleReloadConfigRequest(request, timeout=WAIT_S)
+
+    def refused(*arguments):
+        with pytest.raises(grpc.RpcError) as refusal:
+            reload(*arguments)
+        return refusal.value.code().name, refusal.value.details()
+
+    two, three = testdata / "saved_model_half_plus_two_cpu", testdata / "saved_model_half_plus_three"
+    loads, nothing = "/tensorflow/cc/saved_model/load_attempt_count", "/no/such/metric"
+
+    answer = reload({"two": two, "three": three}, loads, nothing)
+    assert answer.status.error_code == 0
+    assert {metric.name: metric.int64_value_increase for metric in answer.metric} == {loads: 1, nothing: 0}
+    assert ask_grpc(server, "three", 1.0)[1] == [3.5]
+
+    with pytest.raises(grpc.RpcError) as unsupported:
+        stub.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest(), timeout=WAIT_S)
+    assert unsupported.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Only ModelConfigList is currently supported" in unsupported.value.details()
+    code, details = refused({"two": "relative"})
+    assert code == "INVALID_ARGUMENT"
+    assert "Expected model two to have an absolute path" in details
+    assert ask_grpc(server, "three", 1.0)[1] == [3.5]
+
+    code, details = refused({"three": three, "broken": tmp_path / "broken"})
+    assert code == "UNKNOWN"
+    assert "1 model(s) did not become available: {{{name: broken version: 1} due to error: " in details
+    assert ask_grpc(server, "three", 1.0)[1] == [3.5]
+    with pytest.raises(grpc.RpcError, match="Servable not found for request: Latest"):
+        ask_grpc(server, "two", 1.0)
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == written
+
+
 @pytest.mark.behaviour("1.3-ssl_config_file", "11-server", "11-client-verify", "11-rest")
 def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path):
     authority = trustme.CA()

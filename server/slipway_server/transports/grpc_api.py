@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from slipway_server.servables.loader import JointCall
 from slipway_server.serving import Serving
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
-from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, reflection
+from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
 from slipway_wire.status import InvalidArgument, NotFound
 
 # Besides "" for the whole server. Source: tensorflow_serving/model_servers/server.cc.
@@ -65,7 +66,10 @@ class GrpcApi:
                 "MultiInference": Unary(self.multi_inference),
                 "GetModelMetadata": Unary(self.get_model_metadata),
             },
-            paths.MODEL_SERVICE: {"GetModelStatus": Unary(self.get_model_status)},
+            paths.MODEL_SERVICE: {
+                "GetModelStatus": Unary(self.get_model_status),
+                "HandleReloadConfigRequest": Unary(self.reload_config),
+            },
         }
         if self._has_health_service:
             services[paths.HEALTH_SERVICE] = {
@@ -142,6 +146,27 @@ class GrpcApi:
         spec = model_status.decode_request(body)
         return model_status.encode_response(self._serving.statuses(spec.name, spec.version))
 
+    async def reload_config(self, body: bytes, incoming: Incoming) -> bytes:
+        """ModelService.HandleReloadConfigRequest. Who gives up waiting does not undo the change."""
+        request = model_management.decode_request(body)
+        before = self._totals(request.metric_names)
+        await self._arrivals.of(self._serving.reload(request.config))
+        after = self._totals(request.metric_names)
+        return model_management.encode_response({name: after[name] - before[name] for name in before})
+
+    def _totals(self, names: Iterable[str]) -> dict[str, int]:
+        """Add up every metric of *names*, which may be TF Serving's paths or names as Prometheus knows them."""
+        if not names:
+            return {}
+        totals = dict.fromkeys(names, 0.0)
+        # A histogram counts as its number of values.
+        series = {sample: name for name in totals for sample in (_metric(name), f"{_metric(name)}_count")}
+        for sample, value in self._serving.metrics.snapshot().items():
+            name = series.get(sample.partition("{")[0])
+            if name is not None:
+                totals[name] += value
+        return {name: int(total) for name, total in totals.items()}
+
     async def check_health(self, body: bytes, incoming: Incoming) -> bytes:
         """Health.Check. Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md."""
         return self._health(body)
@@ -177,6 +202,11 @@ class GrpcApi:
             raise NotFound(f"unknown service {service}")
         is_ready = self._serving.is_ready(model)
         return _serialized(messages.HealthCheckResponse(status="SERVING" if is_ready else "NOT_SERVING"))
+
+
+def _metric(name: str) -> str:
+    """Turn `/tensorflow/serving/request_count` into the name under which Prometheus knows it."""
+    return re.sub(r"[^A-Za-z0-9_]", ":", name)
 
 
 def _serialized(message: Any) -> bytes:

@@ -230,7 +230,13 @@ REFUSED = [
     (paths.GRPC_GET_MODEL_STATUS, model_status.encode_request("nope"), "NOT_FOUND", "versions of model nope"),
     (paths.GRPC_GET_MODEL_STATUS, b"", "INVALID_ARGUMENT", "Missing ModelSpec"),
     (paths.GRPC_HEALTH_CHECK, b"", "UNIMPLEMENTED", ""),
-    (paths.GRPC_RELOAD_CONFIG, b"", "UNIMPLEMENTED", ""),
+    (
+        paths.GRPC_RELOAD_CONFIG,
+        b"",
+        "INVALID_ARGUMENT",
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported",
+    ),
+    (paths.GRPC_RELOAD_CONFIG, b"\xff", "INVALID_ARGUMENT", "not a ReloadConfigRequest"),
 ]
 
 
