@@ -334,11 +334,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nothing is upgraded to: the request was handed over as any other, and what follows is the next one.
-            self._parser = httptools.HttpRequestParser(self)
-            self._is_in_message = False
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
+            self._pass_over_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not self._is_done:
                 self._refuse(400, f"Malformed HTTP request: {error}")
@@ -348,6 +344,25 @@ class HttpConnection(asyncio.Protocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse(431, f"Request line and headers exceed {MAX_HEAD_BYTES} bytes")
+
+    def _pass_over_upgrade(self, rest: bytes) -> None:
+        """
+        Read a request that asks for another protocol as if it did not: nothing is upgraded to.
+
+        The parser has stopped behind its head; another one gets the head again, without what stopped the first.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "CONNECT is for proxies")
+            return
+        connection = self._headers.pop(b"connection", b"").lower()
+        self._headers.pop(b"upgrade", None)
+        lines = [b"%b %b HTTP/1.1" % (method, self._url), *[b"%b: %b" % header for header in self._headers.items()]]
+        if b"close" in connection:
+            lines.append(b"connection: close")
+        self._parser = httptools.HttpRequestParser(self)
+        self._begin_message()
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not take its answers."""
@@ -402,9 +417,9 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Hand the request over."""
-        self._is_in_message = False
-        if self._is_done:
+        if self._is_done or self._parser.should_upgrade():
             return
+        self._is_in_message = False
         self._has_ended_message = True
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         parser = self._parser
@@ -416,8 +431,7 @@ class HttpConnection(asyncio.Protocol):
         self._turns.append(
             _Turn(
                 self,
-                # An upgrade that is not granted changes nothing, whatever the parser makes of it.
-                keeps_alive=parser.should_keep_alive() or (b"upgrade" in self._headers and method != "CONNECT"),
+                keeps_alive=parser.should_keep_alive(),
                 is_http_1_0=parser.get_http_version() == "1.0",
                 is_head=method == "HEAD",
                 request=request,

@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import http.client as http_client
 import socket
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -317,3 +319,250 @@ def test_large_bodies_one_after_the_other_keep_their_connection(serve):
     connection.close()
 
     assert answers == [b"POST /x " + body for body in bodies]
+
+
+def test_an_absolute_target_is_the_path_in_it(serve):
+    with serve().connect() as connection:
+        answers = ask(connection, post(b"http://x:1/a?b", b"1"), post(b"HTTPS://x", b"2"), post(b"/http://x/", b"3"))
+
+    assert [body for _, _, body in answers] == [b"POST /a?b 1", b"POST / 2", b"POST /http://x/ 3"]
+
+
+UPGRADE = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
+
+
+@pytest.mark.parametrize("body", [b"", b"body"])
+def test_an_upgrade_is_passed_over(serve, body):
+    """`curl --http2` asks for one with every request; the connection goes on in HTTP/1.1."""
+    with serve().connect() as connection:
+        first, second = ask(connection, post(b"/a", body, *UPGRADE), post(b"/b", b"2", *UPGRADE))
+        (third,) = ask(connection, post(b"/c", b"3"))
+
+    assert (first[2], second[2], third[2]) == (b"POST /a " + body, b"POST /b 2", b"POST /c 3")
+    assert "connection" not in first[1]
+
+
+def test_http2_with_prior_knowledge_is_refused(serve):
+    with serve().connect() as connection:
+        ((line, _, _),) = ask(connection, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+    assert line.startswith("HTTP/1.1 400")
+
+
+def is_closed(connection):
+    """Wait until the server has closed, or cut, the connection; whatever it still sends is not looked at."""
+    try:
+        while connection.recv(2**16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_one_connection_too_many_is_turned_away(serve):
+    server = serve(connections=2)
+    with server.connect() as one, server.connect() as two:
+        assert ask(one, post(b"/a", b"1"))
+        assert ask(two, post(b"/a", b"1"))
+        with server.connect() as three, three.makefile("rb") as stream:
+            line, headers, body = read_answer(stream)
+            assert (line, headers["connection"]) == ("HTTP/1.1 503 Service Unavailable", "close")
+            assert b"2 connections" in body
+            assert is_closed(three)
+        assert ask(one, post(b"/a", b"1"))
+
+    with server.connect() as four:
+        assert ask(four, post(b"/a", b"1"))
+
+
+QUICK = {"idle_s": 0.05, "request_s": 0.05, "unread_s": 0.05, "sweep_s": 0.02, "slowest_bytes_per_s": 10**9}
+PATIENT = {"idle_s": 1e9, "request_s": 1e9, "unread_s": 1e9}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /a HTTP/1.1\r\nHost: x\r\nX: ",
+        b"POST",
+        b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n123",
+        b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+    ],
+)
+def test_a_request_that_does_not_arrive_is_not_waited_for(serve, sent):
+    """A slow loris holds a connection and a head's or body's memory for a while, not for ever."""
+    with serve(**{**PATIENT, **QUICK, "idle_s": 1e9}).connect() as connection:
+        connection.sendall(post(b"/a", b"1") + sent)
+        with connection.makefile("rb") as stream:
+            assert read_answer(stream)[2] == b"POST /a 1"
+            line, headers, _ = read_answer(stream)
+            assert line.startswith("HTTP/1.1 408")
+            assert headers["connection"] == "close"
+        assert is_closed(connection)
+
+
+def test_bytes_one_by_one_do_not_win_time(serve):
+    with serve(**{**PATIENT, **QUICK, "idle_s": 1e9}).connect() as connection:
+        connection.settimeout(0.01)
+        received = b""
+        while not received:
+            with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+                connection.sendall(b"G")
+                received = connection.recv(1000) or b"closed"
+
+    assert received.startswith((b"HTTP/1.1 408", b"HTTP/1.1 400", b"closed"))
+
+
+def test_an_idle_connection_is_closed_without_a_word(serve):
+    server = serve(**{**PATIENT, "idle_s": 0.05, "sweep_s": 0.02})
+    with server.connect() as fresh, server.connect() as used:
+        assert ask(used, post(b"/a", b"1"))
+        assert fresh.recv(1) == b""
+        assert used.recv(1) == b""
+
+
+def test_who_waits_for_an_answer_is_not_idle(serve):
+    slow = asyncio.Event()
+
+    async def handler(request):
+        if request.target == "/slow":
+            await slow.wait()
+        else:
+            slow.set()
+        return await echo(request)
+
+    server = serve(handler, **QUICK)
+    with server.connect() as waiting:
+        waiting.sendall(post(b"/slow", b"1"))
+        for _ in range(3):  # three lives of an idle connection
+            with server.connect() as idle:
+                assert idle.recv(1) == b""
+        with server.connect() as other:
+            ask(other, post(b"/go", b""))
+        with waiting.makefile("rb") as stream:
+            assert read_answer(stream)[2] == b"POST /slow 1"
+
+
+def test_a_client_that_never_reads_is_cut_off(serve):
+    async def handler(request):
+        return Response(200, bytes(8_000_000))
+
+    server = serve(handler, **{**PATIENT, "unread_s": 0.05, "sweep_s": 0.02})
+    with server.connect() as connection:
+        connection.sendall(post(b"/a", b"") * 3)
+        with server.connect() as other:
+            assert len(ask(other, post(b"/a", b""))[0][2]) == 8_000_000
+        deadline = time.monotonic() + WAIT_S
+        while len(server.server.connections):
+            assert time.monotonic() < deadline
+
+    assert server.server.connections.bodies_bytes == 0
+
+
+def test_bodies_of_all_connections_together_are_bounded(serve):
+    hold = threading.Event()
+
+    async def handler(request):
+        await asyncio.to_thread(hold.wait)
+        return await echo(request)
+
+    server = serve(handler, bodies_bytes=1000)
+    with server.connect() as one, server.connect() as two, server.connect() as three, server.connect() as four:
+        one.sendall(post(b"/a", bytes(600)))
+        deadline = time.monotonic() + WAIT_S
+        while server.server.connections.bodies_bytes < 600:
+            assert time.monotonic() < deadline
+        ((refused, _, _),) = ask(two, post(b"/a", bytes(401)))
+        ((chunked, _, _),) = ask(
+            three, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n200\r\n" + bytes(512)
+        )
+        ((alone, _, _),) = ask(four, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+        hold.set()
+        with one.makefile("rb") as stream:
+            answer = read_answer(stream)
+
+    assert (refused[:12], chunked[:12], alone[:12]) == ("HTTP/1.1 503", "HTTP/1.1 503", "HTTP/1.1 413")
+    assert answer[2] == b"POST /a " + bytes(600)
+    assert server.server.connections.bodies_bytes == 0
+
+
+def test_large_answers_are_sent_whole_and_in_order(serve):
+    async def handler(request):
+        return Response(200, request.body * 50_000)
+
+    with serve(handler).connect() as connection:
+        answers = ask(connection, *[post(b"/a", b"%d" % number) for number in range(9)])
+
+    assert [body for _, _, body in answers] == [b"%d" % number * 50_000 for number in range(9)]
+
+
+@pytest.mark.parametrize("how", ["sleep", "thread", "future", "task"])
+def test_a_handler_may_wait_for_what_it_likes(serve, how):
+    async def handler(request):
+        if how == "sleep":
+            await asyncio.sleep(0.001)
+        elif how == "thread":
+            await asyncio.to_thread(threading.get_ident)
+        elif how == "future":
+            future = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(future.set_exception, KeyError("x"))
+            with pytest.raises(KeyError):
+                await future
+        else:
+            await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0.001))
+        return await echo(request)
+
+    with serve(handler).connect() as connection:
+        assert ask(connection, post(b"/a", b"1"))[0][2] == b"POST /a 1"
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            post(b"/a", b"1"),
+            b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"3\r\nabc\r\n",
+            b"0\r\n\r\n",
+            b"ffffffffffffffff\r\n",
+            b"Content-Length: -1\r\n",
+            b"Content-Length: 99999999999999999999\r\n\r\n",
+            b"Transfer-Encoding: gzip, chunked\r\nContent-Length: 3\r\n\r\n",
+            b"Expect: 100-continue\r\n\r\n",
+            b"Upgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+            b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"OPTIONS * HTTP/1.1\r\n\r\n",
+            b"GET http:///// HTTP/1.1\r\n\r\n",
+            b"HEAD /h HTTP/1.0\r\n\r\n",
+            b"\r\n",
+            b" folded\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        ]
+    )
+    | st.binary(max_size=30),
+    max_size=12,
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(PIECES, max_size=4))
+def test_whatever_comes_the_server_goes_on(reads):
+    """Without a socket, so that nothing is hidden by timing: no exception leaves the connection, and its books are even."""
+
+    async def play():
+        connections = Connections()
+        transport = Transport()
+        connection = HttpConnection(echo, error, connections)
+        connection.connection_made(transport)
+        for pieces in reads:
+            connection.data_received(b"".join(pieces))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            connection.grow_older(1.0)
+        connection.connection_lost(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert connections.bodies_bytes == 0
+        assert len(connections) == 0
+        assert all(line.startswith(b"HTTP/1.1 ") for line in transport.written[:9].splitlines())
+
+    asyncio.run(play())
