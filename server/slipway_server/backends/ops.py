@@ -84,9 +84,12 @@ def check_registered(graph: Any) -> None:
 
 
 def first_line(message: str) -> str:
-    """Cut TensorFlow's message before the stack of Python code that may follow, and put the rest on one line."""
-    head = message.strip().split("\n\n", 1)[0].split("\nDetected at node", 1)[0]
-    return " ".join(head.split())
+    """Put TensorFlow's message on one line, without the stacks of Python code before and after what it says."""
+    # "Graph execution error:", then where the model's author wrote the node, then the node, then what happened.
+    _, node, after = message.rpartition("\nNode: ")
+    said = after.partition("\n")[2] if node else message
+    said = said.partition("\nOriginal stack trace")[0].partition("\nDetected at node")[0]
+    return " ".join(said.split())
 
 
 def _nodes(graph: Any) -> Iterator[tuple[str, str]]:

@@ -146,7 +146,16 @@ def test_libraries_and_modules_that_cannot_be_loaded_are_told_in_one_line(tmp_pa
             ops.register(options)
 
 
-def test_tensorflows_stacks_are_cut_off():
-    message = "assertion failed: [x]\n\t [[{{node Assert}}]]\n\nOriginal stack trace for 'Assert':\n  File a.py"
-
+@pytest.mark.parametrize(
+    "message",
+    [
+        "assertion failed: [x]\n\t [[{{node Assert}}]]\n\nOriginal stack trace for 'Assert':\n  File a.py",
+        (
+            "Graph execution error:\n\nDetected at node 'Assert' defined at (most recent call last):\n  File a.py\n"
+            "Node: 'Assert'\nassertion failed: [x]\n\t [[{{node Assert}}]]\n\nOriginal stack trace for 'Assert':\n  File a.py"
+        ),
+        "assertion failed: [x]\n\t [[{{node Assert}}]]",
+    ],
+)
+def test_tensorflows_stacks_are_cut_off(message):
     assert ops.first_line(message) == "assertion failed: [x] [[{{node Assert}}]]"

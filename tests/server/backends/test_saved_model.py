@@ -1,16 +1,21 @@
 """The real TensorFlow, on TF Serving's own test models."""
 
+import contextlib
 import shutil
 import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from slipway_server.load_options import LoadOptions
+from slipway_server.load_options import LoadOptions, from_settings
+from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
+from slipway_server.settings import Settings
 from slipway_wire import messages
 from slipway_wire.signatures import CLASSIFY, REGRESS
-from slipway_wire.status import DataLoss, InvalidArgument, NotFound, WireError
+from slipway_wire.status import DataLoss, InvalidArgument, NotFound, ResourceExhausted, WireError
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +252,344 @@ def test_damaged_variables_are_told_with_the_directory(saved_model, copy):
 
     with pytest.raises(WireError, match=str(copy)):
         saved_model.SavedModelLoader(copy).load()
+
+
+# --- every model, one right answer -----------------------------------------------------------------
+
+
+def examples(*values):
+    serialized = []
+    for value in values:
+        example = messages.Example()
+        example.features.feature["x"].float_list.value.append(value)
+        example.features.feature["x2"].float_list.value.append(value)
+        serialized.append(example.SerializeToString())
+    return np.array(serialized, object)
+
+
+X = np.float32([[1.0], [-3.5]])
+HALF_PLUS_TWO = [
+    ("serving_default", {"x": X}, {"y": [[2.5], [0.25]]}),
+    ("regress_x_to_y", {"inputs": examples(1.0, -3.5)}, {"outputs": [[2.5], [0.25]]}),
+    ("regress_x_to_y2", {"inputs": examples(1.0, -3.5)}, {"outputs": [[3.5], [1.25]]}),
+    ("regress_x2_to_y3", {"inputs": X}, {"outputs": [[3.5], [1.25]]}),
+    ("classify_x_to_y", {"inputs": examples(1.0, -3.5)}, {"scores": [[2.5], [0.25]]}),
+]
+ANSWERS = {
+    "saved_model_half_plus_two_cpu/00000123": HALF_PLUS_TWO,
+    "saved_model_half_plus_two_2_versions/00000123": HALF_PLUS_TWO,
+    "saved_model_half_plus_two_2_versions/00000124": HALF_PLUS_TWO,
+    "saved_model_half_plus_two_tf2_cpu/00000123": [
+        *HALF_PLUS_TWO,
+        ("classify_x2_to_y3", {"inputs": X}, {"scores": [[3.5], [1.25]]}),
+    ],
+    "saved_model_half_plus_three/00000123": [
+        ("serving_default", {"x": X}, {"y": [[3.5], [1.25]]}),
+        ("tensorflow/serving/regress", {"inputs": examples(1.0, -3.5)}, {"outputs": [[3.5], [1.25]]}),
+        ("tensorflow/serving/predict", {"x": X}, {"y": [[3.5], [1.25]]}),
+        ("regress_x_to_y", {"inputs": examples(1.0, -3.5)}, {"outputs": [[3.5], [1.25]]}),
+    ],
+    "matrix_half_plus_two/1": [
+        ("serving_default", {"x": np.eye(3, dtype=np.float32)[None]}, {"y": (np.eye(3)[None] / 2 + 2).tolist()})
+    ],
+    "saved_model_counter/00000123": [
+        ("incr_counter_by", {"delta": np.float32(2.0)}, {"output": 2.0}),
+        ("get_counter", {}, {"output": 2.0}),
+    ],
+}
+
+
+def test_every_saved_model_there_is_has_its_answers(testdata):
+    found = {path.parent.relative_to(testdata).as_posix() for path in testdata.glob("*/*/saved_model.pb")}
+
+    assert found == ANSWERS.keys()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_model_answers_rightly(saved_model, testdata, name):
+    servable = saved_model.SavedModelLoader(testdata / name).load()
+
+    for signature, inputs, expected in ANSWERS[name]:
+        if signature in servable.signatures:
+            answer = servable.run(Call(signature, inputs, tuple(expected)))
+            assert {alias: array.tolist() for alias, array in answer.items()} == expected
+    assert sum(signature in servable.signatures for signature, _, _ in ANSWERS[name]) >= min(2, len(ANSWERS[name]))
+    servable.close()
+
+
+def test_the_meta_graph_with_the_wanted_tags_is_loaded(saved_model, made, tmp_path):
+    def graph(value):
+        return [
+            made.placeholder("x"),
+            made.constant("c", "float", float_val=[value]),
+            made.node("y", "Mul", "x", "c", T="float"),
+        ]
+
+    directory = made.save(tmp_path / "1", graph(2.0), outputs=("y",), more=[(("gpu", "serve"), graph(3.0), ("y",))])
+
+    for tags, y in ((("serve",), 2.0), (("serve", "gpu"), 3.0)):
+        servable = saved_model.SavedModelLoader(directory, LoadOptions(tags=tags)).load()
+        assert servable.run(Call("serving_default", {"x": np.float32([1.0])}, ("y",)))["y"].tolist() == [y]
+        servable.close()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """What TensorFlow 2 writes: `exported(name)` is a version directory."""
+    import tensorflow as tf
+
+    directory = tmp_path_factory.mktemp("exported")
+    vocabulary = directory / "words.txt"
+    vocabulary.write_text("cat\ndog\n")
+
+    class Module(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = tf.Variable(np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
+            initializer = tf.lookup.TextFileInitializer(
+                str(vocabulary),
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            )
+            self.table = tf.lookup.StaticVocabularyTable(initializer, 1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def vocabulary(self, word):
+            return {"id": self.table.lookup(word)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def ragged(self, text):
+            words = tf.strings.split(text)
+            return {"words": words.to_tensor(b"?"), "count": words.row_lengths()}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def sparse(self, serialized):
+            parsed = tf.io.parse_example(serialized, {"x": tf.io.VarLenFeature(tf.float32)})["x"]
+            return {"sum": tf.sparse.reduce_sum(parsed, 1)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32)])
+        def dense(self, x):
+            return {"y": tf.nn.relu(tf.matmul(x, self.kernel) + 1.0)}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int64)])
+        def large(self, size):
+            return {"sum": tf.reduce_sum(tf.fill([size], 1.0))}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.float32)])
+        def scalar(self, x):
+            return {"y": x + 1.0}
+
+    module = Module()
+
+    def by_name(name):
+        if not (directory / name).exists():
+            tf.saved_model.save(module, str(directory / name), signatures=getattr(module, name))
+        return directory / name
+
+    return by_name
+
+
+def answer_of(saved_model, directory, options=None, **inputs):
+    servable = saved_model.SavedModelLoader(directory, options).load()
+    try:
+        outputs = tuple(servable.signatures["serving_default"].outputs)
+        answer = servable.run(Call("serving_default", inputs, outputs))
+        return {alias: array.tolist() for alias, array in answer.items()}
+    finally:
+        servable.close()
+
+
+def test_assets_ragged_sparse_and_scalar_models_answer(saved_model, exported):
+    words = np.array([b"dog", b"cat", b"emu"], object)
+    text = np.array([b"a b c", b"d"], object)
+
+    assert answer_of(saved_model, exported("vocabulary"), word=words) == {"id": [1, 0, 2]}
+    assert answer_of(saved_model, exported("ragged"), text=text) == {
+        "words": [[b"a", b"b", b"c"], [b"d", b"?", b"?"]],
+        "count": [3, 1],
+    }
+    assert answer_of(saved_model, exported("sparse"), serialized=examples(1.5, 2.0)) == {"sum": [1.5, 2.0]}
+    assert answer_of(saved_model, exported("scalar"), x=np.float32(1.0)) == {"y": 2.0}
+
+
+# --- options that change how a graph runs ----------------------------------------------------------
+
+
+def executed_ops(saved_model, directory, **flags):
+    """Load with these flags, run `dense`, and say which ops TensorFlow made of the graph."""
+    from tensorflow.core.protobuf import config_pb2
+
+    servable = saved_model.SavedModelLoader(directory, from_settings(Settings(**flags))).load()
+    signature, metadata = servable.signatures["serving_default"], config_pb2.RunMetadata()
+    y = servable._session.run(
+        signature.outputs["y"].graph_name,
+        {signature.inputs["x"].graph_name: np.full((4, 64), 0.1, np.float32)},
+        options=config_pb2.RunOptions(output_partition_graphs=True),
+        run_metadata=metadata,
+    )
+    servable.close()
+    return {node.op for graph in metadata.partition_graphs for node in graph.node}, y
+
+
+@pytest.mark.parametrize(
+    ("flags", "op"),
+    [
+        ({"xla_cpu_compilation_enabled": True}, "_XlaRun"),
+        ({"xla_gpu_compilation_enabled": True}, "_XlaRun"),
+        ({"mixed_precision": "bfloat16"}, "Cast"),
+    ],
+)
+def test_flags_change_what_is_executed(saved_model, exported, flags, op):
+    plain, expected = executed_ops(saved_model, exported("dense"))
+    changed, found = executed_ops(saved_model, exported("dense"), **flags)
+
+    assert op not in plain
+    assert op in changed
+    np.testing.assert_allclose(found, expected, rtol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "pool"),
+    [
+        ({}, -1),
+        ({"tensorflow_inter_op_parallelism": 1}, -1),
+        ({"tensorflow_inter_op_parallelism": 2}, 0),
+        ({"tensorflow_session_parallelism": 4}, 0),
+    ],
+)
+def test_ops_run_on_the_callers_thread_unless_threads_between_ops_were_asked_for(saved_model, testdata, flags, pool):
+    directory = testdata / "saved_model_half_plus_two_cpu" / "00000123"
+    servable = saved_model.SavedModelLoader(directory, from_settings(Settings(**flags))).load()
+
+    assert servable._run_options.inter_op_thread_pool == pool
+    assert half(servable, np.float32([1.0])).tolist() == [2.5]
+    servable.close()
+
+
+def test_the_session_config_file_reaches_the_session(saved_model, testdata, tmp_path):
+    (tmp_path / "session").write_text("intra_op_parallelism_threads: 3 graph_options { infer_shapes: true }")
+    options = from_settings(Settings(tensorflow_session_config_file=str(tmp_path / "session")))
+
+    servable = saved_model.SavedModelLoader(testdata / "matrix_half_plus_two" / "1", options).load()
+
+    assert servable._session._config.intra_op_parallelism_threads == 3
+    assert servable._session._config.graph_options.infer_shapes
+    servable.close()
+
+
+def test_overrides_beside_the_model_are_ignored_and_told(saved_model, copy, caplog):
+    (copy / "assets.extra").mkdir(exist_ok=True)
+    (copy / "assets.extra" / "saved_model_config.pb").write_bytes(b"\x0a\x00")
+
+    with caplog.at_level("WARNING"):
+        saved_model.SavedModelLoader(copy).load().close()
+
+    assert "assets.extra/saved_model_config.pb is ignored" in caplog.text
+
+
+def test_loads_are_counted_under_tensorflows_names(saved_model, copy):
+    metrics = Metrics()
+    saved_model.SavedModelLoader(copy, metrics=metrics).load().close()
+    (copy / "saved_model.pb").write_bytes(b"no")
+    with pytest.raises(DataLoss):
+        saved_model.SavedModelLoader(copy, metrics=metrics).load()
+
+    assert metrics.sum_of(metrics.saved_model_load_attempts, model_path=str(copy), status="success") == 1
+    assert metrics.sum_of(metrics.saved_model_load_attempts, model_path=str(copy), status="fail") == 1
+    assert metrics.sum_of(metrics.saved_model_load_latency_us, model_path=str(copy)) > 0
+
+
+# --- what is broken, or means harm -----------------------------------------------------------------
+
+
+def refusal(saved_model, directory):
+    with pytest.raises(WireError) as refused:
+        saved_model.SavedModelLoader(directory).load()
+    assert "\n" not in refused.value.message
+    assert str(directory) in refused.value.message or "Op type" in refused.value.message
+    return refused.value
+
+
+@settings(max_examples=50, deadline=None)
+@given(content=st.binary(max_size=200))
+def test_garbage_is_an_error_and_nothing_else(saved_model, tmp_path_factory, content):
+    directory = tmp_path_factory.mktemp("garbage")
+    (directory / "saved_model.pb").write_bytes(content)
+
+    with contextlib.suppress(WireError):
+        saved_model.SavedModelLoader(directory).load().close()
+
+
+def test_an_asset_that_is_missing_is_told(saved_model, exported, tmp_path):
+    directory = shutil.copytree(exported("vocabulary"), tmp_path / "1")
+    shutil.rmtree(directory / "assets")
+
+    assert "words.txt" in refusal(saved_model, directory).message
+
+
+def test_variables_of_no_length_are_told(saved_model, copy):
+    for data in copy.glob("variables/*.data*"):
+        data.write_bytes(b"")
+
+    assert "variables" in refusal(saved_model, copy).message
+
+
+def test_an_initialiser_that_fails_is_told_in_one_line(saved_model, made, tmp_path):
+    nodes = [
+        made.placeholder("x"),
+        made.node("y", "Identity", "x", T="float"),
+        made.constant("no", "bool", bool_val=[False]),
+        made.constant("why", "string", string_val=[b"the licence has run out"]),
+        made.node("check", "Assert", "no", "why", T={"list": {"type": [7]}}, summarize={"i": 3}),
+        made.node("init", "NoOp", "^check"),
+    ]
+
+    error = refusal(saved_model, made.save(tmp_path / "1", nodes, outputs=("y",), init_op="init"))
+
+    assert "the licence has run out" in error.message
+
+
+def test_a_graph_that_does_not_fit_together_is_told(saved_model, made, tmp_path):
+    nodes = [made.placeholder("x"), made.node("y", "Identity", "nobody", T="float")]
+
+    assert "nobody" in refusal(saved_model, made.save(tmp_path / "1", nodes, outputs=("y",))).message
+
+
+def test_a_graph_of_a_later_tensorflow_is_told(saved_model, made, tmp_path):
+    nodes = [made.placeholder("x"), made.node("y", "Identity", "x", T="float")]
+    directory = made.save(tmp_path / "1", nodes, outputs=("y",))
+    content = messages.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    content.meta_graphs[0].graph_def.versions.min_consumer = 10**6
+    (directory / "saved_model.pb").write_bytes(content.SerializeToString())
+
+    assert "min consumer version 1000000 above current version" in refusal(saved_model, directory).message
+
+
+def test_a_model_that_asks_for_more_memory_than_there_is_harms_no_other(saved_model, exported, testdata):
+    """TensorFlow waits ten seconds for memory to come back before it says so."""
+    greedy = saved_model.SavedModelLoader(exported("large")).load()
+    other = saved_model.SavedModelLoader(testdata / "matrix_half_plus_two" / "1").load()
+
+    with pytest.raises(ResourceExhausted, match="OOM when allocating tensor"):
+        greedy.run(Call("serving_default", {"size": np.int64(2**44)}, ("sum",)))
+
+    assert float(greedy.run(Call("serving_default", {"size": np.int64(8)}, ("sum",)))["sum"]) == 8.0
+    assert half(other, np.zeros((1, 3, 3), np.float32)).tolist() == [[[2.0] * 3] * 3]
+    greedy.close()
+    other.close()
+
+
+def test_a_signature_whose_tensor_is_not_there_is_told_when_it_is_asked(saved_model, made, tmp_path):
+    directory = made.save(
+        tmp_path / "1", [made.placeholder("x"), made.node("y", "Identity", "x", T="float")], outputs=("y",)
+    )
+    content = messages.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    content.meta_graphs[0].signature_def["serving_default"].outputs["y"].name = "gone:0"
+    (directory / "saved_model.pb").write_bytes(content.SerializeToString())
+    servable = saved_model.SavedModelLoader(directory).load()
+
+    with pytest.raises(WireError, match="gone"):
+        servable.run(Call("serving_default", {"x": np.float32([1.0])}, ("y",)))
+    servable.close()
