@@ -23,6 +23,7 @@ from slipway_server.config_files import (
     BatchingPolicy,
     batching_policy,
     doubts_about,
+    is_uri,
     model_configs,
     read_batching_policy,
     read_metrics_path,
@@ -114,12 +115,24 @@ class Server:
         policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
         make_loader = loader_maker(load_options, self._metrics, _preparation(policy_of))
 
-        def make(model: str, version: int, path: str) -> Loader:
-            directory = Path(path)
+        # After loader_maker, which prepares the import of TensorFlow.
+        from slipway_server.backends.remote_storage import FetchedLoader, LocalCopies, RemoteStorage  # noqa: PLC0415
+
+        self._copies = LocalCopies()
+
+        def make_local(model: str, version: int, directory: Path) -> Loader:
             loader = BatchedLoader(
                 make_loader(model, version, directory), directory, policy_of, tells_doubts=is_per_model
             )
             return VerifiedLoader(loader, directory)
+
+        def make(model: str, version: int, path: str) -> Loader:
+            if is_uri(path):
+                return FetchedLoader(path, self._copies, functools.partial(make_local, model, version))
+            return make_local(model, version, Path(path))
+
+        def storage_of(base_path: str) -> Storage:
+            return RemoteStorage() if is_uri(base_path) else LocalStorage()
 
         self._manager = Manager(
             make,
@@ -133,9 +146,9 @@ class Server:
         self._configuration = Configuration(
             self._manager,
             Source(
-                self._manager, _storage_of, Polling(settings.file_system_poll_wait_seconds, settings.version_settle_s)
+                self._manager, storage_of, Polling(settings.file_system_poll_wait_seconds, settings.version_settle_s)
             ),
-            _storage_of,
+            storage_of,
             allows_any_label=settings.allow_version_labels_for_unavailable_models,
         )
         self._configuration.tell(self._log_requests)
@@ -252,6 +265,7 @@ class Server:
         if self._profiler:
             await self._profiler.close()
         await asyncio.to_thread(self._observers.stop, _FLUSH_S)
+        self._copies.remove()
         logger.info("All requests are answered; bye")
 
     # Details.
@@ -296,10 +310,6 @@ def _model_server_config(settings: Settings) -> Any:
     if settings.model_config_file:
         return read_model_server_config(Path(settings.model_config_file))
     return single_model_config(settings.model_name, settings.model_base_path)
-
-
-def _storage_of(base_path: str) -> Storage:
-    return LocalStorage()
 
 
 def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:
