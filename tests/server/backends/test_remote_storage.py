@@ -39,7 +39,7 @@ def upload(testdata):
             if path.is_file() and path.name not in but:
                 target = f"{to}/{path.relative_to(source).as_posix()}"
                 tf.io.gfile.makedirs(target.rpartition("/")[0])
-                tf.io.gfile.copy(str(path), target)
+                tf.io.gfile.copy(str(path), target, overwrite=True)
 
     return put
 
