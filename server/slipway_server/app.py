@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -50,6 +51,7 @@ from slipway_server.signals import EndSignals
 from slipway_server.transports import ports, tls
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.grpcio_server import start_server
+from slipway_server.transports.http import Limits
 from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
@@ -188,7 +190,8 @@ class Server:
                 callers=self._callers,
                 non_finite=cast(NonFinite, settings.json_non_finite),
                 gzip_min_bytes=settings.rest_api_gzip_min_bytes,
-            )
+            ),
+            _http_limits(settings),
         )
 
     async def load(self) -> None:
@@ -415,3 +418,10 @@ def _reserve_ports(settings: Settings) -> socket.socket | None:
         logger.error("--rest_api_port is the same as --port (%s); REST is not served", settings.port)
         return None
     return ports.bind(settings.bind_address, settings.rest_api_port, flag="rest_api_port", dual_stack=True)
+
+
+def _http_limits(settings: Settings) -> Limits:
+    limits = Limits(idle_s=settings.rest_api_idle_timeout_s if settings.rest_api_idle_timeout_s > 0 else math.inf)
+    if settings.rest_api_max_connections > 0:
+        limits = dataclasses.replace(limits, connections=settings.rest_api_max_connections)
+    return limits

@@ -68,6 +68,12 @@ class Settings:
         1.0, "Share of requests traced of those that bring no traceparent, which decides itself. (not in TF Serving)"
     )
     rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
+    rest_api_idle_timeout_s: float = _flag(
+        300.0, "Close REST connections that ask nothing for so long (s); 0: never. (not in TF Serving)"
+    )
+    rest_api_max_connections: int = _flag(
+        0, "REST connections open at once; 0: as many as file descriptors allow, up to 10000. (not in TF Serving)"
+    )
     rest_api_gzip_min_bytes: int = _flag(
         65536, "Compress larger REST answers for clients that accept gzip; 0: none. (not in TF Serving)"
     )

@@ -1,4 +1,5 @@
 import gc
+import os
 import weakref
 
 import pytest
@@ -43,3 +44,15 @@ def test_what_was_frozen_and_freed_since_is_collected():
     memory.settle(was_freed=True)
 
     assert freed() is None
+
+
+def test_memory_is_the_machines_or_less_if_a_container_says_so(tmp_path, monkeypatch):
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (limit, tmp_path / "none"))
+
+    assert memory.limit_bytes() == machine
+    limit.write_text("max\n")
+    assert memory.limit_bytes() == machine
+    limit.write_text("1048576\n")
+    assert memory.limit_bytes() == 2**20

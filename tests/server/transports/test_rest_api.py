@@ -15,6 +15,7 @@ from slipway_server.transports import ports, rest_api
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.signatures import PREDICT
+from slipway_wire.status import Unavailable
 
 WAIT_S = 20.0
 PREDICT_PATH = "/v1/models/half:predict"
@@ -308,3 +309,123 @@ def test_a_server_that_logs_requests_gives_each_an_id(rest):
     ids = {client.post(PREDICT_PATH, content=ONE).headers["x-request-id"] for _ in range(3)}
 
     assert len(ids) == 3
+
+
+def test_an_answer_names_the_version_that_gave_it(rest):
+    client = rest()
+
+    assert client.post(PREDICT_PATH, content=ONE).headers["x-slipway-model-version"] == "3"
+    assert client.post("/v1/models/half/versions/1:predict", content=ONE).headers["x-slipway-model-version"] == "1"
+    for verb in ("regress", "classify"):
+        body = {"signature_name": verb, "examples": [{"x": 1.0}]}
+        assert client.post(f"/v1/models/half:{verb}", json=body).headers["x-slipway-model-version"] == "3"
+    assert "x-slipway-model-version" not in client.post("/v1/models/nope:predict", content=ONE).headers
+
+
+def test_who_is_turned_away_is_told_when_to_come_back(rest, half):
+    def full(_):
+        raise Unavailable("full", retry_after_s=1.2)
+
+    half.run = full
+    answer = rest().post(PREDICT_PATH, content=ONE)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+WHAT_IS_NOT_A_NUMBER = {"y": np.float32([1, np.nan, -np.inf])}
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "text"),
+    [("tokens", 200, "[1.0,NaN,-Infinity]"), ("null", 200, "[1.0,null,null]"), ("error", 500, "has NaN at [1]")],
+)
+def test_what_is_not_a_number_is_told_as_configured(rest, half, how, status, text):
+    half.run = lambda _: WHAT_IS_NOT_A_NUMBER
+    answer = rest(non_finite=how).post(PREDICT_PATH, content=ONE)
+
+    assert answer.status_code == status
+    assert text in answer.text
+
+
+def raw_post(client, body, **headers):
+    """Give the answer as it came, not decompressed."""
+    with client.stream("POST", PREDICT_PATH, content=body, headers=headers) as answer:
+        return answer, b"".join(answer.iter_raw())
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_zipped"),
+    [
+        ("gzip", True),
+        ("deflate, gzip;q=0.5, br", True),
+        ("GZIP; q=1.0", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, br", False),
+        ("gzip; q=0.01", True),
+    ],
+)
+def test_large_answers_are_compressed_for_who_takes_it(rest, accepted, is_zipped):
+    client = rest(gzip_min_bytes=1000)
+    body = json.dumps({"instances": [1.5] * 1000})
+
+    answer, raw = raw_post(client, body, **{"Accept-Encoding": accepted})
+
+    assert ("content-encoding" in answer.headers) == is_zipped
+    assert (answer.headers.get("vary") == "Accept-Encoding") == is_zipped
+    assert json.loads(gzip.decompress(raw) if is_zipped else raw) == {"predictions": [2.75] * 1000}
+
+
+def test_small_answers_are_never_compressed_nor_any_if_so_configured(rest):
+    large = json.dumps({"instances": [1.5] * 1000})
+
+    for minimum, body in ((1000, ONE), (0, large)):
+        answer, _ = raw_post(rest(gzip_min_bytes=minimum), body, **{"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in answer.headers
+
+
+def test_large_requests_are_read_and_written_on_other_threads(rest, half, monkeypatch):
+    """Small requests do not wait for them; the answers are the same."""
+    threads = []
+    encode = rest_api.json_predict.encode_response
+
+    def watched(*arguments, **named):
+        threads.append(threading.current_thread().name)
+        return encode(*arguments, **named)
+
+    monkeypatch.setattr(rest_api.json_predict, "encode_response", watched)
+    client = rest()
+    values = np.random.default_rng(7).random((40, 1000), np.float32)
+    body = json.dumps({"instances": values.tolist()})
+    assert len(body) > rest_api._LARGE_BYTES
+
+    answer = client.post(PREDICT_PATH, content=body)
+    client.post(PREDICT_PATH, content=ONE)
+
+    np.testing.assert_array_equal(np.float32(answer.json()["predictions"]), values / 2 + 2)
+    assert threads[0].startswith("json_")
+    assert not threads[1].startswith("json_")
+
+
+def test_a_large_body_that_is_wrong_is_told_as_a_small_one(rest):
+    body = json.dumps({"instances": [1.5] * 30_000 + ["a"]})
+
+    answer = rest().post(PREDICT_PATH, content=body)
+
+    assert answer.status_code == 400
+    assert "Failed to process element: 30000 of 'instances' list. Error: INVALID_ARGUMENT" in answer.json()["error"]
+    assert rest().post("/v1/models/nope:predict", content=body[:-1]).status_code == 400
+
+
+def test_a_long_path_is_read_as_any_other_but_not_remembered(rest):
+    name = "m" * 10_000
+    before = rest_api._cached_wanted.cache_info().currsize
+
+    assert f"Latest({name})" in rest().post(f"/v1/models/{name}:predict", content=ONE).json()["error"]
+    assert rest_api._cached_wanted.cache_info().currsize == before
+
+
+def test_an_upgrade_to_http2_is_passed_over(rest):
+    headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+
+    assert rest().post(PREDICT_PATH, content=ONE, headers=headers).json() == {"predictions": [2.5]}

@@ -3,7 +3,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from slipway_server.transports.waiting import Arrivals
+from slipway_server.transports.waiting import Arrivals, Timeout
 
 
 def test_every_waiter_gets_its_own_answer(loop_thread):
@@ -84,3 +84,40 @@ def test_answers_that_come_together_wake_the_loop_once(loop_thread):
         return sum(await asyncio.gather(*waiters))
 
     assert loop_thread.run(scenario()) == 32
+
+
+def test_each_waiter_has_its_full_time_and_no_more(loop_thread):
+    """One timer serves all: it must ring for the later ones, too, and never for those that have their answer."""
+
+    async def play():
+        loop = asyncio.get_running_loop()
+        arrivals, timeout = Arrivals(loop), Timeout(loop, 0.05)
+        answered, first, second = Future(), Future(), Future()
+        waiting = [asyncio.ensure_future(arrivals.of(future, timeout)) for future in (answered, first)]
+        await asyncio.sleep(0.03)
+        began = loop.time()
+        waiting.append(asyncio.ensure_future(arrivals.of(second, timeout)))
+        answered.set_result("answer")
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        return results, loop.time() - began, timeout._due_at
+
+    (answer, first, second), seconds, left = loop_thread.run(play())
+    assert answer == "answer"
+    assert isinstance(first, TimeoutError)
+    assert isinstance(second, TimeoutError)
+    assert seconds >= 0.05
+    assert not left
+
+
+def test_without_a_limit_no_timer_is_set(loop_thread):
+    timeout = Timeout(loop_thread.loop, float("inf"))
+    done = Future()
+
+    async def play():
+        waiting = asyncio.ensure_future(Arrivals(loop_thread.loop).of(done, timeout))
+        await asyncio.sleep(0)
+        done.set_result(1)
+        return await waiting
+
+    assert loop_thread.run(play()) == 1
+    assert timeout._timer is None
