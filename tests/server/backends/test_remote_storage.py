@@ -86,6 +86,7 @@ def test_versions_are_found_once_they_are_whole(remote, base, upload):
     finding, _ = look(model)
     assert (finding.versions, finding.arriving) == ({1: f"{base}/1"}, {2})
     upload(f"{base}/2")
+    assert look(model)[0].arriving == {2}
     now[0] += 2.0
     assert look(model)[0].versions == {2: f"{base}/2"}
 
