@@ -207,6 +207,34 @@ def test_a_queue_that_waits_is_watched_over_while_another_runs(scheduler_of, mod
     slow.gate.set()
 
 
+def test_when_the_thread_that_watches_becomes_busy_another_watches(scheduler_of, model):
+    scheduler = scheduler_of(max_batch_size=2, batch_timeout_s=0.2, num_batch_threads=2)
+    wait_for_idle(scheduler, 2)
+    waits = scheduler.submit(work(model, 1.0))
+    fast, slow = Model(), Model()
+    slow.gate.clear()
+    # Whoever has waited longest is called: the other one, so that the one that watches is the next.
+    scheduler.submit(work(fast, 1.0, 2.0, key="fast")).result(WAIT_S)
+    wait_for_idle(scheduler, 2)
+    blocked = scheduler.submit(work(slow, 1.0, 2.0, key="slow"))
+
+    assert waits.result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert not blocked.done()
+    slow.gate.set()
+
+
+def test_requests_without_rows_take_room_too(scheduler_of, model, busy):
+    """Else a caller could fill the memory with nothing."""
+    scheduler = scheduler_of(max_batch_size=2, max_enqueued_batches=1)
+    busy(scheduler)
+    empty = [scheduler.submit(work(model)) for _ in range(2)]
+    with pytest.raises(Unavailable):
+        scheduler.submit(work(model))
+    model.gate.set()
+
+    assert [future.result(WAIT_S).outputs["y"].shape for future in empty] == [(0,), (0,)]
+
+
 def test_stopping_answers_what_was_taken_in_and_refuses_the_rest(model):
     scheduler = BatchScheduler(BatchingPolicy(batch_timeout_s=3600.0, num_batch_threads=1), Metrics())
     waits = scheduler.submit(work(model, 1.0))
@@ -587,3 +615,46 @@ def test_in_a_storm_every_request_ends_once_and_with_its_own_answer(splits):
     assert set(model.rows) <= {2, 8}
     assert metrics.queued.rows() == [(("m",), 0.0)]
     assert len(scheduler._rotation) == 0
+
+
+def test_a_request_whose_first_part_fails_runs_no_further(model, busy, split_policy):
+    metrics = Metrics()
+    scheduler = BatchScheduler(BatchingPolicy(**split_policy, num_batch_threads=1), metrics)
+    scheduler.start()
+    busy(scheduler)
+    bad = scheduler.submit(work(model, -1.0, *[1.0] * 11))
+    model.gate.set()
+
+    with pytest.raises(InvalidArgument):
+        bad.result(WAIT_S)
+    scheduler.stop()
+    assert model.rows == [1, 4]
+    assert metrics.not_run.of("m", "failed").value == 1
+    assert metrics.queued.rows() == [(("m",), 0.0)]
+
+
+def test_whoever_leaves_or_expires_while_a_batch_fails_is_not_run_again(scheduler_of, model, busy, monkeypatch):
+    scheduler = scheduler_of(max_batch_size=8)
+    busy(scheduler)
+    left, late, bad, good = [
+        scheduler.submit(work(model, value, deadline=time.monotonic() + deadline_s))
+        for value, deadline_s in ((1.0, 1e9), (2.0, WAIT_S), (-1.0, 1e9), (3.0, 1e9))
+    ]
+    first, hold = model.gate, threading.Event()
+    model.gate = hold
+    first.set()
+    while not left.running():
+        assert model.started.acquire(timeout=WAIT_S)
+    assert not left.cancel()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * WAIT_S)
+    hold.set()
+
+    with pytest.raises(CancelledError):
+        left.result(WAIT_S)
+    with pytest.raises(ResourceExhausted):
+        late.result(WAIT_S)
+    with pytest.raises(InvalidArgument):
+        bad.result(WAIT_S)
+    assert good.result(WAIT_S).outputs["y"].tolist() == [6.0]
+    assert model.rows == [1, 4, 2, 1, 1]
