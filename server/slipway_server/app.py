@@ -20,6 +20,7 @@ from slipway_server import memory
 from slipway_server.backends.loading import loader_maker
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler
 from slipway_server.batching.sizes import batches_like
+from slipway_server.bearer import BearerToken
 from slipway_server.config_files import (
     BatchingPolicy,
     batching_policy,
@@ -49,11 +50,12 @@ from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
 from slipway_server.transports import ports, tls
+from slipway_server.transports.admin_api import AdminApi
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.grpcio_server import start_server
-from slipway_server.transports.http import Limits
+from slipway_server.transports.http import HttpServer, Limits
 from slipway_server.transports.profiler import ProfilerApi
-from slipway_server.transports.rest_api import RestApi, RestServer
+from slipway_server.transports.rest_api import RestApi, RestServer, error_response
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_status import VersionStatus
@@ -111,6 +113,7 @@ class Server:
         if settings.ready_file:
             _remove_stale(settings.ready_file)
         self._rest_socket = _reserve_ports(settings)
+        self._admin_socket = _reserve_admin_port(settings)
         self._metrics = Metrics()
         self._observers = Observers(settings, self._metrics)
         self._scheduler = _scheduler(settings, policy, self._metrics)
@@ -193,6 +196,9 @@ class Server:
             ),
             _http_limits(settings),
         )
+        token = BearerToken(Path(settings.admin_token_file), "admin_token_file") if settings.admin_token_file else None
+        admin = AdminApi(self._serving, token=token, config_file=settings.model_config_file, metrics_path=metrics_path)
+        self._admin_server = HttpServer(admin.handle, error_response)
 
     async def load(self) -> None:
         """
@@ -202,6 +208,11 @@ class Server:
             Unknown: All versions of a model have failed.
             FailedPrecondition: A label points to a version that is not available.
         """
+        if self._admin_socket is not None:
+            # Before anything is loaded: a model that keeps the server from starting can be put right or removed.
+            await self._admin_server.start(self._admin_socket)
+            host, port = self._settings.admin_bind_address, self._admin_socket.getsockname()[1]
+            logger.info("Admin API at %s:%d ...", ports.host_in_target(host), port)
         await asyncio.wrap_future(
             self._configuration.start(self._config, with_what_is_there=self._settings.start_with_available_models)
         )
@@ -258,6 +269,8 @@ class Server:
             await asyncio.sleep(self._settings.lame_duck_s)
         self._config_file.stop()
         self._configuration.stop()
+        if self._admin_socket is not None:
+            self._admin_server.stop()
         limit_s = self._settings.drain_timeout_s
         if not await asyncio.to_thread(self._serving.drain, limit_s):
             logger.warning("Not all requests were answered within %g s (--drain_timeout_s); ending anyway", limit_s)
@@ -302,7 +315,10 @@ class Server:
     async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
         """Write the ready file once every version asked for is AVAILABLE or has failed."""
         await self._until(self._configuration.is_settled)
-        content = json.dumps({"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()})
+        about = {"grpc_port": grpc_port, "rest_port": rest_port, "pid": os.getpid()}
+        if self._admin_socket is not None:
+            about["admin_port"] = self._admin_socket.getsockname()[1]
+        content = json.dumps(about)
         try:
             _write_whole(Path(self._settings.ready_file), content)
         except OSError as error:
@@ -400,6 +416,12 @@ def _write_whole(path: Path, content: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(content)
     partial.replace(path)
+
+
+def _reserve_admin_port(settings: Settings) -> socket.socket | None:
+    if settings.admin_port == 0:
+        return None
+    return ports.bind(settings.admin_bind_address, settings.admin_port, flag="admin_port")
 
 
 def _reserve_ports(settings: Settings) -> socket.socket | None:

@@ -207,7 +207,10 @@ def _model_config(config: Any) -> ModelConfig:
             policy = All()
         case "specific":
             policy = Specific(frozenset(config.model_version_policy.specific.versions))
-    return ModelConfig(config.name, config.base_path, policy, dict(config.version_labels), request_log_config(config))
+    request_log = request_log_config(config)
+    if request_log is not None:
+        check_writable(request_log)
+    return ModelConfig(config.name, config.base_path, policy, dict(config.version_labels), request_log)
 
 
 # Beside the SavedModel in a version directory. Source: tensorflow_serving/servables/tensorflow/bundle_factory_util.cc.
@@ -408,3 +411,21 @@ def request_log_config(model: Any) -> RequestLogConfig | None:
             f"{where}: sampling_config.sampling_rate must be between 0 and 1; was {sampling.sampling_rate:g}"
         )
     return RequestLogConfig(collector.type, collector.filename_prefix, sampling.sampling_rate)
+
+
+def check_writable(config: RequestLogConfig) -> None:
+    """
+    Find out before anything is served whether a log can be written.
+
+    Raises:
+        InvalidArgument: Its directory is missing or may not be written to.
+    """
+    directory = Path(config.filename_prefix).absolute().parent
+    if not directory.is_dir():
+        raise InvalidArgument(
+            f"log_collector_config.filename_prefix {config.filename_prefix}: there is no directory {directory}; make it"
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise InvalidArgument(
+            f"log_collector_config.filename_prefix {config.filename_prefix}: {directory} cannot be written to"
+        )

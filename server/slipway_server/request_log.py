@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -24,7 +23,7 @@ from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.serving import Exchange, Protocol
 from slipway_wire import inference, json_predict, messages, predict, tfrecord, warmup_log
 from slipway_wire.model_spec import ModelSpec
-from slipway_wire.status import Code, InvalidArgument, WireError
+from slipway_wire.status import Code, WireError
 from slipway_wire.warmup_log import Method
 
 logger = logging.getLogger(__name__)
@@ -188,24 +187,6 @@ class _File:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
-
-
-def check_writable(config: RequestLogConfig) -> None:
-    """
-    Find out before anything is served whether a log can be written.
-
-    Raises:
-        InvalidArgument: Its directory is missing or may not be written to.
-    """
-    directory = Path(config.filename_prefix).absolute().parent
-    if not directory.is_dir():
-        raise InvalidArgument(
-            f"log_collector_config.filename_prefix {config.filename_prefix}: there is no directory {directory}; make it"
-        )
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise InvalidArgument(
-            f"log_collector_config.filename_prefix {config.filename_prefix}: {directory} cannot be written to"
-        )
 
 
 def encode(observation: Observation) -> bytes:

@@ -93,6 +93,10 @@ class Serving:
             raise NotFound(f"Could not find any versions of model {model}")
         return statuses
 
+    def known_versions(self, model: str) -> list[VersionStatus]:
+        """List every version of *model* that is known, the highest first; none is no error."""
+        return self._manager.statuses(model)
+
     def is_ready(self, model: str | None = None) -> bool:
         """Say whether requests are taken and every configured model, or *model*, has an available version."""
         unready = self.unready_models()

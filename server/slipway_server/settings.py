@@ -5,6 +5,7 @@ Source: tensorflow_serving/model_servers/main.cc.
 """
 
 import dataclasses
+import ipaddress
 import math
 import os
 import typing
@@ -66,6 +67,14 @@ class Settings:
     )
     trace_sample_rate: float = _flag(
         1.0, "Share of requests traced of those that bring no traceparent, which decides itself. (not in TF Serving)"
+    )
+    admin_port: Port = _flag(0, "TCP port for managing models over REST; 0: none. (not in TF Serving)")  # noqa: RUF009  # a frozen value
+    admin_bind_address: str = _flag(
+        "127.0.0.1",
+        "Address of --admin_port; others than this machine's own need --admin_token_file. (not in TF Serving)",
+    )
+    admin_token_file: str = _flag(
+        "", "File with the token that requests to --admin_port must bear. (not in TF Serving)"
     )
     rest_api_timeout_in_ms: int = _flag(30_000, "Timeout of a REST request; 0 or less: none.")
     rest_api_idle_timeout_s: float = _flag(
@@ -225,6 +234,11 @@ class Settings:
         self._check_choice("access_log", ("off", "errors", "all"))
         self._check_share("access_log_sample_rate")
         self._check_share("trace_sample_rate")
+        if self.admin_port != 0 and not self.admin_token_file and not _is_loopback(self.admin_bind_address):
+            raise InvalidArgument(
+                f"--admin_bind_address={self.admin_bind_address} lets others than this machine manage models; "
+                "it needs --admin_token_file"
+            )
         if self.lame_duck_s < 0:
             raise InvalidArgument(f"--lame_duck_s: expected seconds, 0 or more, got {self.lame_duck_s:g}")
         if self.batching_parameters_file and not self.enable_batching:
@@ -300,6 +314,13 @@ def usage() -> str:
         note = {SUPPORTED: "", IGNORED: " (ignored)", REFUSED: " (not supported yet)"}[field.metadata["kind"]]
         lines.append(f"  --{field.name}={shown}\n        {field.metadata['help']}{note}")
     return "\n".join([*lines, "  --version", "        Print the versions and exit.", ""])
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _boolean(name: str, text: str) -> bool:

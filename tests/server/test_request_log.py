@@ -7,10 +7,10 @@ import pytest
 
 from slipway_server import request_log as module
 from slipway_server.callers import Caller
-from slipway_server.config_files import RequestLogConfig, request_log_config
+from slipway_server.config_files import RequestLogConfig, check_writable, request_log_config
 from slipway_server.load_options import WarmupOptions
 from slipway_server.metrics import Metrics
-from slipway_server.request_log import RequestLog, check_writable
+from slipway_server.request_log import RequestLog
 from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
 from slipway_server.servables.warmup import Warmup, as_it_is
 from slipway_wire import inference, messages, payloads, predict, tfrecord
