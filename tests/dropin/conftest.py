@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dropin import saved_models
+from tests.dropin import saved_models, warm_up
 from tests.dropin.processes import WAIT_S, BareServer, Process, Server, wait_for
 
 from slipway_wire import messages, paths, predict
@@ -62,6 +62,7 @@ class Fleet:
         self.batched = self._batched()
         self.moving = self._moving()
         self.bare = self._bare()
+        self.rich = self._rich()
         self._extra = []
 
     def start(self, *flags, **options):
@@ -75,7 +76,7 @@ class Fleet:
         return self._extra[-1]
 
     def close(self):
-        for one in (self.official, self.plain, self.batched, self.moving, self.bare, *self._extra):
+        for one in (self.official, self.plain, self.batched, self.moving, self.bare, self.rich, *self._extra):
             one.close()
 
     def write(self, name, content):
@@ -107,6 +108,7 @@ class Fleet:
             + model_config("labelled", self.models / "labelled")
             + model_config("gated", self.models / "gated")
             + model_config("a name/with:all", TESTDATA / "saved_model_half_plus_two_cpu")
+            + self._static_versions()
             + "}",
         )
         monitoring = TESTDATA / "monitoring_config.txt"
@@ -118,6 +120,39 @@ class Fleet:
             "--enable_grpc_healthcheck_service=true",
             f"--grpc_socket_path={self.socket}",
             "--rest_api_timeout_in_ms=1000",
+            "--max_num_load_retries=0",
+            "--num_request_iterations_for_warmup=3",
+        )
+
+    def _static_versions(self):
+        """Versions of all sorts, good and bad, and such with warm-up files."""
+        odd = self.models / "odd"
+        for name, constant in (("00000007", 2.0), ("0", 1.0), ("20170111173521", 3.0)):
+            saved_models.half_plus(constant).write(odd / name)
+        for name in ("8x", "12.5", "latest", "1e3"):
+            (odd / name).mkdir()
+        failing = self.models / "failing"
+        saved_models.half_plus(1.0).write(failing / "1")
+        saved_models.half_plus(1.0, tag="other").write(failing / "2")
+        unknown = saved_models.half_plus(1.0)
+        unknown.node("NoSuchOp", "nobody")
+        unknown.write(failing / "3")
+        shutil.copytree(TESTDATA / "saved_model_half_plus_two_cpu" / "00000123", failing / "4")
+        shutil.rmtree(failing / "4" / "variables")
+        warm_up.write_warmed(self.models / "warmed", TESTDATA / "saved_model_counter" / "00000123")
+        warm_up.write_examples(self.models / "warmed_examples", TESTDATA / "saved_model_half_plus_two_cpu" / "00000123")
+        warm_up.write_failing(self.models / "badly_warmed")
+        every = "model_version_policy { all {} }"
+        return (
+            model_config("odd", odd, every)
+            + model_config("odd_default", odd)
+            + model_config("odd_none", odd, "model_version_policy { latest { num_versions: 0 } }")
+            + model_config("odd_latest", odd, "model_version_policy { latest { num_versions: 2 } }")
+            + model_config("failing", failing, every)
+            + model_config("warmed", self.models / "warmed")
+            + model_config("warmed_examples", self.models / "warmed_examples")
+            + model_config("badly_warmed", self.models / "badly_warmed", every)
+            + f"config: {{ name: 'quoted', base_path: '{self.models / 'every_type'}', model_platform: 'tensorflow', }},"
         )
 
     def _batched(self):
@@ -150,23 +185,57 @@ class Fleet:
 
     def _moving(self):
         """Models, versions and labels that change while it runs."""
+        names = ("rolling", "failing_later", "vanishing", "witness", "unhindered", "polled")
         self.rolling = self.models / "rolling"
-        saved_models.half_plus(1.0).write(self.rolling / "1")
-        config = self.write(
+        for name in names:
+            saved_models.half_plus(1.0).write(self.models / name / "1")
+        saved_models.gated(self.models / "held" / "1")
+        self.moving_config = self.write(
             "moving.config",
             "model_config_list {\n"
-            + model_config("rolling", self.rolling)
-            + model_config("gated", self.models / "gated")
+            + "".join(model_config(name, self.models / name) for name in (*names, "held", "warmed"))
             + "}",
         )
-        self.moving_config = config
         return Server(
             self.directory / "moving",
-            f"--model_config_file={config}",
+            f"--model_config_file={self.moving_config}",
             f"--monitoring_config_file={TESTDATA / 'monitoring_config.txt'}",
             "--max_num_load_retries=1",
             "--load_retry_interval_micros=1000",
+            "--enable_model_warmup=false",
             "--allow_version_labels_for_unavailable_models",
+        )
+
+    def _rich(self):
+        """TFLite models, and batching that each model sets for itself."""
+        types = saved_models.every_type(self.models / "own_parameters" / "1")
+        (types / "batching_params.pbtxt").write_text(
+            "max_batch_size { value: 64 } max_execution_batch_size { value: 16 } enable_large_batch_splitting { value: true } "
+            "pad_variable_length_inputs: true max_enqueued_batches { value: 10 } batch_timeout_micros { value: 1000 }"
+        )
+        gated = saved_models.gated(self.models / "own_parameters_gated" / "1")
+        (gated / "batching_params.pbtxt").write_text("max_batch_size { value: 4 }")
+        one_thread = self.write("rich.batching", "num_batch_threads { value: 1 }")
+        session = self.write("session.config", "intra_op_parallelism_threads: 1 inter_op_parallelism_threads: 1")
+        config = self.write(
+            "rich.config",
+            "model_config_list {\n"
+            + model_config("half_plus_two", TESTDATA / "saved_model_half_plus_two_cpu")
+            + model_config("types", types.parent)
+            + model_config("gated", gated.parent)
+            + model_config("lite", TESTDATA / "saved_model_half_plus_two_tflite")
+            + model_config("lite_with_signatures", TESTDATA / "saved_model_half_plus_two_tflite_with_sigdef")
+            + "}",
+        )
+        return Server(
+            self.directory / "rich",
+            f"--model_config_file={config}",
+            "--prefer_tflite_model",
+            "--enable_batching",
+            "--enable_per_model_batching_parameters",
+            f"--batching_parameters_file={one_thread}",
+            f"--tensorflow_session_config_file={session}",
+            f"--monitoring_config_file={TESTDATA / 'monitoring_config.txt'}",
         )
 
     def _bare(self):
@@ -180,6 +249,7 @@ class Fleet:
             f"--model_base_path={base_path}",
             "--saved_model_tags=other",
             "--no_such_flag=1",
+            "--file_system_poll_wait_seconds=0",
             *IGNORED_FLAGS,
         )
 
@@ -236,6 +306,12 @@ def batched(fleet):
 def moving(fleet):
     """The server whose models change."""
     return fleet.moving.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def rich(fleet):
+    """The server with TFLite models and parameters of each model's own."""
+    return fleet.rich.wait_until_ready()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
 from slipway_wire import messages, signatures
-from slipway_wire.status import NotFound, ResourceExhausted, Unknown, WireError, error_of
+from slipway_wire.status import InvalidArgument, NotFound, ResourceExhausted, Unknown, WireError, error_of
 from slipway_wire.tensors import Array
 
 logger = logging.getLogger(__name__)
@@ -220,6 +220,10 @@ def _run(runner: _Runner, feeds: Iterable[Array]) -> list[Array]:
         values = runner(*feeds)
     except tf.errors.OpError as error:
         raise error_of(error.error_code, error.message) from error
+    except UnicodeDecodeError as error:
+        # TensorFlow's message quotes bytes of the request that are no text; making its exception failed on them, and the code
+        # is lost with it.
+        raise InvalidArgument(error.object.decode(errors="replace")) from error
     except MemoryError as error:
         raise ResourceExhausted("not enough memory for the inputs or outputs of the model") from error
     # Nearly every output is an array already; the call to make sure would cost a tenth of a small model's run.

@@ -61,6 +61,15 @@ def test_shapes_are_the_graphs_to_judge(load, x):
     np.testing.assert_array_equal(y, x / 2 + 2)
 
 
+def test_an_error_that_quotes_bytes_is_told(load):
+    """TensorFlow's own exception cannot be made of a message that is no UTF-8."""
+    servable = load("saved_model_half_plus_two_cpu")
+    examples = np.array([b"\xff no Example"], object)
+
+    with pytest.raises(InvalidArgument, match="Could not parse example input"):
+        servable.run(Call("regress_x_to_y", {"inputs": examples}, ("outputs",)))
+
+
 def test_a_signature_that_lies_about_its_shape_is_served(load):
     """tf.saved_model.load refuses this model."""
     y = half(load("saved_model_half_plus_three"), np.float32([1.0, 2.0]))
