@@ -9,6 +9,7 @@ import numpy as np
 from slipway import statistics
 from slipway.records import (
     BenchmarkRecord,
+    Ceiling,
     Cell,
     CheckpointRecord,
     ColdStart,
@@ -173,6 +174,17 @@ def benchmark(model, version, *, seed=1, concurrency=(1, 4, 16, 64), repetitions
         ],
         cells=cells,
         cold_starts=starts,
+        ceilings=[
+            Ceiling(
+                protocol=protocol,
+                concurrency=64,
+                throughput_rps=rate,
+                generator_cpu_us_per_request=cost,
+                generator_utilisation=0.99,
+                floor_p50_us=floor,
+            )
+            for protocol, rate, cost, floor in (("rest", 41_000.0, 24.0, 60.0), ("grpc", 33_000.0, 30.0, 70.0))
+        ],
         resident_bytes=612_000_000,
         locust={"locust": "2.47.0", "gevent": "26.9.0"},
         not_measured={"GPU": "this machine has none"},

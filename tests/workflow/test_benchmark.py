@@ -189,7 +189,10 @@ def test_the_record_says_where_and_with_what_it_was_measured(measured):
     assert record.placement.pinned == (record.placement.server_cpus != record.placement.generator_cpus)
     assert record.resident_bytes > 1e6
     assert set(record.locust) == {"locust", "gevent", "hpack"}
-    assert "generator ceiling" in record.not_measured
+    assert [ceiling.protocol for ceiling in record.ceilings] == ["rest", "grpc"]
+    for ceiling in record.ceilings:
+        cells = [cell for cell in record.cells if cell.protocol == ceiling.protocol]
+        assert all(r.throughput_rps < ceiling.throughput_rps for cell in cells for r in cell.repetitions)
     assert "server CPU" not in record.not_measured
     assert BenchmarkRecord.model_validate_json(record.model_dump_json()) == record
 
@@ -215,6 +218,7 @@ def test_nothing_is_left_behind_and_an_older_failure_is_gone(measured):
     assert sorted(path.name for path in measured.directory.iterdir()) == [
         "benchmark.generator.log",
         "benchmark.json",
+        "benchmark.null_server.log",
         "benchmark.server.log",
         "samples",
     ]

@@ -122,6 +122,18 @@ def test_open_loop_latency_begins_when_a_request_was_due():
     assert found.invalid == []
 
 
+def test_a_window_near_the_ceiling_of_the_generator_does_not_count():
+    found = repetitions.repetition(window(), CLOSED, rows=1, index=0, order=0)
+    assert found.invalid == []
+
+    for ceiling, broken in (
+        (found.throughput_rps / 0.69, []),
+        (found.throughput_rps / 0.71, [repetitions.NEAR_CEILING]),
+    ):
+        again = repetitions.repetition(window(), CLOSED, rows=1, index=0, order=0, ceiling_rps=ceiling)
+        assert again.invalid == broken
+
+
 @pytest.mark.parametrize(
     ("of_window", "load", "rule"),
     [

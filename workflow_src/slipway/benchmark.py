@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slipway import cpu, files, golden, payloads, provenance, repetitions
+from slipway import calibration, cpu, files, golden, payloads, provenance, repetitions
 from slipway.arguments import section
 from slipway.contract import read_contract
 from slipway.errors import ContractViolation, InvalidMeasurement
@@ -31,6 +31,7 @@ from slipway.measuring import Machine, order, stop_at_faults
 from slipway.progress import Steps, steps
 from slipway.records import (
     BenchmarkRecord,
+    Ceiling,
     Cell,
     ColdStart,
     EngineRecord,
@@ -53,6 +54,8 @@ COLD_FLAG = "--enable_model_warmup=false"
 # To connect, to write the samples, to read the metrics: seconds that a window takes beyond its load.
 _OVERHEAD_S = 0.15
 _COLD_START_S = 6.0
+# A window of calibration; one of half its length follows with a single request in flight.
+_CALIBRATION_S = 1.5
 # A host where so many windows have to be measured again is not fit for it; more would only take longer.
 _MOST_RERUNS = 0.2
 _LEAST_RERUNS = 4
@@ -191,7 +194,7 @@ class _Session:
     cells: dict[Planned, list[Repetition]] = field(default_factory=dict)
     cold_starts: list[ColdStart] = field(default_factory=list)
     resident_bytes: int | None = None
-    not_measured: dict[str, str] = field(default_factory=dict)
+    ceilings: dict[Protocol, Ceiling] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
@@ -204,12 +207,14 @@ class _Session:
         windows = (len(closed_cells(self.settings.concurrency)) + len(PROTOCOLS)) * self.settings.repetitions
         self.reruns = 0
         self.window_s = self.settings.warmup_s + self.settings.window_s + _OVERHEAD_S
-        self.count = windows + 2 * self.settings.cold_starts
+        self.count = windows + 2 * self.settings.cold_starts + len(PROTOCOLS)
         self.total_s = windows * self.window_s + 2 * self.settings.cold_starts * _COLD_START_S
+        self.total_s += len(PROTOCOLS) * 1.5 * _CALIBRATION_S
 
     def run(self) -> None:
         """Measure everything."""
         with steps(self.count, self.total_s) as told:
+            self._calibrate(told)
             self._start_cold(told)
             with self._server(()) as server:
                 self.engine = server.engine
@@ -218,6 +223,23 @@ class _Session:
                 rate = offered_rate(self.cells, self.settings.open_loop_share)
                 self._sweep(server, open_cells(rate), told)
                 self.resident_bytes = cpu.resident_bytes(server.pids())
+
+    def _calibrate(self, told: Steps) -> None:
+        """Find what the generator can do at most, with these payloads and as many connections as the busiest cell has."""
+        log = self.subject.log.with_name(self.subject.log.name.replace(".server.", ".null_server."))
+        with calibration.null_server(self.directory / PAYLOADS_FILE, log, self.machine.server_cpus) as server:
+            for protocol in PROTOCOLS:
+                told.begin(f"{protocol} on a server that does nothing")
+                ceiling = calibration.measure(
+                    self.generator,
+                    server,
+                    protocol,
+                    self.directory / "calibration.npz",
+                    users=max(self.settings.concurrency),
+                    window_s=min(self.settings.window_s, _CALIBRATION_S),
+                )
+                self.ceilings[protocol] = ceiling
+                told.end(1.5 * _CALIBRATION_S)
 
     # --- servers ------------------------------------------------------------------------------------
 
@@ -296,7 +318,12 @@ class _Session:
         order = replace(order, rate=planned.load.rate, seed=f"{self.settings.seed}/arrivals/{index}")
         window = self._load(server, order)
         repetition = repetitions.repetition(
-            window, planned.load, rows=self.settings.rows, index=index, order=self.order
+            window,
+            planned.load,
+            rows=self.settings.rows,
+            index=index,
+            order=self.order,
+            ceiling_rps=self.ceilings[planned.protocol].throughput_rps,
         )
         self.order += 1
         # A second try takes the place of the first.
@@ -341,6 +368,7 @@ class _Session:
                 for p, measured in sorted(self.cells.items(), key=lambda item: place(item[0]))
             ],
             cold_starts=self.cold_starts,
+            ceilings=[self.ceilings[p] for p in PROTOCOLS if p in self.ceilings],
             reruns=self.reruns,
             resident_bytes=self.resident_bytes,
             locust=provenance.tool_versions("locust", "gevent", "hpack"),
@@ -351,7 +379,6 @@ class _Session:
     def _not_measured(self) -> dict[str, str]:
         measured = [repetition for cell in self.cells.values() for repetition in cell]
         missing = {
-            "generator ceiling": "the load generator is not calibrated against a null server; its own CPU use is checked",
             "networks": "all traffic is on this host's loopback: no round-trip time, no loss, no TLS",
         }
         if not self.settings.cold_starts:

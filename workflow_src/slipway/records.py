@@ -404,6 +404,17 @@ class ColdStart(Record):
     first_requests_us: list[float]
 
 
+class Ceiling(Record):
+    """What the load generator got from a server that does nothing: the most it can get from any."""
+
+    protocol: Protocol
+    concurrency: int
+    throughput_rps: float
+    generator_cpu_us_per_request: float
+    generator_utilisation: float = Field(description="Of one core, at the ceiling.")
+    floor_p50_us: float = Field(description="Median latency with one request in flight: none can be measured below it.")
+
+
 class Placement(Record):
     """Which CPUs did what."""
 
@@ -432,6 +443,7 @@ class BenchmarkRecord(Record):
     cold_starts: list[ColdStart]
     reruns: int = Field(0, description="Windows that broke a rule and were measured again; the second try stands.")
     resident_bytes: int | None = Field(None, description="Of the server at the end of the load.")
+    ceilings: list[Ceiling] = Field(default_factory=list, description="Calibration of the generator, per protocol.")
     locust: dict[str, str] = Field(default_factory=dict, description="Versions of the load generator's parts.")
     not_measured: dict[str, str] = Field(default_factory=dict, description="What was left out -> why.")
     environment: Environment | None = Field(

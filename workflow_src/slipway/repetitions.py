@@ -15,6 +15,8 @@ SLOT_US = 250_000
 
 # The validity rules. A generator close to its limit delays what it measures; the one below is what Locust warns at.
 MOST_GENERATOR_UTILISATION = 0.9
+# Of what it gets from a server that does nothing; above that it may be the generator that was measured.
+MOST_OF_CEILING = 0.7
 # An open loop kept its schedule if requests left on time: within 1 ms, or a tenth of the latency they measure.
 MOST_SLIP_US = 1000.0
 MOST_SLIP_SHARE = 0.1
@@ -30,6 +32,7 @@ NOTHING_ANSWERED = "no request was answered in the window"
 FAILED_REQUESTS = "requests failed"
 WRONG_ANSWERS = "answers were wrong"
 SATURATED = "the load generator used more than 90 % of its core: it was saturated, not the server"
+NEAR_CEILING = "over 70 % of what the load generator gets from a server that does nothing: it may be what was measured"
 LATE = "open loop: requests left later than 1 ms and a tenth of the 99th percentile of latency"
 OFF_RATE = "open loop: answered less or more than was offered, by over 1 %"
 LAGGING = "the load generator's event loop lagged (99th percentile over 2 ms, or 50 ms once)"
@@ -107,7 +110,9 @@ def done_between(samples: Samples, begin_ns: int, end_ns: int) -> int:
     return int(np.count_nonzero((done >= begin_us) & (done < end_us)))
 
 
-def repetition(window: Window, load: Load, *, rows: int, index: int, order: int) -> Repetition:
+def repetition(
+    window: Window, load: Load, *, rows: int, index: int, order: int, ceiling_rps: float | None = None
+) -> Repetition:
     """
     Make the record of one window.
 
@@ -117,6 +122,7 @@ def repetition(window: Window, load: Load, *, rows: int, index: int, order: int)
         rows: Rows in each request.
         index: Number of the repetition, the same for both protocols: they are compared in pairs.
         order: Place in the run.
+        ceiling_rps: The most the generator gets, requests per second; None: not calibrated.
     """
     samples, outcome = window.samples, window.outcome
     window_s = (samples.end_us - samples.begin_us) / 1e6
@@ -153,11 +159,13 @@ def repetition(window: Window, load: Load, *, rows: int, index: int, order: int)
         stages_us=window.server.stages_us,
         histogram=statistics.log_linear_histogram(ordered),
         per_slot=np.histogram(done, slots)[0].tolist(),
-        invalid=broken_rules(window, load, ordered, completed),
+        invalid=broken_rules(window, load, ordered, completed, ceiling_rps),
     )
 
 
-def broken_rules(window: Window, load: Load, ordered: npt.NDArray[np.int64], completed: int) -> list[str]:
+def broken_rules(
+    window: Window, load: Load, ordered: npt.NDArray[np.int64], completed: int, ceiling_rps: float | None = None
+) -> list[str]:
     """List the validity rules that *window* broke; its *ordered* latencies and *completed* requests are given."""
     outcome, samples = window.outcome, window.samples
     busy_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
@@ -167,6 +175,7 @@ def broken_rules(window: Window, load: Load, ordered: npt.NDArray[np.int64], com
         FAILED_REQUESTS: bool(outcome.errors),
         WRONG_ANSWERS: outcome.wrong_answers > 0,
         SATURATED: outcome.cpu_ns / 1e9 > MOST_GENERATOR_UTILISATION * busy_s,
+        NEAR_CEILING: _is_near(ceiling_rps, samples, completed),
         LAGGING: lagged,
         DISTURBED: (_foreign_cores(window) or 0.0) > MOST_FOREIGN_CORES,
         MISCOUNTED: window.server.requests not in (None, outcome.requests),
@@ -178,6 +187,11 @@ def broken_rules(window: Window, load: Load, ordered: npt.NDArray[np.int64], com
         rules[LATE] = slip is not None and slip > max(MOST_SLIP_US, MOST_SLIP_SHARE * high)
         rules[OFF_RATE] = _is_off_rate(int(planned.sum()), completed, ordered, samples)
     return [rule for rule, broken in rules.items() if broken]
+
+
+def _is_near(ceiling_rps: float | None, samples: Samples, completed: int) -> bool:
+    window_s = (samples.end_us - samples.begin_us) / 1e6
+    return ceiling_rps is not None and completed / window_s > MOST_OF_CEILING * ceiling_rps
 
 
 def _is_off_rate(offered: int, completed: int, ordered: npt.NDArray[np.int64], samples: Samples) -> bool:

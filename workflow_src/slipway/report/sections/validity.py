@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from slipway import repetitions as rules
-from slipway.records import (
-    Repetition,
-)
+from slipway.records import Ceiling, Repetition
 from slipway.report import charts, numbers
 from slipway.report.blocks import (
     Block,
@@ -18,7 +16,7 @@ from slipway.report.blocks import (
     passed,
     row,
 )
-from slipway.report.content import PROTOCOLS, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Measurement
 from slipway.report.sections.figures import name_of
 from slipway.report.verdict import MOST_INVALID
 
@@ -61,6 +59,12 @@ def _checks(measurement: Measurement) -> Table:
         (rules.FAILED_REQUESTS, "No request failed", "0", errors),
         (rules.WRONG_ANSWERS, "No answer was wrong", "0", wrong),
         (rules.SATURATED, "The load generator was not the limit", saturated, _worst(every, _used, numbers.percent)),
+        (
+            rules.NEAR_CEILING,
+            "The load generator could have done more",
+            f"{numbers.percent(rules.MOST_OF_CEILING)} of its ceiling",
+            numbers.percent(_nearest(measurement)),
+        ),
         (rules.LAGGING, "The load generator woke up in time (p99, worst)", once, f"{lag}, {longest}"),
         (rules.DISTURBED, "Nothing else used the CPUs", f"{numbers.number(rules.MOST_FOREIGN_CORES)} cores", foreign),
         (rules.MISCOUNTED, "The server counted as many requests as the client", "equal", ""),
@@ -90,6 +94,18 @@ def _rule(name: str, limit: str, seen: str, count: int) -> tuple[TableCell, ...]
     return (*row(name, limit, seen or numbers.NOT_MEASURED if count else seen, str(count)), verdict)
 
 
+def _nearest(measurement: Measurement) -> float | None:
+    """Find the greatest share of the generator's ceiling that any repetition reached; None if it was not calibrated."""
+    ceilings = {c.protocol: c.throughput_rps for c in measurement.record.ceilings}
+    shares = [
+        repetition.throughput_rps / ceilings[cell.cell.protocol]
+        for cell in measurement.cells
+        for repetition in cell.cell.repetitions
+        if ceilings.get(cell.cell.protocol)
+    ]
+    return max(shares, default=None)
+
+
 def _used(repetition: Repetition) -> float:
     return repetition.generator_utilisation
 
@@ -110,6 +126,9 @@ def limits(measurement: Measurement) -> tuple[tuple[str, str], ...]:
         lines.append(("One machine", f"{where}, of {placement.logical_cpus}; they share caches, memory and the kernel"))
     else:
         lines.append(("One machine, unpinned", f"server and load generator share all {placement.logical_cpus} CPUs"))
+    lines += [_ceiling(ceiling) for ceiling in measurement.record.ceilings] or [
+        ("No calibration", "what the load generator can do at most was not measured")
+    ]
     lines += _bound(measurement)
     fewest = min((cell.valid for cell in measurement.cells), default=0)
     if fewest < 6:
@@ -127,6 +146,15 @@ def limits(measurement: Measurement) -> tuple[tuple[str, str], ...]:
         ("Loopback", "no network between client and server; a real one adds its round-trip time to every latency")
     )
     return tuple(lines)
+
+
+def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
+    told = (
+        f"the load generator gets {numbers.number(ceiling.throughput_rps)} answers/s from a server that does nothing, with "
+        f"{ceiling.concurrency} in flight, and half of them within {numbers.microseconds(ceiling.floor_p50_us)} with 1 in flight; "
+        "no server can be measured above the one and below the other"
+    )
+    return f"Ceiling over {PROTOCOL_NAMES[ceiling.protocol]}", told
 
 
 def _bound(measurement: Measurement) -> list[tuple[str, str]]:
