@@ -15,8 +15,10 @@ from slipway_wire.status import InvalidArgument
 Array = npt.NDArray[Any]
 
 # TensorProto may state a large shape and carry one value that fills it. Up to this size we do so; beyond it
-# a message of a few bytes would be able to take all memory.
+# a message of a few bytes would be able to take all memory. The array itself holds the value once only.
 MAX_FILLED_BYTES = 64 * 1024 * 1024
+# Several values, of which the last is repeated, do need that memory; nobody is known to send that, however.
+MAX_FILLED_FROM_SEVERAL_BYTES = 4 * 1024 * 1024
 
 _VALUE_FIELD = {field.name: field.number for field in messages.TensorProto.DESCRIPTOR.fields}
 _FIXED_DTYPE = {"float_val": "<f4", "double_val": "<f8", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
@@ -119,7 +121,7 @@ def from_proto(proto: Any) -> Array:
 
     Raises:
         InvalidArgument: If the type cannot be held, the shape is not fully defined, `tensor_content` has not
-            exactly the declared size, or a few values are to fill more than MAX_FILLED_BYTES.
+            exactly the declared size, or a few values are to fill more than MAX_FILLED_BYTES (or _FROM_SEVERAL_BYTES).
 
     Source: tensorflow/core/framework/tensor.cc (Tensor::FromProto), tensorflow/core/framework/tensor_shape.cc.
     """
@@ -133,7 +135,7 @@ def from_proto(proto: Any) -> Array:
     assert data_type.field is not None  # every type with a numpy dtype has a field
     field = getattr(proto, data_type.field)
     if data_type is dtypes.STRING:
-        return _fill(_objects(list(field)), b"", data_type, shape, elements)
+        return _fill(_objects(list(field)), data_type, shape, elements)
     if data_type.field == "half_val":
         # The lower 16 bits of each value are the number's own bits.
         values = np.array(field, np.int32).astype(np.uint16).view(data_type.numpy)
@@ -144,7 +146,7 @@ def from_proto(proto: Any) -> Array:
     else:
         values = np.array(field, data_type.numpy if data_type.field != "int_val" else np.int32)
         values = values.astype(data_type.numpy, copy=False)
-    return _fill(values, 0, data_type, shape, elements)
+    return _fill(values, data_type, shape, elements)
 
 
 def _shape(proto: Any) -> tuple[int, ...]:
@@ -206,17 +208,21 @@ def _objects(values: list[bytes]) -> Array:
     return out
 
 
-def _fill(values: Array, zero: int | bytes, data_type: DataType, shape: tuple[int, ...], elements: int) -> Array:
+def _fill(values: Array, data_type: DataType, shape: tuple[int, ...], elements: int) -> Array:
     given = len(values)
     if given >= elements:
         return values[:elements].reshape(shape)
     assert data_type.numpy is not None  # checked by the caller
-    if elements * data_type.numpy.itemsize > MAX_FILLED_BYTES:
+    limit = MAX_FILLED_BYTES if given < 2 else MAX_FILLED_FROM_SEVERAL_BYTES
+    if elements * data_type.numpy.itemsize > limit:
         raise InvalidArgument(
             f"shape {list(shape)} of {data_type.name} has {elements} elements, but {given} values were sent "
-            f"(filling up is limited to {MAX_FILLED_BYTES} bytes)"
+            f"(filling up is limited to {limit} bytes)"
         )
+    if given < 2:
+        one = values if given else _objects([b""]) if data_type is dtypes.STRING else np.zeros(1, data_type.numpy)
+        return np.broadcast_to(one.reshape(()), shape)
     filled = np.empty(elements, data_type.numpy)
     filled[:given] = values
-    filled[given:] = values[-1] if given else np.zeros((), data_type.numpy) if zero == 0 else zero
+    filled[given:] = values[-1]
     return filled.reshape(shape)

@@ -1,14 +1,17 @@
 """gRPC: bytes in, serving, bytes out. Which library, if any, brings the bytes is not known here."""
 
 import asyncio
+import logging
 import math
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from slipway_server.batching.scheduler import Answer
 from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
 from slipway_server.servables.loader import JointCall
 from slipway_server.serving import Serving
@@ -16,6 +19,15 @@ from slipway_server.transports.rpc import Bidirectional, Incoming, Method, Serve
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
 from slipway_wire.status import InvalidArgument, NotFound
+
+logger = logging.getLogger(__name__)
+
+# Messages from this size on are read and written on other threads, so that small ones need not wait for them.
+_LARGE_BYTES = 1024 * 1024
+_CODEC_THREADS = 2
+
+# Source: GRPC_DEFAULT_MAX_RECV_MESSAGE_LENGTH in grpc/impl/channel_arg_names.h.
+_CLIENTS_LIMIT_BYTES = 4 * 1024 * 1024
 
 # Besides "" for the whole server. Source: tensorflow_serving/model_servers/server.cc.
 _HEALTH_NAMES = ("ModelService", "PredictionService")
@@ -53,6 +65,8 @@ class GrpcApi:
         self._content_min_bytes = content_min_bytes
         self._has_health_service = has_health_service
         self._others = others or {}
+        self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="grpc_codec")
+        self._has_told_size = False
         self._names: tuple[str, ...] = ()
 
     def services(self) -> Services:
@@ -84,19 +98,41 @@ class GrpcApi:
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Predict."""
         with self._serving.exchange("grpc", "Predict", body=body, caller=incoming.caller) as exchange:
-            request = predict.decode_request(body)
-            answer = await self._arrivals.of(
-                exchange.start(request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s)
-            )
+
+            def begin() -> "Future[Answer]":
+                request = predict.decode_request(body)
+                return exchange.start(
+                    request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s
+                )
+
+            if len(body) < _LARGE_BYTES:
+                answer = await self._arrivals.of(begin())
+            else:
+                answer = await self._arrivals.begun_on(self._codec_threads, begin)
             outputs = exchange.answered(answer)
-            return exchange.encoded(
-                predict.encode_response(
+
+            def encode() -> bytes:
+                return predict.encode_response(
                     exchange.spec,
                     outputs,
                     as_content=self._as_content,
                     content_min_bytes=self._content_min_bytes,
                 )
+
+            if sum([array.nbytes for array in outputs.values()]) < _LARGE_BYTES:
+                return exchange.encoded(encode())
+            return exchange.encoded(self._sized(await self._arrivals.of(self._codec_threads.submit(encode))))
+
+    def _sized(self, answer: bytes) -> bytes:
+        """Say once what clients make of an answer that is larger than they expect."""
+        if len(answer) > _CLIENTS_LIMIT_BYTES and not self._has_told_size:
+            self._has_told_size = True
+            logger.info(
+                "An answer of %d bytes goes out: gRPC clients refuse more than %d, with RESOURCE_EXHAUSTED, unless "
+                "their channel has the option grpc.max_receive_message_length=-1",
+                *(len(answer), _CLIENTS_LIMIT_BYTES),
             )
+        return answer
 
     async def classify(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Classify."""

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -84,6 +85,20 @@ class Arrivals:
             if within is not None:
                 within.discard(waiter)
 
+    async def begun_on(self, threads: Executor, begin: "Callable[[], Future[T]]") -> T:
+        """
+        Have *begin* called on one of *threads* and wait for the future that it returns.
+
+        If the waiting is cancelled, so is that future, however far *begin* has come.
+        """
+        beginning = threads.submit(begin)
+        try:
+            future = await self.of(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(_withdraw)
+            raise
+        return await self.of(future)
+
     def _arrive(self, waiter: "asyncio.Future[Any]", future: "Future[Any]") -> None:
         self._arrived.append((future, waiter))
         # Two threads may both see False; then the loop wakes once too often, never too rarely.
@@ -103,3 +118,8 @@ class Arrivals:
                 waiter.set_exception(error)
             else:
                 waiter.set_result(future.result())
+
+
+def _withdraw(beginning: "Future[Future[Any]]") -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().cancel()

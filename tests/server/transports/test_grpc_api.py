@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import math
 import threading
 from dataclasses import replace
@@ -40,7 +41,9 @@ def multi_inference(*tasks, examples=(1.0, 3.0), model="half"):
 
 @pytest.fixture
 def half(fakes):
-    return fakes.HalfPlusTwo()
+    half = fakes.HalfPlusTwo()
+    yield half
+    half.gate.set()
 
 
 @pytest.fixture
@@ -249,30 +252,51 @@ def test_what_is_refused_is_told_with_tf_servings_codes_and_words(serve, method,
     assert details in refusal.value.details()
 
 
-def test_messages_beyond_grpcs_own_four_megabytes_pass(serve):
-    rows = 3_000_000
+def test_large_messages_pass_and_clients_limit_is_told_once(serve, caplog):
+    """The 4 MB that gRPC sets for itself hold on either side; a client's are all that we cannot lift."""
+    channel = serve(as_content=True)
 
-    answer = call(serve(), paths.GRPC_PREDICT, predict.encode_request("half", {"x": np.ones(rows, np.float32)}))
+    with caplog.at_level(logging.INFO):
+        for size in (64 * 2**20, 5 * 2**20):
+            x = np.arange(size // 4, dtype=np.float32)
+            answer = call(channel, paths.GRPC_PREDICT, predict.encode_request("half", {"x": x}))
+            assert len(answer) >= size
+            assert np.array_equal(predict.decode_response(answer)[1]["y"], x / 2 + 2)
 
-    assert predict.decode_response(answer)[1]["y"].shape == (rows,)
+    assert caplog.text.count("grpc.max_receive_message_length=-1") == 1
 
 
-def test_a_client_that_gives_up_is_not_computed_for(serve, half):
+@pytest.mark.parametrize("shape", [(1,), (1, 300_000)], ids=["small", "large"])
+@pytest.mark.parametrize("gives_up_by", ["deadline", "cancel"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_client_that_gives_up_is_not_computed_for(serve, fakes, half, batched, gives_up_by, shape):
     """All run threads are busy; the request that was given up must not be run when one is free again."""
-    channel = serve()
+    channel = serve(batched=batched)
     half.gate.clear()
     body = predict.encode_request("half", X)
-    busy = [channel.unary_unary(paths.GRPC_PREDICT).future(body) for _ in range(4)]
-    for _ in busy:
+    busy = []
+    for _ in range(1 if batched else 4):
+        busy.append(channel.unary_unary(paths.GRPC_PREDICT).future(body))
         assert half.started.acquire(timeout=WAIT_S)
-    with pytest.raises(grpc.RpcError) as given_up:
-        channel.unary_unary(paths.GRPC_PREDICT)(predict.encode_request("half", {"x": X["x"][:1]}), timeout=0.2)
-    assert given_up.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    def in_flight():
+        return channel.serving.metrics.snapshot()["slipway_in_flight{}"]
+
+    given_up = channel.unary_unary(paths.GRPC_PREDICT).future(
+        predict.encode_request("half", {"x": np.ones(shape, np.float32)}),
+        timeout=0.5 if gives_up_by == "deadline" else WAIT_S,
+    )
+    if gives_up_by == "cancel":
+        fakes.wait_for(lambda: in_flight() == len(busy) + 1, "the request to be waiting")
+        given_up.cancel()
+    else:
+        assert given_up.exception(WAIT_S).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    fakes.wait_for(lambda: in_flight() == len(busy), "the server to hear of it")
     half.gate.set()
 
     assert all(predict.decode_response(one.result(WAIT_S))[1]["y"].tolist() == [2.5, 3.0] for one in busy)
     call(channel, paths.GRPC_PREDICT, body)
-    assert half.rows == [2] * 5
+    assert half.rows == [2] * (len(busy) + 1)
 
 
 def test_many_clients_get_their_own_answers(serve):

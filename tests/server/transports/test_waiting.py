@@ -1,9 +1,13 @@
 import asyncio
+import contextlib
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from slipway_server.transports.waiting import Arrivals, Timeout
+
+WAIT_S = 20.0
 
 
 def test_every_waiter_gets_its_own_answer(loop_thread):
@@ -121,3 +125,44 @@ def test_without_a_limit_no_timer_is_set(loop_thread):
 
     assert loop_thread.run(play()) == 1
     assert timeout._timer is None
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_who_stops_waiting_for_what_is_begun_elsewhere_cancels_what_comes_of_it(loop_thread, is_begun):
+    """The thread may be anywhere in between: nothing that it begins may run for nobody."""
+    may_begin, has_begun, begun = threading.Event(), threading.Event(), Future()
+
+    def begin():
+        has_begun.set()
+        assert may_begin.wait(WAIT_S)
+        return begun
+
+    async def scenario(arrivals, threads):
+        waiting = asyncio.ensure_future(arrivals.begun_on(threads, begin))
+        await asyncio.to_thread(has_begun.wait, WAIT_S)
+        if is_begun:
+            may_begin.set()
+            await asyncio.to_thread(threads.shutdown)
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        may_begin.set()
+        await asyncio.to_thread(threads.shutdown)
+        return waiting.cancelled()
+
+    assert loop_thread.run(scenario(Arrivals(loop_thread.loop), ThreadPoolExecutor(1)))
+    assert begun.cancelled()
+
+
+def test_what_is_begun_elsewhere_arrives(loop_thread):
+    begun = Future()
+    begun.set_result(3)
+    with ThreadPoolExecutor(1) as threads:
+        assert loop_thread.run(Arrivals(loop_thread.loop).begun_on(threads, lambda: begun)) == 3
+
+        def refuse():
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            loop_thread.run(Arrivals(loop_thread.loop).begun_on(threads, refuse))
