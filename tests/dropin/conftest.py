@@ -63,6 +63,7 @@ class Fleet:
         self.moving = self._moving()
         self.bare = self._bare()
         self.rich = self._rich()
+        self.reloaded = self._reloaded()
         self._extra = []
 
     def start(self, *flags, **options):
@@ -76,7 +77,16 @@ class Fleet:
         return self._extra[-1]
 
     def close(self):
-        for one in (self.official, self.plain, self.batched, self.moving, self.bare, self.rich, *self._extra):
+        for one in (
+            self.official,
+            self.plain,
+            self.batched,
+            self.moving,
+            self.bare,
+            self.rich,
+            self.reloaded,
+            *self._extra,
+        ):
             one.close()
 
     def write(self, name, content):
@@ -185,7 +195,7 @@ class Fleet:
 
     def _moving(self):
         """Models, versions and labels that change while it runs."""
-        names = ("rolling", "failing_later", "vanishing", "witness", "unhindered", "polled")
+        names = ("rolling", "failing_later", "vanishing", "witness", "unhindered", "polled", "labelled_early")
         self.rolling = self.models / "rolling"
         for name in names:
             saved_models.half_plus(1.0).write(self.models / name / "1")
@@ -193,7 +203,8 @@ class Fleet:
         self.moving_config = self.write(
             "moving.config",
             "model_config_list {\n"
-            + "".join(model_config(name, self.models / name) for name in (*names, "held", "warmed"))
+            + "".join(model_config(name, self.models / name) for name in (*names[:-1], "held", "warmed"))
+            + model_config(names[-1], self.models / names[-1], 'version_labels { key: "next" value: 2 }')
             + "}",
         )
         return Server(
@@ -203,7 +214,22 @@ class Fleet:
             "--max_num_load_retries=1",
             "--load_retry_interval_micros=1000",
             "--enable_model_warmup=false",
+            "--model_config_file_poll_wait_seconds=1",
             "--allow_version_labels_for_unavailable_models",
+        )
+
+    def _reloaded(self):
+        """No model at first; `--model_name` and `--model_base_path` must not count beside a file."""
+        for name, constants in (("a", (1.0, 2.0)), ("b", (5.0,))):
+            for version, constant in enumerate(constants, 1):
+                saved_models.half_plus(constant).write(self.models / name / str(version))
+        self.reloaded_config = self.write("reloaded.config", "model_config_list {}")
+        return Server(
+            self.directory / "reloaded",
+            f"--model_config_file={self.reloaded_config}",
+            "--model_name=ignored",
+            f"--model_base_path={self.models / 'a'}",
+            "--max_num_load_retries=0",
         )
 
     def _rich(self):
