@@ -8,6 +8,10 @@ from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Loader
 from slipway_server.servables.warmup import Prepare, WarmedLoader
 
+# Source: tensorflow_serving/servables/tensorflow/util.h (kMLMDuuidFileName); a label has room for no more.
+_MLMD_FILE = "assets.extra/mlmd_uuid"
+_MAX_MLMD_BYTES = 256
+
 
 def loader_maker(
     options: LoadOptions, metrics: Metrics, prepare: Callable[[Path], Prepare]
@@ -30,6 +34,7 @@ def loader_maker(
 
     def make(model: str, version: int, directory: Path) -> Loader:
         loader: Loader
+        _tell_origin(model, version, directory, metrics)
         if options.prefers_tflite and (directory / tflite.MODEL_FILE).exists():
             loader = tflite.TfLiteLoader(directory, options)
         else:
@@ -45,3 +50,13 @@ def loader_maker(
         )
 
     return make
+
+
+def _tell_origin(model: str, version: int, directory: Path, metrics: Metrics) -> None:
+    """Put what ML Metadata knows the version by among the metrics, where the version says it."""
+    try:
+        with (directory / _MLMD_FILE).open("rb") as file:
+            uuid = file.read(_MAX_MLMD_BYTES).decode(errors="replace").strip()
+    except OSError:
+        return
+    metrics.mlmd_map.of(model, str(version), uuid).value = 1.0

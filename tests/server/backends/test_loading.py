@@ -10,7 +10,7 @@ from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
 from slipway_server.servables.warmup import as_it_is
-from slipway_wire import predict, tfrecord, warmup_log
+from slipway_wire import paths, predict, tfrecord, warmup_log
 from slipway_wire.status import InvalidArgument, NotFound
 from slipway_wire.warmup_log import WARMUP_FILE
 
@@ -60,3 +60,87 @@ def test_warm_up_belongs_to_loading(both):
         InvalidArgument, match=r"warm-up record 0 \(predict, signature serving_default\): Type mismatch"
     ):
         load(both)
+
+
+def test_what_ml_metadata_knows_a_version_by_is_a_label(both):
+    (both / "assets.extra").mkdir(exist_ok=True)
+    (both / "assets.extra" / "mlmd_uuid").write_text("3f2a-77\n")
+
+    servable, metrics = load(both)
+
+    assert ':tensorflow:serving:mlmd_map{model_name="m",version="1",mlmd_uuid="3f2a-77"} 1\n' in metrics.exposition()
+    servable.close()
+
+
+# --- a live server ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batched_flags(both, tmp_path, testdata):
+    """A version with a warm-up record, batching with three allowed sizes, metrics."""
+    (both / WARMUP_FILE).parent.mkdir(exist_ok=True)
+    request = predict.encode_request("m", {"x": np.float32([[1.0], [2.0]])})
+    (both / WARMUP_FILE).write_bytes(tfrecord.frame_all([warmup_log.encode("predict", request)]))
+    (tmp_path / "batching").write_text(
+        "max_batch_size { value: 8 } allowed_batch_sizes: 2 allowed_batch_sizes: 4 allowed_batch_sizes: 8"
+    )
+    return [
+        "--model_name=m",
+        f"--model_base_path={tmp_path}",
+        "--enable_batching",
+        f"--batching_parameters_file={tmp_path}/batching",
+        f"--monitoring_config_file={testdata}/monitoring_config.txt",
+        "--max_num_load_retries=0",
+    ]
+
+
+def test_a_live_server_serves_tflite_warmed_at_every_allowed_size(start_server, batched_flags, both):
+    server = start_server(*batched_flags, "--prefer_tflite_model", "--num_tflite_pools=1").wait_until_ready()
+
+    answer = server.rest.post("/v1/models/m:predict", content=b'{"instances": [1.0, 2.0, 5.0]}')
+    assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
+    grpc_answer = server.channel.unary_unary(paths.GRPC_PREDICT)(
+        predict.encode_request("m", {"x": np.float32([[3.0]])}), timeout=20.0
+    )
+    assert predict.decode_response(grpc_answer)[1]["y"].tolist() == [[3.5]]
+    metadata = server.rest.get("/v1/models/m/metadata").json()["metadata"]["signature_def"]["signature_def"]
+    assert metadata["serving_default"]["inputs"]["x"]["name"] == "x"
+    # Two rows are the record's own size; four and eight are nobody's.
+    assert server.metric('slipway_warmup_requests_total{model="m",version="1",source="record",status="OK"}') == 1
+    assert server.metric('slipway_warmup_requests_total{model="m",version="1",source="batch_size",status="OK"}') == 2
+    labels = f'{{model_path="{both}",status="OK"}}'
+    assert server.metric(f":tensorflow:serving:model_warmup_records_read{labels}") == 1
+    assert server.metric(f":tensorflow:serving:model_warmup_latency_count{labels}") == 1
+    assert "warm-up record 0 (predict, signature serving_default) took" in server.log()
+
+
+def test_a_live_server_takes_every_loading_flag_at_once(start_server, batched_flags, both):
+    """Each is shown by itself elsewhere; together they must not stand in each other's way."""
+    (both.parent / "session").write_text("graph_options { infer_shapes: true }")
+
+    server = start_server(
+        *batched_flags,
+        f"--tensorflow_session_config_file={both.parent}/session",
+        "--tensorflow_session_parallelism=2",
+        "--per_process_gpu_memory_fraction=0.5",
+        "--gpu_memory_growth",
+        "--xla_cpu_compilation_enabled",
+        "--mixed_precision=bfloat16",
+        "--freeze_variables",
+        "--num_model_warmup_threads=2",
+    ).wait_until_ready()
+
+    answer = server.rest.post("/v1/models/m:predict", content=b'{"instances": [1.0, 2.0]}')
+    assert answer.json() == {"predictions": [2.5, 3.0]}
+    assert "its variables are constants now" in server.log()
+    attempts = server.metric(f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{both}",status="success"}}')
+    assert attempts == 1
+
+
+def test_a_live_server_without_the_library_of_its_ops_does_not_start(start_server, tmp_path):
+    server = start_server(f"--model_base_path={tmp_path}", "--op_library=/nowhere/ops.so")
+
+    assert server.exit_code() == 255
+    assert server.log().endswith(
+        "Failed to start server. Error: NOT_FOUND: --op_library=/nowhere/ops.so: no such file\n"
+    )

@@ -382,6 +382,10 @@ def exported(tmp_path_factory):
         def dense(self, x):
             return {"y": tf.nn.relu(tf.matmul(x, self.kernel) + 1.0)}
 
+        @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32)], jit_compile=True)
+        def compiled(self, x):
+            return {"y": tf.nn.relu(tf.matmul(x, self.kernel) + 1.0)}
+
         @tf.function(input_signature=[tf.TensorSpec([], tf.int64)])
         def large(self, size):
             return {"sum": tf.reduce_sum(tf.fill([size], 1.0))}
@@ -421,6 +425,15 @@ def test_assets_ragged_sparse_and_scalar_models_answer(saved_model, exported):
     }
     assert answer_of(saved_model, exported("sparse"), serialized=examples(1.5, 2.0)) == {"sum": [1.5, 2.0]}
     assert answer_of(saved_model, exported("scalar"), x=np.float32(1.0)) == {"y": 2.0}
+
+
+def test_a_model_that_wants_xla_gets_it_without_a_flag(saved_model, exported):
+    """TF Serving refuses it at its first request."""
+    x = np.full((2, 64), 0.1, np.float32)
+
+    compiled = answer_of(saved_model, exported("compiled"), x=x)["y"]
+
+    np.testing.assert_allclose(compiled, answer_of(saved_model, exported("dense"), x=x)["y"], rtol=1e-5)
 
 
 # --- options that change how a graph runs ----------------------------------------------------------
