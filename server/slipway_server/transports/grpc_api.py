@@ -74,20 +74,20 @@ class GrpcApi:
         services: dict[str, Mapping[str, Method]] = {
             **self._others,
             paths.PREDICTION_SERVICE: {
-                "Predict": Unary(self.predict),
-                "Classify": Unary(self.classify),
-                "Regress": Unary(self.regress),
-                "MultiInference": Unary(self.multi_inference),
-                "GetModelMetadata": Unary(self.get_model_metadata),
+                "Predict": Unary(self.predict, is_stepwise=True),
+                "Classify": Unary(self.classify, is_stepwise=True),
+                "Regress": Unary(self.regress, is_stepwise=True),
+                "MultiInference": Unary(self.multi_inference, is_stepwise=True),
+                "GetModelMetadata": Unary(self.get_model_metadata, is_stepwise=True),
             },
             paths.MODEL_SERVICE: {
-                "GetModelStatus": Unary(self.get_model_status),
+                "GetModelStatus": Unary(self.get_model_status, is_stepwise=True),
                 "HandleReloadConfigRequest": Unary(self.reload_config),
             },
         }
         if self._has_health_service:
             services[paths.HEALTH_SERVICE] = {
-                "Check": Unary(self.check_health),
+                "Check": Unary(self.check_health, is_stepwise=True),
                 "Watch": ServerStreaming(self.watch_health),
             }
         for service in paths.REFLECTION_SERVICES:

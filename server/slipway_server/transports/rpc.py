@@ -31,9 +31,17 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """One message in, one out. Cancelling the coroutine cancels the call; what it raises is told by `told`."""
+    """
+    One message in, one out. Cancelling the coroutine cancels the call; what it raises is told by `told`.
+
+    Attributes:
+        handle: Answers.
+        is_stepwise: *handle* is a coroutine that awaits nothing but futures, so that it can be run without a task
+            (of `asyncio.current_task`, and what builds on it, it makes no use).
+    """
 
     handle: Callable[[bytes, Incoming], Awaitable[bytes]]
+    is_stepwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)

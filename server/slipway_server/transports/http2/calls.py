@@ -1,0 +1,479 @@
+"""gRPC calls of one connection: from complete messages to the services and back. Knows asyncio, but no socket."""
+
+import asyncio
+import dataclasses
+import heapq
+import itertools
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+from slipway_server.errors import told
+from slipway_server.transports.http2.connection import Chunk, Connection
+from slipway_server.transports.http2.connection import Stream as HttpStream
+from slipway_server.transports.http2.frames import ErrorCode
+from slipway_server.transports.http2.grpc_heads import (
+    ANSWER_HEAD,
+    OK_TRAILERS,
+    CallHead,
+    Routes,
+    reader_of,
+    trailers,
+    trailers_only,
+)
+from slipway_server.transports.http2.grpc_messages import PREFIX_BYTES, MessageReader, decompressed, prefix
+from slipway_server.transports.http2.limits import Held, Limits
+from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
+from slipway_wire.status import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unimplemented, WireError
+
+logger = logging.getLogger(__name__)
+
+Stream = HttpStream[CallHead]
+
+# Answers of a streaming call that wait for the client to take them; then its handler waits.
+_MAX_QUEUED_BYTES = 64 * 1024
+# A message longer than this is decompressed on another thread.
+_SHORT_COMPRESSED_BYTES = 16 * 1024
+
+_DEADLINE = DeadlineExceeded("Deadline Exceeded")
+_NONE_SENT = Unimplemented("the call ended without a message; it takes exactly one")
+_MANY_SENT = Unimplemented("the call brought more than one message; it takes exactly one")
+
+
+class Deadlines:
+    """Ends calls whose time is over: one timer for all, set to the earliest."""
+
+    # Entries of calls that were answered in time stay until they are this many, or as many as the others.
+    _SWEEP_AT: Final = 4096
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._heap: list[tuple[float, int, Calls, Stream]] = []
+        self._numbers = itertools.count()
+        self._sweep_at = self._SWEEP_AT
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, deadline: float, calls: "Calls", stream: Stream) -> None:
+        """End *stream* at *deadline* (loop time, s) if it is still open then."""
+        if len(self._heap) >= self._sweep_at:
+            self._heap = [entry for entry in self._heap if entry[3].is_open]
+            heapq.heapify(self._heap)
+            self._sweep_at = max(self._SWEEP_AT, 2 * len(self._heap))
+        heapq.heappush(self._heap, (deadline, next(self._numbers), calls, stream))
+        if deadline < self._rings_at:
+            self._ring_at(deadline)
+
+    def _ring_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = when
+        self._timer = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, math.inf
+        now = self._loop.time()
+        # Timers may ring a millisecond early.
+        while self._heap and (self._heap[0][0] <= now + 1e-3 or not self._heap[0][3].is_open):
+            _, _, calls, stream = heapq.heappop(self._heap)
+            if stream.is_open:
+                calls.expire(stream)
+        if self._heap:
+            self._ring_at(self._heap[0][0])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """What all connections of a server share."""
+
+    loop: asyncio.AbstractEventLoop
+    routes: Routes
+    limits: Limits
+    held: Held
+    deadlines: Deadlines
+
+
+class Calls:
+    """The listener of one connection."""
+
+    def __init__(self, site: Site, peer: str, wake: Callable[[], None]) -> None:
+        """
+        Begin.
+
+        Args:
+            site: What answers, and within which limits.
+            peer: Who is at the other end, as gRPC writes it.
+            wake: Called when there may be something to send.
+        """
+        self._site = site
+        self._wake = wake
+        self.connection: Connection[CallHead] = Connection(
+            site.limits, reader_of(site.routes, peer), self, site.loop.time()
+        )
+        self._answer = self.connection.answer
+        self._max_sent_bytes = site.limits.max_sent_message_bytes
+
+    # What the connection tells.
+
+    def opened(self, stream: Stream) -> None:
+        """See `Listener.opened`."""
+        head = stream.head
+        if head.refusal is not None:
+            self.connection.send_head(stream, head.refusal)
+            return
+        if head.incoming.timeout_s != math.inf:
+            deadline = self._site.loop.time() + head.incoming.timeout_s
+            self._site.deadlines.add(deadline, self, stream)
+        if type(head.method) is not Unary:
+            stream.call = _StreamingCall(self, stream)
+
+    def received(self, stream: Stream, chunk: Chunk, *, ends: bool) -> None:
+        """See `Listener.received`."""
+        call = stream.call
+        # The usual request: one message, not compressed, in one piece.
+        if (
+            call is None
+            and ends
+            and len(chunk) >= PREFIX_BYTES
+            and not chunk[0]
+            and int.from_bytes(chunk[1:5], "big") == len(chunk) - PREFIX_BYTES <= self._site.limits.max_message_bytes
+        ):
+            self.start(stream, bytes(chunk[PREFIX_BYTES:]), stream.head.incoming)
+            return
+        if call is None:
+            call = stream.call = _Receiving(self, stream)
+        try:
+            call.receive(chunk, ends=ends)
+        except WireError as error:
+            self.refuse(stream, error)
+
+    def reset(self, stream: Stream) -> None:
+        """See `Listener.reset`."""
+        if stream.call is not None:
+            call, stream.call = stream.call, None
+            call.cancel()
+
+    def taken(self, stream: Stream) -> None:
+        """See `Listener.taken`."""
+        if isinstance(stream.call, _StreamingCall):
+            stream.call.taken()
+
+    # What calls do.
+
+    def start(self, stream: Stream, body: bytes, incoming: Incoming) -> None:
+        """Begin to answer a unary call."""
+        method = stream.head.method
+        assert isinstance(method, Unary)
+        stream.is_awaited = False
+        if method.is_stepwise:
+            call = stream.call = _SteppedCall(self, stream, method.handle(body, incoming))
+            call.step()
+        else:
+            stream.call = _TaskCall(self, stream, method.handle(body, incoming))
+
+    def answer(self, stream: Stream, message: bytes) -> None:
+        """End a unary call well."""
+        stream.call = None
+        if not stream.is_open:
+            return
+        if len(message) > self._max_sent_bytes:
+            self.refuse(
+                stream,
+                ResourceExhausted(f"SERVER: Sent message larger than max ({len(message)} vs. {self._max_sent_bytes})"),
+            )
+            return
+        self._answer(stream, ANSWER_HEAD, prefix(0, len(message)), message, OK_TRAILERS)
+        self._wake()
+
+    def refuse(self, stream: Stream, error: BaseException) -> None:
+        """End a call badly."""
+        call, stream.call = stream.call, None
+        if call is not None:
+            call.cancel()
+        if not stream.is_open:
+            return
+        fault = Cancelled("the call was cancelled") if isinstance(error, asyncio.CancelledError) else told(error)
+        if not (isinstance(call, _StreamingCall) and call.has_begun):
+            self.connection.send_head(stream, trailers_only(fault))
+        elif stream.queued:
+            # What the client does not take is in the way of trailers.
+            self.connection.reset(stream, ErrorCode.CANCEL)
+        else:
+            self.connection.finish(stream, trailers(fault))
+        self._wake()
+
+    def expire(self, stream: Stream) -> None:
+        """End a call because its time is over."""
+        self.refuse(stream, _DEADLINE)
+
+    @property
+    def site(self) -> Site:
+        """What all connections share."""
+        return self._site
+
+    def wake(self) -> None:
+        """Say that there may be something to send."""
+        self._wake()
+
+
+class _Receiving:
+    """A unary call of which not all has come."""
+
+    __slots__ = ("_calls", "_message", "_reader", "_since", "_stream")
+
+    def __init__(self, calls: Calls, stream: Stream) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._reader = MessageReader(calls.site.limits, calls.site.held)
+        self._message: tuple[int, bytes] | None = None
+        self._since = calls.site.loop.time()
+
+    def receive(self, chunk: Chunk, *, ends: bool) -> None:
+        if chunk:
+            if self._message is not None:
+                raise _MANY_SENT
+            messages = self._reader.feed(chunk)
+            if len(messages) > 1 or (messages and not self._reader.is_between):
+                raise _MANY_SENT
+            if messages:
+                self._message = messages[0]
+            elif self._reader.missing > self._stream.receive_window + self._stream.granted:
+                window = self._stream.receive_window + self._stream.granted
+                self._calls.connection.grant(self._stream, self._reader.missing - window)
+        if not ends:
+            return
+        if self._message is None:
+            raise _NONE_SENT if self._reader.is_between else Internal("the call ended in the middle of a message")
+        self._start(*self._message)
+
+    def _start(self, flag: int, message: bytes) -> None:
+        calls, stream = self._calls, self._stream
+        incoming = stream.head.incoming
+        if incoming.timeout_s != math.inf:
+            passed = calls.site.loop.time() - self._since
+            incoming = dataclasses.replace(incoming, timeout_s=max(incoming.timeout_s - passed, 0.0))
+        limits = calls.site.limits
+        limit = min(limits.max_decompressed_bytes, limits.max_message_bytes)
+        if flag and len(message) > _SHORT_COMPRESSED_BYTES:
+            stream.is_awaited = False
+            method = stream.head.method
+            assert isinstance(method, Unary)
+            handle = method.handle
+
+            async def decompress_first() -> bytes:
+                body = await asyncio.to_thread(decompressed, flag, message, stream.head.encoding, limit)
+                return await handle(body, incoming)
+
+            stream.call = _TaskCall(calls, stream, decompress_first(), self._reader)
+            return
+        body = decompressed(flag, message, stream.head.encoding, limit)
+        stream.call = None
+        calls.start(stream, body, incoming)
+        if stream.call is not None:
+            # What was received counts until it is answered.
+            stream.call.reader = self._reader
+        else:
+            self._reader.forget()
+
+    def cancel(self) -> None:
+        self._reader.forget()
+
+
+class _SteppedCall:
+    """
+    A handler's coroutine, run by hand.
+
+    A Task would do, and costs two turns of the loop and some microseconds more; handlers that await nothing but
+    futures need none.
+    """
+
+    __slots__ = ("_calls", "_coroutine", "_stream", "_waiter", "reader")
+
+    def __init__(self, calls: Calls, stream: Stream, coroutine: Awaitable[bytes]) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._coroutine: Any = coroutine
+        self._waiter: asyncio.Future[Any] | None = None
+        self.reader: MessageReader | None = None
+
+    def step(self, _waited_for: object = None) -> None:
+        try:
+            waiter = self._coroutine.send(None)
+        except StopIteration as end:
+            self._release()
+            self._calls.answer(self._stream, end.value)
+        except BaseException as error:
+            self._release()
+            self._calls.refuse(self._stream, error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+        else:
+            if waiter is None:
+                # A bare `yield`, as of asyncio.sleep(0).
+                self._calls.site.loop.call_soon(self.step)
+                return
+            self._waiter = waiter
+            # What a Task does with a future that it is given.
+            waiter._asyncio_future_blocking = False  # noqa: SLF001
+            waiter.add_done_callback(self.step)
+
+    def _release(self) -> None:
+        self._waiter = None
+        self._coroutine = None
+        if self.reader is not None:
+            self.reader.forget()
+
+    def cancel(self) -> None:
+        if self._waiter is not None:
+            self._waiter.cancel()
+
+
+class _TaskCall:
+    """A handler in a task of its own."""
+
+    __slots__ = ("_calls", "_stream", "_task", "reader")
+
+    def __init__(
+        self, calls: Calls, stream: Stream, handling: Awaitable[bytes], reader: MessageReader | None = None
+    ) -> None:
+        self._calls = calls
+        self._stream = stream
+        self.reader = reader
+        self._task = calls.site.loop.create_task(_as_coroutine(handling))
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[bytes]") -> None:
+        if self.reader is not None:
+            self.reader.forget()
+        if task.cancelled():
+            self._calls.refuse(self._stream, asyncio.CancelledError())
+        elif error := task.exception():
+            self._calls.refuse(self._stream, error)
+        else:
+            self._calls.answer(self._stream, task.result())
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+
+def _as_coroutine(handling: Awaitable[bytes]) -> Coroutine[Any, Any, bytes]:
+    async def wait() -> bytes:
+        return await handling
+
+    return handling if asyncio.iscoroutine(handling) else wait()
+
+
+class _StreamingCall:
+    """A call with any number of messages in one or both directions."""
+
+    def __init__(self, calls: Calls, stream: Stream) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._reader = MessageReader(calls.site.limits, calls.site.held)
+        self._messages: deque[tuple[int, bytes]] = deque()
+        self._has_ended = False
+        self._came = asyncio.Event()
+        self._went = asyncio.Event()
+        self.has_begun = False
+        # A client may be silent for as long as it likes.
+        stream.is_awaited = False
+        self._task = calls.site.loop.create_task(self._run())
+
+    def receive(self, chunk: Chunk, *, ends: bool) -> None:
+        if chunk:
+            self._messages += self._reader.feed(chunk)
+            window = self._stream.receive_window + self._stream.granted
+            if self._reader.missing > window:
+                self._calls.connection.grant(self._stream, self._reader.missing - window)
+        self._has_ended = self._has_ended or ends
+        self._came.set()
+
+    def taken(self) -> None:
+        self._went.set()
+
+    def cancel(self) -> None:
+        if self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        calls, stream = self._calls, self._stream
+        connection = calls.connection
+        answers: Any = None
+        error: BaseException | None = None
+        try:
+            answers = await self._answers()
+            async for message in answers:
+                await self._send(message)
+        except BaseException as raised:
+            error = raised
+        finally:
+            self._reader.forget()
+            if answers is not None:
+                with suppress(BaseException):
+                    await answers.aclose()
+        if error is not None:
+            calls.refuse(stream, error)
+        elif stream.is_open:
+            stream.call = None
+            self._begin()
+            connection.finish(stream, OK_TRAILERS)
+            calls.wake()
+
+    async def _answers(self) -> AsyncIterator[bytes]:
+        incoming = self._stream.head.incoming
+        method = self._stream.head.method
+        if isinstance(method, Bidirectional):
+            return method.handle(self._received(), incoming)
+        assert isinstance(method, ServerStreaming)
+        received = self._received()
+        only = await anext(received, None)
+        if only is None:
+            raise _NONE_SENT
+        if await anext(received, None) is not None:
+            raise _MANY_SENT
+        return method.handle(only, incoming)
+
+    async def _received(self) -> AsyncIterator[bytes]:
+        limits = self._calls.site.limits
+        limit = min(limits.max_decompressed_bytes, limits.max_message_bytes)
+        while True:
+            while self._messages:
+                flag, message = self._messages.popleft()
+                self._reader.release(PREFIX_BYTES + len(message))
+                if self._stream.is_receiving:
+                    self._calls.connection.grant(self._stream, len(message) + PREFIX_BYTES)
+                    self._calls.wake()
+                if flag and len(message) > _SHORT_COMPRESSED_BYTES:
+                    yield await asyncio.to_thread(decompressed, flag, message, self._stream.head.encoding, limit)
+                else:
+                    yield decompressed(flag, message, self._stream.head.encoding, limit)
+            if self._has_ended:
+                if not self._reader.is_between:
+                    raise Internal("the call ended in the middle of a message")
+                return
+            self._came.clear()
+            await self._came.wait()
+
+    def _begin(self) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            self._calls.connection.send_head(self._stream, ANSWER_HEAD)
+
+    async def _send(self, message: bytes) -> None:
+        if not self._stream.is_open:
+            raise asyncio.CancelledError
+        limit = self._calls.site.limits.max_sent_message_bytes
+        if len(message) > limit:
+            raise ResourceExhausted(f"SERVER: Sent message larger than max ({len(message)} vs. {limit})")
+        self._begin()
+        self._calls.connection.send_data(self._stream, prefix(0, len(message)), message)
+        self._calls.wake()
+        while self._stream.queued > _MAX_QUEUED_BYTES:
+            self._went.clear()
+            await self._went.wait()

@@ -1,0 +1,131 @@
+import gzip
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_server.transports.http2.grpc_messages import MessageReader, decompressed, prefix
+from slipway_server.transports.http2.limits import Held, Limits
+from slipway_wire.status import Internal, ResourceExhausted
+
+
+def framed(flag, message):
+    return struct.pack(">BL", flag, len(message)) + message
+
+
+def reader(limits=None, held=None):
+    return MessageReader(limits or Limits(), held or Held(2**30))
+
+
+MESSAGES = st.lists(
+    st.tuples(st.integers(0, 1), st.one_of(st.binary(max_size=20), st.integers(4000, 5000).map(bytes))), max_size=5
+)
+
+
+@given(MESSAGES, st.lists(st.integers(0, 30_000), max_size=10), st.booleans())
+def test_messages_come_out_whole_however_they_are_cut(messages, cuts, as_views):
+    body = b"".join(framed(*message) for message in messages)
+    held = Held(2**30)
+    one = reader(held=held)
+    borders = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+
+    got = []
+    for begin, end in zip(borders, borders[1:], strict=False):
+        chunk = body[begin:end]
+        got += one.feed(memoryview(chunk) if as_views else chunk)
+
+    assert got == messages
+    assert one.is_between
+    assert held.now == len(body)
+    one.forget()
+    assert held.now == 0
+
+
+def test_byte_by_byte():
+    one = reader()
+    body = framed(0, b"abc") + framed(1, b"")
+    assert [message for byte in body for message in one.feed(bytes([byte]))] == [(0, b"abc"), (1, b"")]
+
+
+def test_many_small_messages_in_one_piece_are_read_in_linear_time():
+    """Cutting each from the front of what is left would take minutes."""
+    assert len(reader().feed(framed(0, b"") * 200_000)) == 200_000
+
+
+def test_bytes_one_by_one_are_not_kept_as_objects():
+    one = reader()
+    one.feed(framed(0, bytes(100_000))[:5])
+    for _ in range(50_000):
+        one.feed(b"x")
+    assert len(one._parts) <= 2
+
+
+def test_what_is_missing_is_known_with_the_length():
+    one = reader()
+    one.feed(b"\0\0\0")
+    assert (one.missing, one.is_between) == (0, False)
+    one.feed(b"\0\x0aab")
+    assert one.missing == 8
+
+
+def test_a_message_over_the_limit_is_refused_by_its_length_alone():
+    """The text is gRPC's own, on which clients match."""
+    with pytest.raises(ResourceExhausted, match=r"Received message larger than max \(101 vs\. 100\)"):
+        reader(Limits(max_message_bytes=100)).feed(b"\0\0\0\0\x65")
+    assert reader(Limits(max_message_bytes=100)).feed(framed(0, bytes(100)))
+
+
+def test_the_server_holds_only_so_much_for_all():
+    held = Held(1000)
+    first, second = reader(held=held), reader(held=held)
+    first.feed(framed(0, bytes(10_000))[:900])
+    with pytest.raises(ResourceExhausted, match="holds 1100 bytes"):
+        second.feed(framed(0, bytes(10_000))[:200])
+    second.forget()
+    first.release(500)
+    assert held.now == 400
+    first.release(5000)
+    assert held.now == 0
+
+
+@given(st.binary(max_size=3000))
+def test_compressed_messages(message):
+    assert decompressed(0, message, "gzip", 10) == message
+    assert decompressed(1, gzip.compress(message), "gzip", 3000) == message
+    assert decompressed(1, zlib.compress(message), "deflate", 3000) == message
+
+
+@pytest.mark.parametrize(
+    ("flag", "message", "encoding", "error"),
+    [
+        (1, b"x", "identity", Internal),
+        (2, gzip.compress(b"x"), "gzip", Internal),
+        (1, b"no gzip", "gzip", Internal),
+        (1, b"", "gzip", Internal),
+        (1, gzip.compress(b"x" * 100)[:-9], "gzip", Internal),
+        (1, gzip.compress(b"x") + b"y", "gzip", Internal),
+        (1, gzip.compress(b"x") * 2, "gzip", Internal),
+        (1, zlib.compress(b"x"), "gzip", Internal),
+        (1, gzip.compress(bytes(10_000_000)), "gzip", ResourceExhausted),
+    ],
+    ids=[
+        "no encoding",
+        "flag 2",
+        "garbage",
+        "nothing",
+        "cut off",
+        "more behind",
+        "two members",
+        "wrong format",
+        "bomb",
+    ],
+)
+def test_what_cannot_be_decompressed(flag, message, encoding, error):
+    with pytest.raises(error):
+        decompressed(flag, message, encoding, 1000)
+
+
+def test_prefix():
+    assert prefix(0, 258) == b"\0\0\0\1\2"
