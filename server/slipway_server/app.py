@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from slipway_server import memory
 from slipway_server.backends.loading import loader_maker
@@ -49,11 +49,11 @@ from slipway_server.servables.storage import LocalStorage, Storage
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
-from slipway_server.transports import ports, tls
+from slipway_server.transports import grpcio_server, ports, tls
 from slipway_server.transports.admin_api import AdminApi
 from slipway_server.transports.grpc_api import GrpcApi
-from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.http import HttpServer, Limits
+from slipway_server.transports.http2 import server as http2
 from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer, error_response
 from slipway_server.transports.waiting import Arrivals
@@ -87,8 +87,17 @@ async def run(settings: Settings) -> None:
     await server.drain()
 
 
+class GrpcServer(Protocol):
+    """What is running where gRPC is spoken."""
+
+    async def stop(self, grace: float | None) -> None:
+        """Take no new calls; end those that have begun after *grace* s."""
+
+
 class Server:
     """All parts of one server."""
+
+    _grpc_server: GrpcServer
 
     def __init__(self, settings: Settings) -> None:
         """
@@ -112,7 +121,7 @@ class Server:
             logger.warning("REST is served without TLS, as in TF Serving; --rest_api_tls gives it gRPC's certificate")
         if settings.ready_file:
             _remove_stale(settings.ready_file)
-        self._rest_socket = _reserve_ports(settings)
+        self._grpc_socket, self._rest_socket = _reserve_ports(settings)
         self._admin_socket = _reserve_admin_port(settings)
         self._metrics = Metrics()
         self._observers = Observers(settings, self._metrics)
@@ -228,23 +237,9 @@ class Server:
             Unavailable: A port was taken in the meantime.
         """
         settings = self._settings
-        addresses = []
-        if settings.port != 0:
-            addresses.append(f"{ports.host_in_target(settings.bind_address)}:{ports.number(settings.port)}")
         if settings.grpc_socket_path:
             _remove_stale(settings.grpc_socket_path)
-            addresses.append(f"unix:{settings.grpc_socket_path}")
-        try:
-            self._grpc_server, grpc_ports = await start_server(
-                self._grpc_api.services(),
-                addresses,
-                _channel_arguments(settings.grpc_channel_arguments),
-                self._callers,
-                self._tls,
-            )
-        except RuntimeError as error:
-            raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error
-        grpc_port = grpc_ports[0] if settings.port != 0 else None
+        grpc_port = await (self._open_grpcio() if settings.grpc_transport == "grpcio" else self._open_grpc())
         rest_port = None
         if grpc_port is not None:
             logger.info("Running gRPC ModelServer at %s:%d ...", ports.host_in_target(settings.bind_address), grpc_port)
@@ -285,6 +280,46 @@ class Server:
         logger.info("All requests are answered; bye")
 
     # Details.
+
+    async def _open_grpc(self) -> int | None:
+        """Serve gRPC by our own transport; return the TCP port if there is one."""
+        settings = self._settings
+        places: list[str | socket.socket] = []
+        if self._grpc_socket is not None:
+            places.append(self._grpc_socket)
+        if settings.grpc_socket_path:
+            places.append(f"unix:{settings.grpc_socket_path}")
+        try:
+            self._grpc_server, grpc_ports = await http2.start_server(
+                self._grpc_api.services(),
+                places,
+                _channel_arguments(settings.grpc_channel_arguments),
+                self._callers,
+                self._tls,
+            )
+        except OSError as error:
+            raise ports.cannot_listen(settings.bind_address, settings.port, "port", error) from error
+        return grpc_ports[0] if self._grpc_socket is not None else None
+
+    async def _open_grpcio(self) -> int | None:
+        """Serve gRPC by grpcio; return the TCP port if there is one."""
+        settings = self._settings
+        addresses = []
+        if settings.port != 0:
+            addresses.append(f"{ports.host_in_target(settings.bind_address)}:{ports.number(settings.port)}")
+        if settings.grpc_socket_path:
+            addresses.append(f"unix:{settings.grpc_socket_path}")
+        try:
+            self._grpc_server, grpc_ports = await grpcio_server.start_server(
+                self._grpc_api.services(),
+                addresses,
+                _channel_arguments(settings.grpc_channel_arguments),
+                self._callers,
+                self._tls,
+            )
+        except RuntimeError as error:
+            raise Unavailable(f"gRPC cannot listen on {', '.join(addresses)}: {error}") from error
+        return grpc_ports[0] if settings.port != 0 else None
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait until *condition*, looked at after every change of a version's state, is true."""
@@ -424,22 +459,25 @@ def _reserve_admin_port(settings: Settings) -> socket.socket | None:
     return ports.bind(settings.admin_bind_address, settings.admin_port, flag="admin_port")
 
 
-def _reserve_ports(settings: Settings) -> socket.socket | None:
+def _reserve_ports(settings: Settings) -> tuple[socket.socket | None, socket.socket | None]:
     """
-    Find out before the models are loaded whether the ports are free, and keep the one for REST.
+    Find out before the models are loaded whether the ports are free, and keep those for gRPC and REST.
 
     Raises:
         Unavailable: A port is taken, or the address is not this machine's.
     """
-    if settings.port not in {0, "auto"}:
-        # gRPC binds by itself; all that can be done for it is to look.
-        ports.bind(settings.bind_address, settings.port, flag="port").close()
-    if settings.rest_api_port == 0:
-        return None
-    if settings.rest_api_port == settings.port != "auto":
+    grpc_socket = rest_socket = None
+    if settings.grpc_transport == "grpcio":
+        if settings.port not in {0, "auto"}:
+            # grpcio binds by itself; all that can be done for it is to look.
+            ports.bind(settings.bind_address, settings.port, flag="port").close()
+    elif settings.port != 0:
+        grpc_socket = ports.bind(settings.bind_address, settings.port, flag="port", dual_stack=True)
+    if settings.rest_api_port == settings.port not in {0, "auto"}:
         logger.error("--rest_api_port is the same as --port (%s); REST is not served", settings.port)
-        return None
-    return ports.bind(settings.bind_address, settings.rest_api_port, flag="rest_api_port", dual_stack=True)
+    elif settings.rest_api_port != 0:
+        rest_socket = ports.bind(settings.bind_address, settings.rest_api_port, flag="rest_api_port", dual_stack=True)
+    return grpc_socket, rest_socket
 
 
 def _http_limits(settings: Settings) -> Limits:

@@ -45,7 +45,7 @@ class Callers:
         Args:
             makes_ids: Give an id to a request that brings none.
         """
-        self._makes_ids = makes_ids
+        self.makes_ids = makes_ids
         # A server's ids begin alike, and no two servers' do.
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -59,9 +59,9 @@ class Callers:
             traceparent: As sent; passed over if malformed, as the standard demands.
             peer: Where the request came from.
         """
-        if request_id is None and traceparent is None and not self._makes_ids:
+        if request_id is None and traceparent is None and not self.makes_ids:
             return None
-        found = _usable(request_id) or (self.new_id() if self._makes_ids else "")
+        found = _usable(request_id) or (self.new_id() if self.makes_ids else "")
         trace = parse_traceparent(_text(traceparent)) if traceparent is not None else None
         return Caller(found, trace, peer) if found or trace else None
 

@@ -166,6 +166,9 @@ class Settings:
         "Text-format SSLConfig: TLS on the gRPC port and socket; PEM text, or paths of PEM files (not in TF Serving).",
     )
     rest_api_tls: bool = _flag(False, "TLS on the REST port, too, from --ssl_config_file. (not in TF Serving)")
+    grpc_transport: str = _flag(
+        "grpcio", "What speaks gRPC: slipway (an HTTP/2 of our own) or grpcio. (not in TF Serving)"
+    )
     grpc_channel_arguments: str = _flag("", "gRPC options, key=value,key=value.")
     grpc_max_threads: int = _flag(4 * (os.cpu_count() or 1), "Threads that run requests when they are not batched.")
     enable_model_warmup: bool = _flag(True, "Replay assets.extra/tf_serving_warmup_requests before a version serves.")
@@ -230,6 +233,7 @@ class Settings:
             raise UsageError(f"--version_settle_s: expected 0 or more seconds, got {self.version_settle_s:g}")
         if self.port == 0 and not self.grpc_socket_path:
             raise InvalidArgument("one of --port and --grpc_socket_path must be set")
+        self._check_choice("grpc_transport", ("slipway", "grpcio"))
         self._check_choice("log_format", ("glog", "json"))
         self._check_choice("access_log", ("off", "errors", "all"))
         self._check_share("access_log_sample_rate")

@@ -39,6 +39,24 @@ def bind(address: str, port: Port, *, flag: str, dual_stack: bool = False) -> so
     return bound
 
 
+def bind_unix(path: str) -> socket.socket:
+    """
+    Bind a UNIX socket at *path*, where nothing is.
+
+    Raises:
+        Unavailable: It cannot be made there.
+    """
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(path)
+    except OSError as error:
+        bound.close()
+        raise Unavailable(
+            f"gRPC cannot listen on unix:{path}: {error.strerror or error}; choose another path with --grpc_socket_path"
+        ) from error
+    return bound
+
+
 def cannot_listen(address: str, port: Port, flag: str, error: OSError) -> Unavailable:
     """Say why nobody can listen there, and what to do."""
     if error.errno == errno.EADDRINUSE:

@@ -14,7 +14,6 @@ from slipway_server.batching.scheduler import BatchScheduler
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
 from slipway_server.transports.grpc_api import GrpcApi
-from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
 
@@ -47,7 +46,7 @@ def half(fakes):
 
 
 @pytest.fixture
-def serve(loop_thread, fakes, half):
+def serve(start_grpc, loop_thread, fakes, half):
     """`serve(...)` serves *half* over a real port and gives a channel; its `serving` is what answers."""
     with contextlib.ExitStack() as cleanup:
 
@@ -73,7 +72,7 @@ def serve(loop_thread, fakes, half):
                 content_min_bytes=content_min_bytes,
                 has_health_service=has_health_service,
             )
-            server, ports = loop_thread.run(start_server(api.services(), ["127.0.0.1:0"], options or {}))
+            server, ports = loop_thread.run(start_grpc(api.services(), ["127.0.0.1:0"], options or {}))
             cleanup.callback(lambda: loop_thread.run(server.stop(None)))
             channel = cleanup.enter_context(
                 grpc.insecure_channel(f"127.0.0.1:{ports[0]}", options=[("grpc.max_receive_message_length", -1)])

@@ -3,7 +3,6 @@ import contextlib
 import grpc
 import pytest
 
-from slipway_server.transports.grpcio_server import start_server
 from slipway_server.transports.profiler import PROFILER_SERVICE, ProfilerApi
 from slipway_server.transports.rpc import Unary
 from slipway_wire.status import NotFound, Unavailable
@@ -19,12 +18,12 @@ async def answer(body, incoming):
 
 
 @pytest.fixture
-def serve(loop_thread):
+def serve(start_grpc, loop_thread):
     """`serve(start=...)` serves what forwards to a stand-in of TensorFlow's server, and gives a channel."""
     with contextlib.ExitStack() as cleanup:
 
         def listen(services):
-            server, (port,) = loop_thread.run(start_server(services, ["127.0.0.1:0"], {}))
+            server, (port,) = loop_thread.run(start_grpc(services, ["127.0.0.1:0"], {}))
             cleanup.callback(lambda: loop_thread.run(server.stop(None)))
             return port
 

@@ -11,18 +11,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
+from slipway_server.callers import Callers
 from slipway_server.errors import told
 from slipway_server.transports.http2.connection import Chunk, Connection
 from slipway_server.transports.http2.connection import Stream as HttpStream
 from slipway_server.transports.http2.frames import ErrorCode
 from slipway_server.transports.http2.grpc_heads import (
     ANSWER_HEAD,
-    OK_TRAILERS,
     CallHead,
     Routes,
+    ok_trailers,
     reader_of,
     trailers,
     trailers_only,
+    with_caller,
 )
 from slipway_server.transports.http2.grpc_messages import PREFIX_BYTES, MessageReader, decompressed, prefix
 from slipway_server.transports.http2.limits import Held, Limits
@@ -97,6 +99,7 @@ class Site:
     limits: Limits
     held: Held
     deadlines: Deadlines
+    callers: Callers
 
 
 class Calls:
@@ -114,7 +117,7 @@ class Calls:
         self._site = site
         self._wake = wake
         self.connection: Connection[CallHead] = Connection(
-            site.limits, reader_of(site.routes, peer), self, site.loop.time()
+            site.limits, reader_of(site.routes, peer, site.callers), self, site.loop.time()
         )
         self._answer = self.connection.answer
         self._max_sent_bytes = site.limits.max_sent_message_bytes
@@ -126,6 +129,9 @@ class Calls:
         head = stream.head
         if head.refusal is not None:
             self.connection.send_head(stream, head.refusal)
+            return
+        if self._site.held.is_full:
+            self.refuse(stream, self._site.held.refusal())
             return
         if head.incoming.timeout_s != math.inf:
             deadline = self._site.loop.time() + head.incoming.timeout_s
@@ -161,8 +167,12 @@ class Calls:
 
     def taken(self, stream: Stream) -> None:
         """See `Listener.taken`."""
-        if isinstance(stream.call, _StreamingCall):
-            stream.call.taken()
+        call = stream.call
+        if isinstance(call, _Sending):
+            stream.call = None
+            call.cancel()
+        elif isinstance(call, _StreamingCall):
+            call.taken()
 
     # What calls do.
 
@@ -171,13 +181,16 @@ class Calls:
         method = stream.head.method
         assert isinstance(method, Unary)
         stream.is_awaited = False
+        if stream.head.needs_id:
+            incoming = with_caller(incoming, self._site.callers)
+        request_id = incoming.caller.request_id if incoming.caller else ""
         if method.is_stepwise:
-            call = stream.call = _SteppedCall(self, stream, method.handle(body, incoming))
+            call = stream.call = _SteppedCall(self, stream, method.handle(body, incoming), request_id)
             call.step()
         else:
-            stream.call = _TaskCall(self, stream, method.handle(body, incoming))
+            stream.call = _TaskCall(self, stream, method.handle(body, incoming), request_id)
 
-    def answer(self, stream: Stream, message: bytes) -> None:
+    def answer(self, stream: Stream, message: bytes, request_id: str) -> None:
         """End a unary call well."""
         stream.call = None
         if not stream.is_open:
@@ -186,31 +199,41 @@ class Calls:
             self.refuse(
                 stream,
                 ResourceExhausted(f"SERVER: Sent message larger than max ({len(message)} vs. {self._max_sent_bytes})"),
+                request_id,
             )
             return
-        self._answer(stream, ANSWER_HEAD, prefix(0, len(message)), message, OK_TRAILERS)
+        self._answer(stream, ANSWER_HEAD, prefix(0, len(message)), message, ok_trailers(request_id))
+        if stream.is_open:
+            stream.call = _Sending(self._site.held, len(message))
         self._wake()
 
-    def refuse(self, stream: Stream, error: BaseException) -> None:
+    def refuse(self, stream: Stream, error: BaseException, request_id: str = "") -> None:
         """End a call badly."""
         call, stream.call = stream.call, None
         if call is not None:
             call.cancel()
         if not stream.is_open:
             return
-        fault = Cancelled("the call was cancelled") if isinstance(error, asyncio.CancelledError) else told(error)
+        if not request_id and (caller := stream.head.incoming.caller) is not None:
+            request_id = caller.request_id
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        fault = Cancelled("the call was cancelled") if is_cancelled else told(error, request_id)
         if not (isinstance(call, _StreamingCall) and call.has_begun):
-            self.connection.send_head(stream, trailers_only(fault))
-        elif stream.queued:
-            # What the client does not take is in the way of trailers.
-            self.connection.reset(stream, ErrorCode.CANCEL)
+            self.connection.send_head(stream, trailers_only(fault, request_id))
         else:
-            self.connection.finish(stream, trailers(fault))
+            # Behind what was answered before, however long the client takes for it.
+            self.connection.finish(stream, trailers(fault, request_id))
         self._wake()
 
     def expire(self, stream: Stream) -> None:
         """End a call because its time is over."""
-        self.refuse(stream, _DEADLINE)
+        if stream.queued:
+            # What the client does not take is in the way of trailers.
+            self.connection.reset(stream, ErrorCode.CANCEL)
+            self.reset(stream)
+            self._wake()
+        else:
+            self.refuse(stream, _DEADLINE)
 
     @property
     def site(self) -> Site:
@@ -262,20 +285,24 @@ class _Receiving:
         limit = min(limits.max_decompressed_bytes, limits.max_message_bytes)
         if flag and len(message) > _SHORT_COMPRESSED_BYTES:
             stream.is_awaited = False
-            method = stream.head.method
-            assert isinstance(method, Unary)
-            handle = method.handle
-
-            async def decompress_first() -> bytes:
-                body = await asyncio.to_thread(decompressed, flag, message, stream.head.encoding, limit)
-                return await handle(body, incoming)
-
-            stream.call = _TaskCall(calls, stream, decompress_first(), self._reader)
+            plain = calls.site.loop.run_in_executor(None, decompressed, flag, message, stream.head.encoding, limit)
+            plain.add_done_callback(lambda done: self._start_plain(done, incoming))
             return
-        body = decompressed(flag, message, stream.head.encoding, limit)
+        self._start_with(decompressed(flag, message, stream.head.encoding, limit), incoming)
+
+    def _start_plain(self, done: "asyncio.Future[bytes]", incoming: Incoming) -> None:
+        if not self._stream.is_open or self._stream.call is not self:
+            self._reader.forget()
+        elif error := done.exception():
+            self._calls.refuse(self._stream, error)
+        else:
+            self._start_with(done.result(), incoming)
+
+    def _start_with(self, body: bytes, incoming: Incoming) -> None:
+        calls, stream = self._calls, self._stream
         stream.call = None
         calls.start(stream, body, incoming)
-        if stream.call is not None:
+        if isinstance(stream.call, _SteppedCall | _TaskCall):
             # What was received counts until it is answered.
             stream.call.reader = self._reader
         else:
@@ -283,6 +310,21 @@ class _Receiving:
 
     def cancel(self) -> None:
         self._reader.forget()
+
+
+class _Sending:
+    """An answer that waits for the client to take it; it counts to what the server holds."""
+
+    __slots__ = ("_bytes", "_held")
+
+    def __init__(self, held: Held, number: int) -> None:
+        self._held = held
+        self._bytes = number
+        held.now += number
+
+    def cancel(self) -> None:
+        self._held.now -= self._bytes
+        self._bytes = 0
 
 
 class _SteppedCall:
@@ -293,9 +335,10 @@ class _SteppedCall:
     futures need none.
     """
 
-    __slots__ = ("_calls", "_coroutine", "_stream", "_waiter", "reader")
+    __slots__ = ("_calls", "_coroutine", "_request_id", "_stream", "_waiter", "reader")
 
-    def __init__(self, calls: Calls, stream: Stream, coroutine: Awaitable[bytes]) -> None:
+    def __init__(self, calls: Calls, stream: Stream, coroutine: Awaitable[bytes], request_id: str) -> None:
+        self._request_id = request_id
         self._calls = calls
         self._stream = stream
         self._coroutine: Any = coroutine
@@ -307,10 +350,10 @@ class _SteppedCall:
             waiter = self._coroutine.send(None)
         except StopIteration as end:
             self._release()
-            self._calls.answer(self._stream, end.value)
+            self._calls.answer(self._stream, end.value, self._request_id)
         except BaseException as error:
             self._release()
-            self._calls.refuse(self._stream, error)
+            self._calls.refuse(self._stream, error, self._request_id)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
         else:
@@ -337,14 +380,13 @@ class _SteppedCall:
 class _TaskCall:
     """A handler in a task of its own."""
 
-    __slots__ = ("_calls", "_stream", "_task", "reader")
+    __slots__ = ("_calls", "_request_id", "_stream", "_task", "reader")
 
-    def __init__(
-        self, calls: Calls, stream: Stream, handling: Awaitable[bytes], reader: MessageReader | None = None
-    ) -> None:
+    def __init__(self, calls: Calls, stream: Stream, handling: Awaitable[bytes], request_id: str) -> None:
+        self._request_id = request_id
         self._calls = calls
         self._stream = stream
-        self.reader = reader
+        self.reader: MessageReader | None = None
         self._task = calls.site.loop.create_task(_as_coroutine(handling))
         self._task.add_done_callback(self._done)
 
@@ -352,11 +394,11 @@ class _TaskCall:
         if self.reader is not None:
             self.reader.forget()
         if task.cancelled():
-            self._calls.refuse(self._stream, asyncio.CancelledError())
+            self._calls.refuse(self._stream, asyncio.CancelledError(), self._request_id)
         elif error := task.exception():
-            self._calls.refuse(self._stream, error)
+            self._calls.refuse(self._stream, error, self._request_id)
         else:
-            self._calls.answer(self._stream, task.result())
+            self._calls.answer(self._stream, task.result(), self._request_id)
 
     def cancel(self) -> None:
         self._task.cancel()
@@ -381,6 +423,9 @@ class _StreamingCall:
         self._came = asyncio.Event()
         self._went = asyncio.Event()
         self.has_begun = False
+        incoming = stream.head.incoming
+        self._incoming = with_caller(incoming, calls.site.callers) if stream.head.needs_id else incoming
+        self._request_id = self._incoming.caller.request_id if self._incoming.caller else ""
         # A client may be silent for as long as it likes.
         stream.is_awaited = False
         self._task = calls.site.loop.create_task(self._run())
@@ -418,15 +463,15 @@ class _StreamingCall:
                 with suppress(BaseException):
                     await answers.aclose()
         if error is not None:
-            calls.refuse(stream, error)
+            calls.refuse(stream, error, self._request_id)
         elif stream.is_open:
             stream.call = None
             self._begin()
-            connection.finish(stream, OK_TRAILERS)
+            connection.finish(stream, ok_trailers(self._request_id))
             calls.wake()
 
     async def _answers(self) -> AsyncIterator[bytes]:
-        incoming = self._stream.head.incoming
+        incoming = self._incoming
         method = self._stream.head.method
         if isinstance(method, Bidirectional):
             return method.handle(self._received(), incoming)

@@ -755,10 +755,10 @@ class Connection(Generic[M]):
             limit -= size
             if outgoing:
                 sending[number] = stream
-            elif stream.trailers is not None:
-                self._send_block(stream, stream.trailers)
-                self._close(stream)
             else:
+                if stream.trailers is not None:
+                    self._send_block(stream, stream.trailers)
+                    self._close(stream)
                 self._listener.taken(stream)
 
     def _send_block(self, stream: Stream[M], block: Block) -> None:

@@ -6,6 +6,7 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 
 import base64
 import binascii
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.transports.http2.headers import Block, Field, Head
 from slipway_server.transports.rpc import Incoming, Method, Services, details
 from slipway_wire.status import Code, Internal, InvalidArgument, ResourceExhausted, Unimplemented, WireError
@@ -46,12 +48,14 @@ class CallHead:
         incoming: For the method. Its timeout counts from the head on.
         encoding: How messages with the compressed flag are compressed.
         refusal: What it is answered instead, as it stands.
+        needs_id: It has no request id and gets one; all else is the same for every call with this head.
     """
 
     method: Method | None
     incoming: Incoming = _NO_ONE
     encoding: Encoding = "identity"
     refusal: Block | None = None
+    needs_id: bool = False
 
 
 def routes_of(services: Services) -> Routes:
@@ -63,19 +67,19 @@ def routes_of(services: Services) -> Routes:
     }
 
 
-def reader_of(routes: Routes, peer: str) -> Callable[[Head], CallHead]:
+def reader_of(routes: Routes, peer: str, callers: Callers) -> Callable[[Head], CallHead]:
     """Return what reads the heads of a connection with *peer*; it never raises."""
 
     def read(head: Head) -> CallHead:
         try:
-            return _read(head, routes, peer)
+            return _read(head, routes, peer, callers)
         except WireError as error:
             return CallHead(None, refusal=trailers_only(error))
 
     return read
 
 
-def _read(head: Head, routes: Routes, peer: str) -> CallHead:
+def _read(head: Head, routes: Routes, peer: str, callers: Callers) -> CallHead:
     if head.is_too_large:
         raise ResourceExhausted("received metadata size exceeds the limit (grpc.max_metadata_size)")
     if head.method != b"POST":
@@ -94,7 +98,17 @@ def _read(head: Head, routes: Routes, peer: str) -> CallHead:
     timeout_s = math.inf
     if (timeout := fields.get(b"grpc-timeout")) is not None:
         timeout_s = read_timeout(timeout)
-    return CallHead(method, Incoming(timeout_s, _metadata(head), peer), encoding)
+    metadata = _metadata(head)
+    incoming = with_caller(Incoming(timeout_s, metadata, peer), callers)
+    # An id that is made is another one for each call; one that was sent is part of the head.
+    needs_id = callers.makes_ids and (incoming.caller is None or incoming.caller.request_id != metadata.get(REQUEST_ID))
+    return CallHead(method, incoming, encoding, needs_id=needs_id)
+
+
+def with_caller(incoming: Incoming, callers: Callers) -> Incoming:
+    """Return *incoming* with its caller."""
+    caller = callers.of(incoming.metadata.get(REQUEST_ID), incoming.metadata.get(TRACEPARENT), incoming.peer)
+    return incoming if caller is None else dataclasses.replace(incoming, caller=caller)
 
 
 def read_timeout(text: bytes) -> float:
@@ -130,25 +144,35 @@ def _from_base64(name: bytes, value: bytes) -> bytes:
         raise InvalidArgument(f"metadata {name.decode()}: the value is not base64") from error
 
 
-def trailers(error: WireError) -> Block:
+def ok_trailers(request_id: str) -> Block:
+    """Make the end of a good answer."""
+    if not request_id:
+        return OK_TRAILERS
+    return Block([(b"grpc-status", b"0"), (REQUEST_ID.encode(), request_id.encode())], ends_stream=True)
+
+
+def trailers(error: WireError, request_id: str = "") -> Block:
     """Make the end of an answer that has begun."""
-    return _trailers(error.code, details(error.message), error.retry_after_s, is_only=False)
+    return _trailers(error.code, details(error.message), error.retry_after_s, request_id, is_only=False)
 
 
-def trailers_only(error: WireError) -> Block:
+def trailers_only(error: WireError, request_id: str = "") -> Block:
     """Make a whole answer that tells *error*."""
-    return _trailers(error.code, details(error.message), error.retry_after_s, is_only=True)
+    return _trailers(error.code, details(error.message), error.retry_after_s, request_id, is_only=True)
 
 
 @lru_cache(maxsize=256)
-def _trailers(code: Code, message: str, retry_after_s: int | None, *, is_only: bool) -> Block:
+def _trailers(code: Code, message: str, retry_after_s: int | None, request_id: str, *, is_only: bool) -> Block:
     fields: list[Field] = [*_RESPONSE, _ACCEPTED] if is_only else []
     fields.append((b"grpc-status", b"%d" % code))
     if message:
         fields.append((b"grpc-message", percent_encoded(message)))
     if retry_after_s is not None:
-        # Clients with a retry policy wait so long (gRFC A6); others see it beside the status.
+        # For people, and for clients with a retry policy (gRFC A6).
+        fields.append((b"retry-after", b"%d" % retry_after_s))
         fields.append((b"grpc-retry-pushback-ms", b"%d" % (1000 * retry_after_s)))
+    if request_id:
+        fields.append((REQUEST_ID.encode(), request_id.encode()))
     return Block(fields, ends_stream=True)
 
 

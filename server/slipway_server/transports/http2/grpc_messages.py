@@ -92,10 +92,8 @@ class MessageReader:
     def _hold(self, number: int) -> None:
         self._held.now += number
         self._held_bytes += number
-        if self._held.now > self._held.limit:
-            raise ResourceExhausted(
-                f"the server holds {self._held.now} bytes of requests that are not answered yet; try again later"
-            )
+        if self._held.is_full:
+            raise self._held.refusal()
 
     @property
     def missing(self) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slipway_server.transports.http2 import frames
+from slipway_wire.status import ResourceExhausted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,13 +157,24 @@ class Allowance:
 
 
 class Held:
-    """Bytes of requests that the whole server holds before they are answered."""
+    """Bytes of requests that are not answered yet, and of answers that are not taken yet, in the whole server."""
 
     __slots__ = ("limit", "now")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.now = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is more than there may be."""
+        return self.now > self.limit
+
+    def refusal(self) -> ResourceExhausted:
+        """Say so to whoever brings more."""
+        return ResourceExhausted(
+            f"the server holds {self.now} bytes of calls that have not ended, {self.limit} are allowed; try again later"
+        )
 
 
 def default_held_bytes() -> int:

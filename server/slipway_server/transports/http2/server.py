@@ -2,24 +2,76 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from slipway_server.callers import Callers
+from slipway_server.transports import ports
 from slipway_server.transports.http2.calls import Deadlines, Site
 from slipway_server.transports.http2.grpc_heads import routes_of
-from slipway_server.transports.http2.limits import Held, Limits, default_held_bytes
+from slipway_server.transports.http2.limits import Held, Limits, default_held_bytes, limits_of
 from slipway_server.transports.http2.protocol import Http2Protocol
 from slipway_server.transports.rpc import Services
+from slipway_server.transports.tls import Tls
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+
+
+async def start_server(
+    services: Services,
+    places: Sequence[str | socket.socket],
+    options: Mapping[str, int | str],
+    callers: Callers | None = None,
+    tls: Tls | None = None,
+) -> "tuple[Http2Server, list[int]]":
+    """
+    Listen on *places* and answer; the sibling of the function in grpcio_server.
+
+    Args:
+        services: What answers.
+        places: `host:port` (port 0: any), `unix:path`, or a socket that is bound.
+        options: gRPC's channel arguments; those that mean nothing here are logged.
+        callers: Finds out who calls.
+        tls: Speak TLS on all of them, and believe these clients only.
+
+    Returns:
+        The running server, and the port of each place; 0 for a UNIX socket.
+
+    Raises:
+        Unavailable: A place cannot be listened on.
+    """
+    limits, unknown = limits_of(options)
+    if unknown:
+        logger.warning("--grpc_channel_arguments: of no effect with --grpc_transport=slipway: %s", ", ".join(unknown))
+    server = Http2Server(services, limits, callers=callers, tls=tls.context(["h2"]) if tls else None)
+    sockets = [_bound(place) if isinstance(place, str) else place for place in places]
+    await server.start(sockets)
+    return server, [0 if one.family == socket.AF_UNIX else one.getsockname()[1] for one in sockets]
+
+
+def _bound(place: str) -> socket.socket:
+    if place.startswith("unix:"):
+        return ports.bind_unix(place.removeprefix("unix:"))
+    host, _, port = place.rpartition(":")
+    return ports.bind(host.strip("[]"), int(port), flag="port")
 
 
 class Http2Server:
     """gRPC's services on sockets; made and used on the loop that it serves on."""
 
     def __init__(
-        self, services: Services, limits: Limits, *, tls: ssl.SSLContext | None = None, held_bytes: int | None = None
+        self,
+        services: Services,
+        limits: Limits,
+        *,
+        callers: Callers | None = None,
+        tls: ssl.SSLContext | None = None,
+        held_bytes: int | None = None,
     ) -> None:
         """
         Put together.
@@ -27,14 +79,16 @@ class Http2Server:
         Args:
             services: What answers.
             limits: What one client may take.
+            callers: Finds out who calls.
             tls: How clients are to be encrypted; its ALPN must offer h2.
             held_bytes: Bytes of unanswered requests that all clients together may have here.
         """
         loop = asyncio.get_running_loop()
         held = Held(default_held_bytes() if held_bytes is None else held_bytes)
-        self.site = Site(loop, routes_of(services), limits, held, Deadlines(loop))
+        self.site = Site(loop, routes_of(services), limits, held, Deadlines(loop), callers or Callers())
         self._tls = tls
         self._listening: list[asyncio.Server] = []
+        self._paths: list[Path] = []
         self._open_connections: set[Http2Protocol] = set()
         self._timer: asyncio.TimerHandle | None = None
         # Set once `stop` waits for it.
@@ -52,24 +106,28 @@ class Http2Server:
         """
         loop = self.site.loop
         for bound in sockets:
+            if bound.family == socket.AF_UNIX:
+                self._paths.append(Path(bound.getsockname()))
             create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
             self._listening.append(await create(self._protocol, sock=bound, ssl=self._tls, backlog=_BACKLOG))
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace: float | None) -> None:
         """
         Take no new connections, say goodbye on those that are open, and close them.
 
         Args:
-            grace_s: How long calls that have begun may take; what is left then is cut off.
+            grace: How long (s) calls that have begun may take; what is left then is cut off. None: not at all.
         """
         for listening in self._listening:
             listening.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
         for connection in list(self._open_connections):
             connection.leave()
         if self._open_connections:
             self._emptied = self.site.loop.create_future()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._emptied, grace_s)
+                await asyncio.wait_for(self._emptied, grace or 0)
         for connection in list(self._open_connections):
             connection.abort()
         if self._timer is not None:

@@ -1,11 +1,12 @@
 import math
+from urllib.parse import unquote
 
 import hpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib.parse import unquote
 
+from slipway_server.callers import Callers
 from slipway_server.transports.http2.grpc_heads import (
     percent_encoded,
     read_timeout,
@@ -29,8 +30,8 @@ METHOD = Unary(nothing)
 ROUTES = routes_of({"a.B": {"C": METHOD}})
 
 
-def read(*fields, method=b"POST", path=b"/a.B/C", **options):
-    return reader_of(ROUTES, "ipv4:1.2.3.4:5")(Head(method, path, fields, **options))
+def read(*fields, callers=None, method=b"POST", path=b"/a.B/C", **options):
+    return reader_of(ROUTES, "ipv4:1.2.3.4:5", callers or Callers())(Head(method, path, fields, **options))
 
 
 def fields_of(block):
@@ -134,6 +135,7 @@ def test_errors_tell_code_message_and_when_to_try_again():
     assert end == {
         b"grpc-status": b"14",
         b"grpc-message": b"the queue is full %E2%80%93 wait",
+        b"retry-after": b"2",
         b"grpc-retry-pushback-ms": b"2000",
     }
     assert only.items() > end.items()

@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import struct
 import zlib
 
@@ -32,7 +33,7 @@ def test_messages_come_out_whole_however_they_are_cut(messages, cuts, as_views):
     borders = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
 
     got = []
-    for begin, end in zip(borders, borders[1:], strict=False):
+    for begin, end in itertools.pairwise(borders):
         chunk = body[begin:end]
         got += one.feed(memoryview(chunk) if as_views else chunk)
 

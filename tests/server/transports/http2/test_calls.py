@@ -1,0 +1,449 @@
+"""Calls against a connection in memory: what a gRPC client cannot be made to do."""
+
+import asyncio
+import gzip
+import math
+import struct
+
+import hpack
+import pytest
+
+from slipway_server.callers import Callers
+from slipway_server.transports.http2 import frames
+from slipway_server.transports.http2.calls import Calls, Deadlines, Site
+from slipway_server.transports.http2.frames import ErrorCode
+from slipway_server.transports.http2.grpc_heads import routes_of
+from slipway_server.transports.http2.limits import Held, Limits
+from slipway_server.transports.rpc import Bidirectional, ServerStreaming, Unary
+
+from .conftest import REQUEST, read_frames
+
+
+def framed(message, flag=0):
+    return struct.pack(">BL", flag, len(message)) + message
+
+
+class Service:
+    """One method of each kind, and what became of their calls."""
+
+    def __init__(self):
+        self.gate = asyncio.Event()
+        self.cancelled = []
+        self.incoming = None
+
+    async def echo(self, body, incoming):
+        self.incoming = incoming
+        return body
+
+    async def wait(self, body, incoming):
+        self.incoming = incoming
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(body)
+            raise
+        return body
+
+    async def nap(self, body, incoming):
+        await asyncio.sleep(0)
+        return body
+
+    async def count(self, body, incoming):
+        for _ in range(int(body)):
+            yield b"x" * 1000
+
+    async def talk(self, messages, incoming):
+        async for message in messages:
+            yield message
+
+    def services(self):
+        return {
+            "t.S": {
+                "Echo": Unary(self.echo, is_stepwise=True),
+                "Wait": Unary(self.wait, is_stepwise=True),
+                "WaitInTask": Unary(self.wait),
+                "Nap": Unary(self.nap, is_stepwise=True),
+                "Count": ServerStreaming(self.count),
+                "Talk": Bidirectional(self.talk),
+            }
+        }
+
+
+class Talk:
+    """A client and the calls it makes, on the running loop."""
+
+    def __init__(self, *, callers=None, held=2**30, **limits):
+        loop = asyncio.get_running_loop()
+        self.service = Service()
+        self.held = Held(held)
+        self.deadlines = Deadlines(loop)
+        site = Site(
+            loop,
+            routes_of(self.service.services()),
+            Limits(**limits),
+            self.held,
+            self.deadlines,
+            callers or Callers(),
+        )
+        self.woken = 0
+        self.calls = Calls(site, "unix:", self._wake)
+        self.connection = self.calls.connection
+        self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
+        self.got, self._rest, self.told = [], b"", {}
+        self.send(frames.PREFACE + frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 2**20}))
+        self.take()
+
+    def _wake(self):
+        self.woken += 1
+
+    def send(self, data):
+        self.connection.receive(data, asyncio.get_running_loop().time())
+
+    def head(self, stream, method="Echo", *fields, flags=frames.END_HEADERS):
+        request = [(name, b"/t.S/" + method.encode() if name == b":path" else value) for name, value in REQUEST]
+        self.send(frames.frame(frames.HEADERS, flags, stream, self.encoder.encode([*request, *fields])))
+
+    def data(self, stream, data, *, ends=True):
+        self.send(frames.frame(frames.DATA, ends, stream, data))
+
+    def take(self):
+        found, self._rest = read_frames(self._rest + b"".join(self.connection.take(2**30)))
+        for frame in found:
+            if frame.kind == frames.HEADERS:
+                fields = {bytes(n): bytes(v) for n, v in self.decoder.decode(frame.payload, raw=True)}
+                self.told.setdefault(frame.stream, {}).update(fields)
+        self.got += found
+        return found
+
+    def status(self, stream):
+        """Give the grpc-status of a stream's answer; None while there is none."""
+        self.take()
+        status = self.told.get(stream, {}).get(b"grpc-status")
+        return None if status is None else int(status)
+
+    def body(self, stream):
+        self.take()
+        return b"".join(f.payload for f in self.got if f.kind == frames.DATA and f.stream == stream)
+
+    def resets(self):
+        self.take()
+        return {f.stream: ErrorCode(f.number) for f in self.got if f.kind == frames.RST_STREAM}
+
+
+async def until(condition):
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0.0005)
+    raise AssertionError("it never came to be")
+
+
+@pytest.fixture
+def run():
+    """`run(scene)` plays a coroutine function that gets a Talk, with the limits that it was given."""
+
+    def play(scene, **options):
+        async def main():
+            talk = Talk(**options)
+            try:
+                await scene(talk)
+            finally:
+                talk.connection.lost()
+                await asyncio.sleep(0)
+
+        asyncio.run(main())
+
+    return play
+
+
+def test_a_call_that_needs_no_waiting_is_answered_at_once(run):
+    async def scene(talk):
+        talk.head(1)
+        talk.data(1, framed(b"body"))
+        assert talk.woken
+        assert (talk.status(1), talk.body(1)) == (0, framed(b"body"))
+        assert talk.told[1][b"content-type"] == b"application/grpc"
+        assert b"grpc-encoding" not in talk.told[1], "nothing is compressed by default"
+
+    run(scene)
+
+
+def test_a_handler_that_only_lets_others_go_first_goes_on(run):
+    async def scene(talk):
+        talk.head(1, "Nap")
+        talk.data(1, framed(b"body"))
+        await until(lambda: talk.status(1) == 0)
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ([b""], 12),
+        ([framed(b"a") + framed(b"b")], 12),
+        ([framed(b"a"), framed(b"b")], 12),
+        ([framed(b"a") + b"\0"], 12),
+        ([framed(b"abc")[:-1]], 13),
+        ([b"\0\0"], 13),
+        ([framed(b"a", flag=1)], 13),
+        ([framed(b"a", flag=9)], 13),
+        ([framed(b"a")[:3], framed(b"a")[3:]], 0),
+        ([framed(b"a"), b""], 0),
+        ([b"", framed(b"")], 0),
+    ],
+    ids=[
+        "none",
+        "two at once",
+        "two",
+        "more behind",
+        "cut off",
+        "only a prefix",
+        "no encoding",
+        "flag 9",
+        "split",
+        "empty end",
+        "empty",
+    ],
+)
+def test_a_unary_call_takes_exactly_one_message(run, parts, status):
+    async def scene(talk):
+        talk.head(1)
+        for number, part in enumerate(parts, 1):
+            talk.data(1, part, ends=number == len(parts))
+        assert talk.status(1) == status
+        assert talk.held.now == 0
+        talk.head(3)
+        talk.data(3, framed(b"goes on"))
+        assert talk.body(3) == framed(b"goes on")
+
+    run(scene)
+
+
+@pytest.mark.parametrize("size", [10, 4_000])
+def test_compressed_messages_are_taken(run, size):
+    async def scene(talk):
+        packed = gzip.compress(bytes(range(250)) * size, compresslevel=0)
+        talk.head(1, "Echo", (b"grpc-encoding", b"gzip"))
+        talk.data(1, framed(packed, flag=1)[:9], ends=False)
+        message = framed(packed, flag=1)[9:]
+        for at in range(0, len(message), 2**20):
+            talk.data(1, message[at : at + 2**20], ends=at + 2**20 >= len(message))
+        talk.send(frames.window_update(0, 2**30) + frames.window_update(1, 2**30))
+        await until(lambda: talk.status(1) == 0)
+        assert talk.body(1) == framed(bytes(range(250)) * size)
+        assert talk.held.now == 0
+
+    run(scene)
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(range(256)) * 100], ids=["small", "large"])
+def test_a_bomb_is_told_and_harms_nobody(run, padding):
+    async def scene(talk):
+        packed = gzip.compress(bytes(3_000_000)) if not padding else gzip.compress(bytes(3_000_000), compresslevel=0)
+        talk.head(1, "Echo", (b"grpc-encoding", b"gzip"))
+        for at in range(0, len(framed(packed)), 2**20):
+            part = framed(packed, flag=1)[at : at + 2**20]
+            talk.data(1, part, ends=at + 2**20 >= len(packed) + 5)
+        await until(lambda: talk.status(1) == 8)
+        assert b"after decompression" in talk.told[1][b"grpc-message"]
+
+    run(scene, max_decompressed_bytes=1_000_000)
+
+
+def test_a_message_longer_than_the_window_is_let_in_as_soon_as_its_length_is_known(run):
+    async def scene(talk):
+        talk.head(1)
+        talk.data(1, framed(bytes(50_000))[:1000], ends=False)
+        granted = sum(f.number for f in talk.take() if f.kind == frames.WINDOW_UPDATE and f.stream == 1)
+        assert granted == 5 + 50_000 - 4096
+        talk.data(1, framed(bytes(50_000))[1000:])
+        talk.send(frames.window_update(0, 10**6))
+        assert talk.status(1) == 0
+
+    run(scene, initial_window_bytes=4096)
+
+
+def test_what_all_clients_hold_together_is_bounded(run):
+    async def scene(talk):
+        for stream in (1, 3):
+            talk.head(stream)
+            talk.data(stream, framed(bytes(10_000))[:600], ends=False)
+        assert talk.status(3) == 8
+        assert talk.resets() == {3: ErrorCode.NO_ERROR}
+        assert talk.held.now == 600
+        talk.send(frames.rst_stream(1, ErrorCode.CANCEL))
+        assert talk.held.now == 0
+
+    run(scene, held=1000)
+
+
+@pytest.mark.parametrize("method", ["Wait", "WaitInTask"])
+def test_a_reset_cancels_the_call(run, method):
+    async def scene(talk):
+        talk.head(1, method)
+        talk.data(1, framed(b"given up"))
+        await asyncio.sleep(0)
+        talk.send(frames.rst_stream(1, ErrorCode.CANCEL))
+        await until(lambda: talk.service.cancelled == [b"given up"])
+        assert not [f for f in talk.take() if f.stream == 1]
+
+    run(scene)
+
+
+@pytest.mark.parametrize("method", ["Wait", "WaitInTask"])
+def test_a_deadline_ends_the_call_and_cancels_it(run, method):
+    async def scene(talk):
+        talk.head(1, method, (b"grpc-timeout", b"30m"))
+        talk.data(1, framed(b"late"))
+        assert talk.service.incoming is None or talk.service.incoming.timeout_s == pytest.approx(0.03)
+        await until(lambda: talk.status(1) == 4)
+        assert talk.told[1][b"grpc-message"] == b"Deadline Exceeded"
+        await until(lambda: talk.service.cancelled == [b"late"])
+
+    run(scene)
+
+
+def test_answers_that_are_not_taken_count_until_they_are(run):
+    async def scene(talk):
+        talk.send(frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 10}))
+        for stream in (1, 3):
+            talk.head(stream)
+            talk.data(stream, framed(bytes(600)))
+        talk.take()
+        assert talk.held.now == 1200
+        talk.head(5)
+        assert talk.status(5) == 8
+        talk.send(frames.window_update(1, 10_000))
+        assert talk.status(1) == 0
+        assert talk.held.now == 600
+        talk.send(frames.rst_stream(3, ErrorCode.CANCEL))
+        assert talk.held.now == 0
+        assert talk.connection.streams == {}
+
+    run(scene, held=1000)
+
+
+def test_a_deadline_counts_from_the_head_on(run):
+    async def scene(talk):
+        talk.head(1, "Echo", (b"grpc-timeout", b"20S"))
+        talk.data(1, framed(b"ab")[:3], ends=False)
+        await asyncio.sleep(0.02)
+        talk.data(1, framed(b"ab")[3:])
+        assert talk.status(1) == 0
+        assert 10 < talk.service.incoming.timeout_s <= 19.98
+        talk.head(3, "Echo", (b"grpc-timeout", b"10m"))
+        await until(lambda: talk.status(3) == 4)
+        assert talk.resets() == {3: ErrorCode.NO_ERROR}
+
+    run(scene)
+
+
+def test_deadlines_of_calls_that_were_answered_do_not_pile_up(run):
+    async def scene(talk):
+        for number in range(10_000):
+            talk.head(2 * number + 1, "Echo", (b"grpc-timeout", b"1H"))
+            talk.data(2 * number + 1, framed(b""))
+            talk.take()
+        assert len(talk.deadlines) <= 4097
+
+    run(scene)
+
+
+def test_an_endless_timeout_sets_no_timer(run):
+    async def scene(talk):
+        talk.head(1)
+        talk.data(1, framed(b""))
+        assert talk.service.incoming.timeout_s == math.inf
+        assert len(talk.deadlines) == 0
+
+    run(scene)
+
+
+def test_answers_over_the_limit_are_told(run):
+    async def scene(talk):
+        talk.head(1)
+        talk.data(1, framed(bytes(101)))
+        assert talk.status(1) == 8
+        assert talk.told[1][b"grpc-message"] == b"SERVER: Sent message larger than max (101 vs. 100)"
+
+    run(scene, max_sent_message_bytes=100)
+
+
+def test_a_stream_that_is_not_read_makes_its_handler_wait(run):
+    async def scene(talk):
+        talk.send(frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 0}))
+        talk.head(1, "Count")
+        talk.data(1, framed(b"100000"))
+        stream = talk.connection.streams[1]
+        await until(lambda: stream.queued > 64 * 1024)
+        await asyncio.sleep(0)
+        assert stream.queued < 70 * 1024
+        talk.send(frames.window_update(1, 30_000) + frames.window_update(0, 2**20))
+        await until(lambda: talk.take() and len(talk.body(1)) == 30_000)
+        talk.send(frames.rst_stream(1, ErrorCode.CANCEL))
+
+    run(scene)
+
+
+def test_messages_of_a_stream_are_given_back_to_the_window_as_they_are_used(run):
+    async def scene(talk):
+        talk.send(frames.window_update(0, 2**30))
+        talk.send(frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 2**30}))
+        talk.head(1, "Talk")
+        for _ in range(20):
+            talk.data(1, framed(bytes(3000)), ends=False)
+            await until(lambda: talk.held.now == 0)
+        assert talk.resets() == {}
+        talk.data(1, b"")
+        await until(lambda: talk.status(1) == 0)
+        assert talk.body(1) == framed(bytes(3000)) * 20
+
+    run(scene, initial_window_bytes=4096)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 12), (framed(b"1") * 2, 12), (framed(b"no number"), 13), (framed(b"2")[:4], 13)]
+)
+def test_a_stream_of_answers_takes_exactly_one_message(run, body, status):
+    async def scene(talk):
+        talk.head(1, "Count")
+        talk.data(1, body)
+        await until(lambda: talk.status(1) == status)
+
+    run(scene)
+
+
+def test_ids_are_made_anew_for_each_call_and_kept_if_sent(run):
+    async def scene(talk):
+        for stream in (1, 3):
+            talk.head(stream)
+            talk.data(stream, framed(b""))
+        talk.head(5, "Echo", (b"x-request-id", b"mine"))
+        talk.data(5, framed(b""))
+        talk.head(7, "Count")
+        talk.data(7, framed(b"1"))
+        await until(lambda: talk.status(7) == 0)
+        ids = [talk.told[stream][b"x-request-id"] for stream in (1, 3, 5, 7)]
+        assert ids[2] == b"mine"
+        assert len(set(ids)) == 4
+
+    run(scene, callers=Callers(makes_ids=True))
+
+
+def test_a_lost_connection_cancels_everything(run):
+    async def scene(talk):
+        talk.head(1, "Wait")
+        talk.data(1, framed(b"a"))
+        talk.head(3, "WaitInTask")
+        talk.data(3, framed(b"b"))
+        talk.head(5, "Talk")
+        talk.head(7)
+        talk.data(7, framed(bytes(100))[:50], ends=False)
+        await asyncio.sleep(0)
+        talk.connection.lost()
+        await until(lambda: sorted(talk.service.cancelled) == [b"a", b"b"])
+        assert talk.held.now == 0
+        await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    run(scene)
