@@ -13,6 +13,7 @@ Source: tensorflow_serving/util/json_tensor.cc (WriteDecimal).
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,14 @@ _UP_9 = _powers(np.maximum(8 - _TENS, 0))
 _NEXT = _powers(_TENS + 1)
 
 
+Words = Sequence[tuple[int, bytes]]
+"""Texts by index into a flat array, the least index first."""
+
+# Stands in the text wherever an element has to be written by other means; no element that is written plainly is like it.
+_ELSEWHERE = 1e300
+_ELSEWHERE_TEXT = orjson.dumps(_ELSEWHERE)
+
+
 def text(value: float, *, is_double: bool) -> bytes:
     """
     Write one finite number: the rule itself, for whatever the quick ways do not know.
@@ -62,34 +71,35 @@ def text(value: float, *, is_double: bool) -> bytes:
     return written if _POINT in written or _EXPONENT in written else written + b".0"
 
 
-def tokens(flat: Array) -> list[bytes]:
+def tokens(flat: Array, words: Words = ()) -> list[bytes]:
+    """Write the elements of *flat*, an array of shape [n], each by itself; see `nested`."""
+    if flat.size <= FEW and not words:
+        return few(as_floats(flat), flat.dtype)
+    return nested(flat, words)[1:-1].split(b",") if flat.size else []
+
+
+def nested(array: Array, words: Words = ()) -> bytes:
     """
-    Write the elements of *flat*, a finite array of shape [n], each by itself.
+    Write *array* as nested lists.
 
     A half or bfloat16 is told by at most five digits, so it has up to six, as much as the first half of the rule gives.
-    """
-    if flat.size <= FEW:
-        return few(as_floats(flat), flat.dtype)
-    decimals, odd = _decimals(flat)
-    out = orjson.dumps(decimals, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    for index, written in zip(*odd, strict=True):
-        out[index] = written
-    return out
 
-
-def nested(array: Array) -> bytes | None:
+    Args:
+        array: Of at least one dimension, finite except where *words* say what to write.
+        words: (index into the flat array, text), the least index first.
     """
-    Write all of a finite *array* of at least one dimension as nested lists.
-
-    Returns:
-        None if elements have to be written one by one; see `tokens`.
-    """
-    if array.size <= FEW:
-        return None
     decimals, odd = _decimals(array.reshape(-1))
-    if odd[0]:
-        return None
-    return orjson.dumps(decimals.reshape(array.shape), option=orjson.OPT_SERIALIZE_NUMPY)
+    if words:
+        special = dict(words)
+        odd = sorted({**dict(odd), **special}.items())
+    if odd:
+        decimals[[index for index, _ in odd]] = _ELSEWHERE
+    whole = orjson.dumps(decimals.reshape(array.shape), option=orjson.OPT_SERIALIZE_NUMPY)
+    if not odd:
+        return whole
+    pieces = whole.split(_ELSEWHERE_TEXT)
+    pieces[:-1] = [piece + written for piece, (_, written) in zip(pieces[:-1], odd, strict=True)]
+    return b"".join(pieces)
 
 
 def as_floats(array: Array) -> list[float]:
@@ -112,15 +122,12 @@ def _six(value: float) -> bytes:
     return written if _POINT in written or _EXPONENT in written else written + b".0"
 
 
-_Odd = tuple[list[int], list[bytes]]
-
-
-def _decimals(flat: Array) -> tuple[npt.NDArray[np.float64], _Odd]:
+def _decimals(flat: Array) -> tuple[npt.NDArray[np.float64], Words]:
     """
     Round to the digits that are to be written.
 
     Returns:
-        Doubles whose shortest text is what is wanted; indices and texts of those for which it is not.
+        Doubles whose shortest text is what is wanted, and the texts where it is not.
     """
     if flat.dtype.itemsize == 8:
         return _decimals_of_doubles(flat)
@@ -141,9 +148,9 @@ def _decimals(flat: Array) -> tuple[npt.NDArray[np.float64], _Odd]:
     plain |= exact == 0
     np.copysign(rounded, values, out=rounded)
     if plain.all():
-        return rounded, ([], [])
+        return rounded, []
     odd = np.flatnonzero(~plain)
-    return rounded, (odd.tolist(), _written_odd(values[odd], is_six[odd]))
+    return rounded, list(zip(odd.tolist(), _written_odd(values[odd], is_six[odd]), strict=True))
 
 
 def _written_odd(values: Array, is_six: Array) -> list[bytes]:
@@ -156,8 +163,8 @@ def _written_odd(values: Array, is_six: Array) -> list[bytes]:
     return written
 
 
-def _decimals_of_doubles(flat: Array) -> tuple[npt.NDArray[np.float64], _Odd]:
-    values = np.ascontiguousarray(flat, np.float64)
+def _decimals_of_doubles(flat: Array) -> tuple[npt.NDArray[np.float64], Words]:
+    values = np.array(flat, np.float64)  # a copy: it will be written to
     sizes = np.abs(values)
     with np.errstate(all="ignore"):
         exponent = np.floor(np.log10(sizes))
@@ -168,4 +175,5 @@ def _decimals_of_doubles(flat: Array) -> tuple[npt.NDArray[np.float64], _Odd]:
         plain &= np.rint(sizes * up / down) * down / up == sizes
     plain |= sizes == 0
     odd = np.flatnonzero(~plain).tolist()
-    return values, (odd, [text(value, is_double=True) for value in values[odd].tolist()])
+    texts = [text(value, is_double=True) for value in values[odd].tolist()]
+    return values, list(zip(odd, texts, strict=True))

@@ -285,13 +285,14 @@ def _encode(array: Array, data_type: DataType, style: Style) -> bytes:
         values = json_floats.as_floats(array)
         if math.isfinite(sum(values)):
             return _nest(json_floats.few(values, data_type.numpy), array.shape)
-    if array.ndim and data_type is not dtypes.STRING and _is_finite(array):
+    if array.ndim and array.size and data_type is not dtypes.STRING:
         if data_type.json != "float":
             return _dump(array, data_type)
-        if style.digits == "fewest" and array.dtype.itemsize > 2:
+        finite, words = _split(array, style)
+        if style.digits == "tf_serving" or array.dtype.itemsize == 2:
+            return json_floats.nested(finite, words)
+        if not words:
             return _dump(array, data_type)
-        if (written := json_floats.nested(array)) is not None:
-            return written
     return _nest(_tokens(array, data_type, style), array.shape)
 
 
@@ -330,19 +331,23 @@ def _tokens(array: Array, data_type: DataType, style: Style) -> list[bytes]:
         return []
     if data_type.json != "float":
         return _dump(flat, data_type)[1:-1].split(b",")
-    words: list[tuple[int, bytes]] = []
-    is_finite = _finite(flat)
-    if not is_finite.all():
-        bad = np.flatnonzero(~is_finite).tolist()
-        words = [(index, _word(value, style.non_finite)) for index, value in zip(bad, flat[bad].tolist(), strict=True)]
-        flat = np.where(is_finite, flat, flat.dtype.type(0))
-    if style.digits == "fewest" and flat.dtype.itemsize > 2:
-        tokens = _dump(flat, data_type)[1:-1].split(b",")
-    else:
-        tokens = json_floats.tokens(flat)
+    finite, words = _split(flat, style)
+    if style.digits == "tf_serving" or flat.dtype.itemsize == 2:
+        return json_floats.tokens(finite, words)
+    tokens = _dump(finite, data_type)[1:-1].split(b",")
     for index, word in words:
         tokens[index] = word
     return tokens
+
+
+def _split(array: Array, style: Style) -> tuple[Array, json_floats.Words]:
+    """Give *array* with zeros where it is not finite, and the words for those places."""
+    is_finite = _finite(array)
+    if is_finite.all():
+        return array, ()
+    bad = np.flatnonzero(~is_finite)
+    words = [_word(value, style.non_finite) for value in array.reshape(-1)[bad].tolist()]
+    return np.where(is_finite, array, array.dtype.type(0)), list(zip(bad.tolist(), words, strict=True))
 
 
 def _word(value: float, non_finite: NonFinite) -> bytes:
