@@ -24,6 +24,7 @@ STAGES = {
     "publish": "keep the report and its data under a run id",
 }
 TOOLS = {
+    "inspect": "print what a SavedModel is, without TensorFlow",
     "compare": "say whether a model, a server or its settings got worse",
     "doctor": "say what this machine can and cannot do",
     "schema": "write the JSON Schemas of config and result",

@@ -1,0 +1,275 @@
+"""
+Print what a SavedModel is, without TensorFlow: signatures, dtypes, shapes, ops, files; in a fraction of a second.
+
+PLACE is a version directory (with `saved_model.pb`) or a TensorFlow Serving base path (with numbered ones). The facts are
+those of `saved_model_cli show --all`, and what a server needs to know besides.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slipway.errors import SourceError
+from slipway_wire import signatures, tfrecord
+from slipway_wire.signatures import SAVED_MODEL_FILE, Signature, TensorSpec
+from slipway_wire.status import WireError
+
+WARMUP_FILE = Path("assets.extra/tf_serving_warmup_requests")
+_FILE_WIDTH = 240
+_MODEL_FILES = {".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One input or output."""
+
+    dtype: str
+    shape: list[int | None] | None
+    """None for a size or a rank that is not known."""
+    tensor: str
+    """Name in the graph."""
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFacts:
+    """One signature."""
+
+    method_name: str
+    inputs: dict[str, TensorFacts]
+    outputs: dict[str, TensorFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class MetaGraphFacts:
+    """One meta graph: what a set of tags names."""
+
+    tags: list[str]
+    tensorflow_version: str
+    signatures: dict[str, SignatureFacts]
+    ops: dict[str, int]
+    """Kind of op -> nodes, those of functions included."""
+    functions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One SavedModel."""
+
+    directory: str
+    meta_graphs: list[MetaGraphFacts]
+    graph_bytes: int
+    variables_bytes: int
+    assets: dict[str, int]
+    """File -> bytes."""
+    warmup_records: int | None
+    """None: it has no warm-up file."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("place", type=Path, metavar="PLACE", help="a SavedModel, or a base path with numbered versions")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--ops", action="store_true", help="list every kind of op")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the facts of every SavedModel at the place."""
+    found = [facts(directory) for directory in find_models(arguments.place)]
+    if arguments.json:
+        sys.stdout.write(json.dumps([asdict(one) for one in found], indent=2, default=_plain) + "\n")
+        return
+    # A terminal's width is its user's; a file has none, and a cut name is no name.
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    for one in found:
+        _show(console, one, every_op=arguments.ops)
+
+
+def find_models(place: Path) -> list[Path]:
+    """
+    Find the SavedModels that *place* means.
+
+    Returns:
+        *place* itself, or its versions, lowest first.
+
+    Raises:
+        SourceError: There is none; the line says what there is instead.
+    """
+    if (place / SAVED_MODEL_FILE).is_file():
+        return [place]
+    versions = [path for path in _children(place) if path.name.isdigit() and (path / SAVED_MODEL_FILE).is_file()]
+    if versions:
+        return sorted(versions, key=lambda path: int(path.name))
+    raise SourceError(
+        f"{place}: expected a directory with {SAVED_MODEL_FILE}, or one with numbered directories that have it; "
+        f"{what_is_there(place)}"
+    )
+
+
+def what_is_there(place: Path) -> str:
+    """Say what *place* is, where it is no SavedModel, and what to do with it."""
+    if not place.exists():
+        return "there is nothing at this path"
+    if place.is_file():
+        return _what_file(place)
+    children = list(_children(place))
+    names = {path.name for path in children}
+    if not names:
+        return "it is empty"
+    if indexes := sorted(path.stem for path in children if path.suffix == ".index"):
+        meta = " with its .meta" if f"{indexes[0]}.meta" in names else ""
+        return f"found a checkpoint{meta} ({indexes[0]}): export it first, as a source of kind: checkpoint"
+    if models := [path for path in children if path.suffix in _MODEL_FILES]:
+        return _what_file(models[0])
+    if frozen := [path.name for path in children if path.suffix == ".pb"]:
+        return f"found {frozen[0]}, a GraphDef perhaps, but no SavedModel: those are named {SAVED_MODEL_FILE}"
+    if deeper := sorted(path.parent for path in place.glob(f"*/*/{SAVED_MODEL_FILE}")):
+        return f"found one further down: {deeper[0].parent}"
+    return f"found {', '.join(sorted(names)[:5])}{' …' if len(names) > 5 else ''}"
+
+
+def _what_file(path: Path) -> str:
+    if kind := _MODEL_FILES.get(path.suffix):
+        return f"found a Keras model ({path.name}): export it first, as a source of kind: {kind}"
+    if path.name == SAVED_MODEL_FILE:
+        return "name its directory instead"
+    return f"{path.name} is a file"
+
+
+def _children(place: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(place.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise SourceError(f"{place}: cannot be read: {error.strerror}") from error
+
+
+def facts(directory: Path) -> Facts:
+    """
+    Read the SavedModel at *directory*.
+
+    Raises:
+        SourceError: It is damaged.
+    """
+    try:
+        saved_model = signatures.read_saved_model(directory)
+        graphs = [_meta_graph(meta_graph) for meta_graph in saved_model.meta_graphs]
+        warmup = directory / WARMUP_FILE
+        records = None
+        if warmup.is_file():
+            with warmup.open("rb") as stream:
+                records = sum(1 for _ in tfrecord.read(stream))
+    except WireError as error:
+        raise SourceError(str(error)) from error
+    except OSError as error:
+        raise SourceError(f"{directory}: cannot be read: {error.strerror}") from error
+    return Facts(
+        directory=str(directory),
+        meta_graphs=graphs,
+        graph_bytes=(directory / SAVED_MODEL_FILE).stat().st_size,
+        variables_bytes=sum(_sizes(directory / "variables").values()),
+        assets=_sizes(directory / "assets"),
+        warmup_records=records,
+    )
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    return {
+        path.relative_to(directory).as_posix(): path.stat().st_size
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _meta_graph(meta_graph: Any) -> MetaGraphFacts:
+    graph, info = meta_graph.graph_def, meta_graph.meta_info_def
+    functions = list(graph.library.function)
+    names = {function.signature.name for function in functions}
+    ops = Counter(node.op for node in graph.node)
+    for function in functions:
+        ops.update(node.op for node in function.node_def)
+    return MetaGraphFacts(
+        tags=sorted(info.tags),
+        tensorflow_version=getattr(info, "tensorflow_version", ""),
+        signatures={name: _signature(one) for name, one in signatures.from_meta_graph(meta_graph).items()},
+        ops={op: count for op, count in sorted(ops.items()) if op not in names},
+        functions=len(functions),
+    )
+
+
+def _signature(signature: Signature) -> SignatureFacts:
+    defaults: Mapping[str, Any] = signature.defaults
+    return SignatureFacts(
+        method_name=signature.method,
+        inputs={name: _tensor(spec, defaults.get(name)) for name, spec in signature.inputs.items()},
+        outputs={name: _tensor(spec, None) for name, spec in signature.outputs.items()},
+    )
+
+
+def _tensor(spec: TensorSpec, default: Any) -> TensorFacts:
+    shape = None if spec.shape is None else list(spec.shape)
+    return TensorFacts(spec.dtype.name, shape, spec.graph_name, None if default is None else default.tolist())
+
+
+def _plain(value: object) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+# --- for people ------------------------------------------------------------------------------------
+
+
+def _show(console: Console, one: Facts, *, every_op: bool) -> None:
+    console.print(one.directory, style="bold", markup=False, highlight=False)
+    warm = "no warm-up records" if one.warmup_records is None else f"{one.warmup_records} warm-up records"
+    assets = ", ".join(f"{name} ({_bytes(size)})" for name, size in one.assets.items()) or "none"
+    lines = [f"graph {_bytes(one.graph_bytes)}, variables {_bytes(one.variables_bytes)}, {warm}; assets: {assets}"]
+    for graph in one.meta_graphs:
+        made = (
+            f"made by TensorFlow {graph.tensorflow_version}"
+            if graph.tensorflow_version
+            else "made by an unknown version"
+        )
+        lines.append(
+            f"tags {{{', '.join(graph.tags)}}}, {made}; {len(graph.ops)} kinds of ops, {graph.functions} functions"
+        )
+        console.print(*lines, sep="\n", markup=False, highlight=False)
+        lines = []
+        console.print(_table(graph))
+        if every_op:
+            told = ", ".join(f"{op} ×{count}" if count > 1 else op for op, count in graph.ops.items())
+            console.print(f"ops: {told}", markup=False, highlight=False)
+    console.print()
+
+
+def _table(graph: MetaGraphFacts) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for head in ("signature", "method_name", "", "name", "dtype", "shape", "tensor"):
+        table.add_column(head, overflow="fold")
+    for key, signature in graph.signatures.items():
+        shown = (key, signature.method_name or "(none)")
+        for side, tensors in (("in", signature.inputs), ("out", signature.outputs)):
+            for name, tensor in tensors.items():
+                default = "" if tensor.default is None else f" = {tensor.default}"
+                shape = signatures.format_shape(tensor.shape)
+                table.add_row(*shown, side, name + default, tensor.dtype, shape, tensor.tensor)
+                shown = ("", "")
+        if shown[0]:
+            table.add_row(*shown, "", "", "", "", "")
+    return table
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
