@@ -109,6 +109,7 @@ class Server:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._change = asyncio.Event()
+        self._giving_back: asyncio.Future[None] | None = None
         self._config = _model_server_config(settings)
         model_configs(self._config)  # What cannot be is told before any port is tried.
         metrics_path = (
@@ -222,12 +223,12 @@ class Server:
             await self._admin_server.start(self._admin_socket)
             host, port = self._settings.admin_bind_address, self._admin_socket.getsockname()[1]
             logger.info("Admin API at %s:%d ...", ports.host_in_target(host), port)
+        memory.settle()
         await asyncio.wrap_future(
             self._configuration.start(self._config, with_what_is_there=self._settings.start_with_available_models)
         )
         self._config_file.start()
         self._manager.load_with(ThreadPoolExecutor(max(self._settings.num_load_threads, 1), thread_name_prefix="load"))
-        memory.settle()
 
     async def open(self) -> None:
         """
@@ -344,8 +345,16 @@ class Server:
             return
         self._loop.call_soon_threadsafe(self._wake)
         self._metrics.version_moved(model, status.version, status.state, status.code.name, time.monotonic())
-        if status.state in {"AVAILABLE", "END"} and memory.is_settled():
-            self._loop.call_soon_threadsafe(lambda: memory.settle(was_freed=status.state == "END"))
+        if status.state == "END":
+            self._loop.call_soon_threadsafe(self._give_back)
+
+    def _give_back(self) -> None:
+        """Return to the system what a version leaves behind; once for all that end while it is being done."""
+        if self._giving_back is None or self._giving_back.done():
+            self._giving_back = asyncio.ensure_future(asyncio.to_thread(memory.give_back))
+        else:
+            # What is being done may have missed the latest one.
+            self._giving_back.add_done_callback(lambda _: self._give_back())
 
     async def _announce(self, grpc_port: int | None, rest_port: int | None) -> None:
         """Write the ready file once every version asked for is AVAILABLE or has failed."""

@@ -1,6 +1,7 @@
 """How much memory there is, and Python's garbage collector, kept away from what stays for good."""
 
 import contextlib
+import ctypes
 import gc
 import os
 from pathlib import Path
@@ -13,27 +14,37 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 _THRESHOLDS = (100_000, 20, 20)
 
 
-def settle(*, was_freed: bool = False) -> None:
+def settle() -> None:
     """
-    Take all that is alive out of the collector's sight, after a last look at it; from then on, collect rarely.
+    Take all that is alive out of the collector's sight, for good; from then on, collect rarely.
 
-    TensorFlow and a model's graph are some 300 000 objects that stay; walking over them again and again would cost
-    requests 0.1 to 0.2 s each time.
-
-    Args:
-        was_freed: Look once more at what was put out of sight before, because something of it was freed: the graph
-            of a version refers to itself, and nothing else would ever collect it. Stops everything for that long.
+    To be called when all modules are imported and no version is loaded yet. TensorFlow is some 300 000 objects that stay;
+    walking over them would cost requests 0.1 to 0.5 s each time. The few hundred objects of a version remain in sight.
     """
-    if was_freed:
-        gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
 
 
-def is_settled() -> bool:
-    """Say whether `settle` has been called."""
-    return gc.get_freeze_count() > 0
+def give_back() -> None:
+    """
+    Free what a version leaves behind when it is unloaded, and return it to the system.
+
+    A graph refers to itself, so that only the collector frees it; and the allocator keeps freed memory that is not at the
+    end of its heap, unless it is told. Takes a millisecond or two, more for a heap of many GB; for a thread of its own.
+    """
+    gc.collect()
+    if _LIBC is not None:
+        _LIBC.malloc_trim(0)
+
+
+def _libc() -> ctypes.CDLL | None:
+    """Load the C library if it is one that can trim its heap: glibc, not musl."""
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "malloc_trim") else None
+
+
+_LIBC = _libc()
 
 
 def limit_bytes() -> int:
