@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from slipway_server.backends import freezing, ops
+from slipway_server.backends import freezing, functions, ops
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
-from slipway_server.servables.loader import Call
+from slipway_server.servables.loader import Call, Servable
 from slipway_wire import messages, signatures
 from slipway_wire.status import InvalidArgument, NotFound, ResourceExhausted, Unknown, WireError, error_of
 from slipway_wire.tensors import Array
@@ -139,7 +139,7 @@ class SavedModelLoader:
         self._options = options or LoadOptions()
         self._metrics = metrics
 
-    def load(self) -> SavedModelServable:
+    def load(self) -> Servable:
         """
         Load the meta graph with the wanted tags, restore its variables and run its initialisers.
 
@@ -160,7 +160,7 @@ class SavedModelLoader:
             )
         return servable
 
-    def _load(self) -> SavedModelServable:
+    def _load(self) -> Servable:
         options = self._options
         meta_graph = signatures.find_meta_graph(self._read(), options.tags)
         ops.check_registered(meta_graph.graph_def)
@@ -176,6 +176,9 @@ class SavedModelLoader:
         try:
             with graph.as_default():
                 tf.compat.v1.saved_model.loader.load(session, list(options.tags), str(self._directory))
+            if called := functions.loaded_if_unrestored(session, self._directory, options.tags, meta_graph):
+                session.close()
+                return called
             if options.has_frozen_variables:
                 session = freezing.frozen(session, meta_graph, config, str(self._directory))
             return SavedModelServable(session, meta_graph)
