@@ -273,7 +273,7 @@ class Server:
         if self._rest_socket is not None:
             self._rest_server.stop()
         # Answers have been handed to the transports; a moment lets them go out.
-        await self._grpc_server.stop(_FLUSH_S)
+        await asyncio.gather(self._grpc_server.stop(_FLUSH_S), self._rest_server.flush(_FLUSH_S))
         if self._profiler:
             await self._profiler.close()
         await asyncio.to_thread(self._observers.stop, _FLUSH_S)

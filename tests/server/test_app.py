@@ -603,3 +603,28 @@ def test_each_version_is_batched_as_it_says_itself(batched_on_its_own):
     assert (
         "2/batching_params.pbtxt: input_batch_size_limit must be positive; was 0" in failed["status"]["error_message"]
     )
+
+
+def test_pipelined_requests_and_streams_are_carried_through_the_drain(start_server, slow_model, testdata, fakes):
+    """Three requests on one connection are under way; each gets its answer, and who watches health is told."""
+    server = start_server(*slow_flags(slow_model, testdata), "--enable_grpc_healthcheck_service").wait_until_ready()
+    watch = server.channel.unary_stream(paths.GRPC_HEALTH_WATCH)(b"", timeout=60.0)
+    assert next(watch) == b"\x08\x01"
+    body = json.dumps({"instances": [100_000.0]}).encode()
+    request = b"POST /v1/models/slow:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with (
+        socket.create_connection(("127.0.0.1", server.ready["rest_port"]), timeout=60.0) as connection,
+        httpx.Client(base_url=str(server.rest.base_url), trust_env=False, timeout=WAIT_S) as other,
+    ):
+        connection.sendall((request + body) * 3)
+        metrics = "/monitoring/prometheus/metrics"
+        fakes.wait_for(lambda: "slipway_in_flight{} 3" in other.get(metrics).text, "the requests to be worked on")
+        server.signal(signal.SIGTERM)
+        assert next(watch) == b"\x08\x02"
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b'{"predictions":[200000.0]}') == 3
+    assert b"Connection: close" in received
+    assert server.exit_code() == 0, server.log()

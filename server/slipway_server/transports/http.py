@@ -6,6 +6,7 @@ costs 19 and a framework 58.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import resource
@@ -87,7 +88,7 @@ class Response:
     content_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     closes: bool = False
-    """End the connection after this answer."""
+    """End the connection after this answer, or after those to requests behind it that are being answered, too."""
 
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -113,6 +114,7 @@ class Connections:
         self._open: set[HttpConnection] = set()
         self._due: list[HttpConnection] = []
         self._sweeping: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
         """Return how many are open."""
@@ -127,6 +129,14 @@ class Connections:
     def discard(self, connection: "HttpConnection") -> None:
         """Forget one that closed."""
         self._open.discard(connection)
+        if not self._open and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def all_closed(self) -> None:
+        """Wait until none is open."""
+        if self._open:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
 
     def attend_to(self, connection: "HttpConnection") -> None:
         """
@@ -188,6 +198,11 @@ class HttpServer:
         """Take no more connections; end the open ones, each after its last answer."""
         self._server.close()
         self.connections.close_when_idle()
+
+    async def flush(self, timeout_s: float) -> None:
+        """After `stop`: wait until clients have been sent their last answers, but not longer than *timeout_s*."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.connections.all_closed(), timeout_s)
 
 
 class _Turn:
@@ -487,7 +502,8 @@ class HttpConnection(asyncio.Protocol):
         while turns and (response := turns[0].response) is not None:
             turn = turns.popleft()
             self._connections.bodies_bytes -= turn.body_bytes
-            keeps_alive = turn.keeps_alive and not response.closes
+            # A server that drains refuses what is new; what it has begun to answer, it answers.
+            keeps_alive = turn.keeps_alive and not (response.closes and not self._has_begun_more())
             out.append(_head(response, turn, keeps_alive=keeps_alive))
             if not turn.is_head:
                 out.append(response.body)
@@ -502,6 +518,10 @@ class HttpConnection(asyncio.Protocol):
                 transport.writelines(out)
             if self._is_done and not turns:
                 transport.close()
+
+    def _has_begun_more(self) -> bool:
+        """Say whether requests behind the one that is being sent its answer are under way."""
+        return any(turn.request is None for turn in self._turns)
 
     def _give_up_turns(self) -> None:
         turns = tuple(self._turns)

@@ -566,3 +566,53 @@ def test_whatever_comes_the_server_goes_on(reads):
         assert all(line.startswith(b"HTTP/1.1 ") for line in transport.written[:9].splitlines())
 
     asyncio.run(play())
+
+
+def test_what_was_begun_is_answered_before_a_connection_ends(serve):
+    """A server that drains says `closes` with every answer; three that were asked at once are all owed one."""
+    release = asyncio.Event()
+    begun = threading.Semaphore(0)
+
+    async def drain(request):
+        begun.release()
+        await release.wait()
+        return Response(200, request.body, b"text/plain", closes=True)
+
+    server = serve(drain)
+    with server.connect() as connection:
+        connection.sendall(b"".join(post(b"/", body) for body in (b"one", b"two", b"three")))
+        for _ in range(3):
+            assert begun.acquire(timeout=WAIT_S)
+        release._loop.call_soon_threadsafe(release.set)
+        with connection.makefile("rb") as stream:
+            answers = [read_answer(stream) for _ in range(3)]
+            assert stream.read() == b""
+
+    assert [body for _, _, body in answers] == [b"one", b"two", b"three"]
+    assert [headers.get("connection") for _, headers, _ in answers] == [None, None, "close"]
+
+
+def test_the_end_waits_for_clients_that_still_read_their_answer(serve, loop_thread):
+    size = 16 * 1024 * 1024
+
+    async def much(_request):
+        return Response(200, b"x" * size, b"text/plain", closes=True)
+
+    server = serve(much)
+    with server.connect() as connection:
+        connection.sendall(post(b"/", b""))
+        with connection.makefile("rb") as stream:
+            assert stream.readline().startswith(b"HTTP/1.1 200")
+            loop_thread.loop.call_soon_threadsafe(server.server.stop)
+            flushed = asyncio.run_coroutine_threadsafe(server.server.flush(WAIT_S), loop_thread.loop)
+            assert not flushed.done()
+            assert len(stream.read()) > size
+        flushed.result(WAIT_S)
+
+
+def test_the_end_does_not_wait_for_ever(serve, loop_thread):
+    server = serve()
+    with server.connect() as connection:
+        assert ask(connection, post(b"/", b"one"))[0][2] == b"POST / one"
+        connection.sendall(b"POST / HTTP/1.1\r\n")
+        loop_thread.run(server.server.flush(0.01))
