@@ -147,9 +147,16 @@ class _Threads:
                 ready_at = lane.queue.ready_at() or now
                 if ready_at <= now or min(ready_at, work.deadline) < self._watched_until:
                     self._changed.notify()
-            elif self._grows and len(self._threads) < self._limit:
-                self._start_one()
+            else:
+                self._call_another()
         return task
+
+    def _call_another(self) -> None:
+        """Wake a thread, or start one; if all are busy, the next that is free will look by itself."""
+        if self._idle:
+            self._changed.notify()
+        elif self._grows and len(self._threads) < self._limit:
+            self._start_one()
 
     def _withdraw(self, task: Task) -> bool:
         """Take what waits of *task* out of its queue; say whether that is the end of it. See `Task.cancel`."""
@@ -200,9 +207,9 @@ class _Threads:
                     _, batch = turn
                     batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
                     taken.batch = batch if batch.parts else None
-                    if self._idle and len(self._rotation):
+                    if len(self._rotation):
                         # This thread is busy now; another must watch over what still waits.
-                        self._changed.notify()
+                        self._call_another()
                     return taken
                 if taken.late:
                     return taken

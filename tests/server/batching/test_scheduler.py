@@ -529,6 +529,23 @@ def test_unbatched_requests_of_a_model_wait_in_a_bounded_queue(model):
     scheduler.stop()
 
 
+def test_unbatched_requests_that_come_at_once_run_at_once(model):
+    """Also if one thread is idle already, which the first of them wakes, and the others are still to be started."""
+    scheduler = DirectScheduler(4, Metrics())
+    scheduler.submit(work(model, 0.0)).result(WAIT_S)
+    wait_for_idle(scheduler, 1)
+    assert model.started.acquire(timeout=WAIT_S)
+    model.gate.clear()
+
+    futures = [scheduler.submit(work(model, 1.0)) for _ in range(6)]
+
+    assert all(model.started.acquire(timeout=WAIT_S) for _ in range(4))
+    assert len(scheduler._threads) == 4
+    model.gate.set()
+    assert all(future.result(WAIT_S) for future in futures)
+    scheduler.stop()
+
+
 def test_without_batching_a_request_that_needs_too_much_memory_is_told_so():
     def run(_):
         raise MemoryError
