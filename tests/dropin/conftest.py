@@ -1,5 +1,6 @@
 """The servers and clients that the black-box tests share: all processes start at once, each is waited for when needed."""
 
+import functools
 import json
 import os
 import shutil
@@ -50,43 +51,60 @@ def model_config(name, base_path, more=""):
 
 
 class Fleet:
-    """Everything that runs beside the tests."""
+    """Everything that runs beside the tests; a process starts when somebody first asks for it."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.models = directory / "models"
         for make in (saved_models.every_type, saved_models.labelled, saved_models.gated):
             make(self.models / make.__name__ / "1")
-        self.official = OfficialClient()
-        self.plain = self._plain()
-        self.batched = self._batched()
-        self.moving = self._moving()
-        self.bare = self._bare()
-        self.rich = self._rich()
-        self.reloaded = self._reloaded()
-        self._extra = []
+        self._started = []
+
+    def _keep(self, process):
+        self._started.append(process)
+        return process
+
+    @functools.cached_property
+    def official(self):
+        """TF Serving's own client."""
+        return self._keep(OfficialClient())
+
+    @functools.cached_property
+    def plain(self):
+        """See `_plain`."""
+        return self._keep(self._plain())
+
+    @functools.cached_property
+    def batched(self):
+        """See `_batched`."""
+        return self._keep(self._batched())
+
+    @functools.cached_property
+    def moving(self):
+        """See `_moving`."""
+        return self._keep(self._moving())
+
+    @functools.cached_property
+    def bare(self):
+        """See `_bare`."""
+        return self._keep(self._bare())
+
+    @functools.cached_property
+    def rich(self):
+        """See `_rich`."""
+        return self._keep(self._rich())
+
+    @functools.cached_property
+    def reloaded(self):
+        """See `_reloaded`."""
+        return self._keep(self._reloaded())
 
     def start(self, *flags, **options):
         """Start one more process, for what cannot share a server."""
-        self._extra.append(Process(self.directory / f"extra{len(self._extra)}", *flags, **options))
-        return self._extra[-1]
-
-    def start_server(self, *flags, **options):
-        """Start one more server on free ports."""
-        self._extra.append(Server(self.directory / f"extra{len(self._extra)}", *flags, **options))
-        return self._extra[-1]
+        return self._keep(Process(self.directory / f"extra{len(self._started)}", *flags, **options))
 
     def close(self):
-        for one in (
-            self.official,
-            self.plain,
-            self.batched,
-            self.moving,
-            self.bare,
-            self.rich,
-            self.reloaded,
-            *self._extra,
-        ):
+        for one in self._started:
             one.close()
 
     def write(self, name, content):
@@ -113,7 +131,12 @@ class Fleet:
             + model_config("tf2", TESTDATA / "saved_model_half_plus_two_tf2_cpu")
             + model_config("half_plus_three", TESTDATA / "saved_model_half_plus_three")
             + model_config("counter", TESTDATA / "saved_model_counter")
-            + model_config("matrix", TESTDATA / "matrix_half_plus_two")
+            + model_config(
+                "matrix",
+                TESTDATA / "matrix_half_plus_two",
+                f'logging_config {{ log_collector_config {{ type: "tfrecord" filename_prefix: "{self.directory}/log" }} '
+                "sampling_config { sampling_rate: 1.0 } }",
+            )
             + model_config("types", self.models / "every_type")
             + model_config("labelled", self.models / "labelled")
             + model_config("gated", self.models / "gated")
@@ -215,6 +238,7 @@ class Fleet:
             "--load_retry_interval_micros=1000",
             "--enable_model_warmup=false",
             "--model_config_file_poll_wait_seconds=1",
+            "--grpc_max_threads=2",
             "--allow_version_labels_for_unavailable_models",
         )
 
@@ -297,15 +321,30 @@ IGNORED_FLAGS = (
     "--tensorflow_inter_op_parallelism=1",
     "--num_load_threads=2",
     "--num_unload_threads=2",
-    "--grpc_max_threads=8",
     "--grpc_channel_arguments=grpc.max_receive_message_length=100000,grpc.no.such=a",
 )
 
 
+# Fixture -> the process it waits for.
+PROCESSES = {
+    "server": "plain",
+    "batched": "batched",
+    "moving": "moving",
+    "rich": "rich",
+    "reloaded": "reloaded",
+    "bare": "bare",
+    "official": "official",
+}
+
+
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory):
-    """All processes, started, not waited for."""
+def fleet(request, tmp_path_factory):
+    """All processes that the chosen tests need: started at once, waited for when their turn comes."""
     fleet = Fleet(tmp_path_factory.mktemp("dropin"))
+    needed = {name for item in request.session.items for name in item.fixturenames}
+    for fixture, process in PROCESSES.items():
+        if fixture in needed:
+            getattr(fleet, process)
     yield fleet
     fleet.close()
 

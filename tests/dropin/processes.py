@@ -15,6 +15,8 @@ from slipway_wire import messages, paths, predict, tensors
 
 WAIT_S = 60.0
 """Nothing takes so long; a test that waits for it has failed."""
+START_S = 240.0
+"""TensorFlow alone takes seconds to import, and several servers start at once."""
 
 
 def wait_for(condition, what, timeout_s=WAIT_S):
@@ -61,7 +63,7 @@ class Process:
         return f"stdout:\n{self.stdout}\nstderr:\n{self.stderr[-5000:]}"
 
     def exit_code(self):
-        return self.process.wait(WAIT_S)
+        return self.process.wait(START_S)
 
     def close(self):
         self.process.kill()
@@ -88,7 +90,7 @@ class Server(Process):
             return self._ready_file.exists()
 
         if self.rest is None:
-            wait_for(is_ready, lambda: f"the server to be ready\n{self.log()}")
+            wait_for(is_ready, lambda: f"the server to be ready\n{self.log()}", START_S)
             ready = json.loads(self._ready_file.read_text())
             self.connect(ready["grpc_port"], ready["rest_port"])
         return self
@@ -165,7 +167,7 @@ class BareServer(Server):
             return line in self.stderr
 
         if self.rest is None:
-            wait_for(is_ready, lambda: f"{line!r}\n{self.log()}")
+            wait_for(is_ready, lambda: f"{line!r}\n{self.log()}", START_S)
             self.connect(*self.ports)
         return self
 

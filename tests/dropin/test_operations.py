@@ -1,13 +1,15 @@
 """Metrics in TF Serving's names and form."""
 
+import contextlib
 import re
 
 import numpy as np
 import pytest
-from tests.dropin.processes import predict_request
+from tests.dropin.processes import WAIT_S, predict_request, wait_for
 from tests.dropin.test_grpc import classify, regress
 
-from slipway_wire import paths
+from slipway_wire import messages, paths, predict, tensors, tfrecord
+from slipway_wire.status import WireError
 
 PATH = "/monitoring/prometheus/metrics"
 SAMPLE = re.compile(r'^(?P<name>[\w:]+)\{(?P<labels>(?:\w+="(?:[^"\\]|\\.)*",?)*)\} (?P<value>[-+.\deE]+|\+Inf|NaN)$')
@@ -114,3 +116,37 @@ def test_batches_are_measured(batched):
     assert metric('padding_size_count{execution_batch_size="4"') > 0
     assert metric("input_batch_size_count") > 0
     assert metric("processed_batch_size_count") > 0
+
+
+@pytest.mark.behaviour("6.2-logging-config")
+def test_requests_are_logged_where_the_configuration_says(server, fleet):
+    """TF Serving refuses to start with it."""
+    value = np.full((1, 3, 3), 8.5, np.float32)
+    server.predict("matrix", {"x": value})
+
+    def logged():
+        records = []
+        for path in fleet.directory.glob("log*"):
+            with path.open("rb") as file, contextlib.suppress(WireError):
+                # The newest file may end in the middle of a record.
+                records.extend(messages.PredictionLog.FromString(one) for one in tfrecord.read(file))
+        inputs = [
+            tensors.from_proto(one.predict_log.request.inputs["x"]) for one in records if one.HasField("predict_log")
+        ]
+        return any(np.array_equal(one, value) for one in inputs)
+
+    wait_for(logged, "the request to be logged")
+
+
+@pytest.mark.behaviour("1.3-grpc_max_threads")
+def test_requests_above_the_bound_of_threads_wait(moving, hold):
+    """Two may run at once."""
+    held = [hold(moving, "held"), hold(moving, "held")]
+    body = predict.encode_request("held", {"x": np.float32([3])})
+    waiting = moving.channel.unary_unary(paths.GRPC_PREDICT).future(body, timeout=WAIT_S)
+    wait_for(lambda: moving.metric("slipway_in_flight") >= 3, "the third request")
+    assert not waiting.done()
+    for one in held:
+        one.release()
+
+    assert predict.decode_response(waiting.result())[1]["y"].tolist() == [3.0]

@@ -23,10 +23,12 @@ def test_the_image_as_it_is_serves_every_version_of_its_model(config):
     ]
 
 
+@pytest.mark.behaviour("2-arguments-are-appended")
 def test_what_the_user_adds_comes_last_and_wins(config):
     assert command_line(INSIDE, ["--port=9000"], config)[-1] == "--port=9000"
 
 
+@pytest.mark.behaviour("2-ports-and-environment")
 @pytest.mark.parametrize(
     ("environment", "base_path"),
     [

@@ -32,6 +32,7 @@ def test_a_combination_that_cannot_be_is_told_in_one_line(capsys):
     )
 
 
+@pytest.mark.behaviour("2-names")
 @pytest.mark.parametrize("command", ["slipway-server", "tensorflow_model_server"])
 def test_both_commands_are_installed(command):
     path = f"{sys.prefix}/bin/{command}"

@@ -57,6 +57,7 @@ def run_stage(small_world, base_tar, servable, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.behaviour("2-ports-and-environment", "2-names")
 def test_the_config_keeps_tf_servings_contract(run_stage):
     record, place = run_stage()
     config = json.loads(blob_path(place, record.image_id).read_bytes())
