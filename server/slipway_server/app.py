@@ -206,6 +206,7 @@ class Server:
             ),
             _http_limits(settings),
         )
+        self._metrics.watch_connections("rest", lambda: len(self._rest_server.connections))
         token = BearerToken(Path(settings.admin_token_file), "admin_token_file") if settings.admin_token_file else None
         admin = AdminApi(self._serving, token=token, config_file=settings.model_config_file, metrics_path=metrics_path)
         self._admin_server = HttpServer(admin.handle, error_response)

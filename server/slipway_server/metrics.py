@@ -237,6 +237,8 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: dict[RequestKind, _Totals] = {}
+        self._lookups: dict[tuple[object, ...], float] = {}
+        self._connections: dict[str, Callable[[], float]] = {}
         self._loading_since: dict[tuple[str, int], float] = {}
         self._in_flight: Callable[[], float] = lambda: 0.0
         self._availability: Callable[[], Rows] = lambda: ()
@@ -248,7 +250,7 @@ class Metrics:
             "counter",
             ("model_name", "status"),
             self._request_count,
-            help="Answered Predict, Classify, Regress and MultiInference requests.",
+            help="Answered requests: Predict, Classify, Regress and MultiInference; over REST status and metadata, too.",
         )
         self.request_latency = View(
             ":tensorflow:serving:request_latency",
@@ -492,6 +494,13 @@ class Metrics:
             lambda: [((), self._in_flight())],
             help="Requests being answered now.",
         )
+        self.connections = View(
+            "slipway_connections",
+            "gauge",
+            ("protocol",),
+            lambda: [((protocol,), count()) for protocol, count in self._connections.items()],
+            help="Client connections that are open now.",
+        )
         self.log_messages = Family(
             "slipway_log_messages_total",
             "counter",
@@ -526,6 +535,10 @@ class Metrics:
     def watch_queue(self, waiting: Callable[[], Mapping[str, int]]) -> None:
         """From now on, look here, too, for how many requests wait: model -> requests."""
         self._queues.append(waiting)
+
+    def watch_connections(self, protocol: str, count: Callable[[], float]) -> None:
+        """Ask *count*, whenever somebody looks, how many connections of *protocol* are open."""
+        self._connections[protocol] = count
 
     def count_request(
         self,
@@ -570,6 +583,17 @@ class Metrics:
             if examples is not None:
                 totals.examples.counts[bisect.bisect_left(EXAMPLE_BOUNDS, examples)] += 1
                 totals.examples.sum += examples
+
+    def count_lookup(self, model: str, status: str) -> None:
+        """
+        Count one answered REST request for status or metadata, which TF Serving counts like any other.
+
+        Args:
+            model: Its name; empty if there is none of that name.
+            status: Name of the canonical code.
+        """
+        with self._lock:
+            self._lookups[model, status] = self._lookups.get((model, status), 0) + 1
 
     def version_moved(self, model: str, version: int, state: str, status: str, now: float) -> None:
         """
@@ -673,7 +697,7 @@ class Metrics:
         return [((model,), float(count)) for model, count in sorted(waiting.items())]
 
     def _request_count(self) -> Rows:
-        counts: dict[tuple[object, ...], float] = {}
+        counts = self._lookups.copy()
         for kind, totals in self._snapshot():
             for status, count in totals.answers.items():
                 counts[kind.model, status] = counts.get((kind.model, status), 0) + count

@@ -93,6 +93,10 @@ class Serving:
             raise NotFound(f"Could not find any versions of model {model}")
         return statuses
 
+    def count_lookup(self, model: str, code: Code) -> None:
+        """Count an answered REST request for the status or metadata of *model*; see `Metrics.count_lookup`."""
+        self.metrics.count_lookup(model if model in self.configuration.current.models else "", code.name)
+
     def known_versions(self, model: str) -> list[VersionStatus]:
         """List every version of *model* that is known, the highest first; none is no error."""
         return self._manager.statuses(model)

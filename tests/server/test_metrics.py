@@ -1,4 +1,5 @@
 import bisect
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_prometheus_own_parser_reads_it():
     count(metrics, odd, stages_s=(0.25, None, None, None), request_bytes=10, response_bytes=20)
     metrics.batch("half", 3, 1, "full")
     metrics.watch(in_flight=lambda: 3, availability=lambda: [(("half", 1), 1.0)])
+    metrics.watch_connections("rest", lambda: 5)
     found = native(metrics)
 
     labels = tuple(sorted(odd._asdict().items()))
@@ -101,6 +103,7 @@ def test_prometheus_own_parser_reads_it():
     assert found["slipway_batches_total", ("model", "half"), ("reason", "full"), ("size", "3")] == 1
     assert found["slipway_batch_padding_rows_total", ("model", "half")] == 1
     assert found[("slipway_in_flight",)] == 3
+    assert found["slipway_connections", ("protocol", "rest")] == 5
     assert found["slipway_model_available", ("model", "half"), ("version", "1")] == 1
     assert found[("process_resident_memory_bytes",)] > 1e6
 
@@ -117,20 +120,18 @@ def test_every_metric_of_our_own_says_what_it_is():
 @given(st.lists(st.floats(0, 1e4), max_size=30))
 def test_a_coarser_histogram_tells_of_the_same_values(values):
     """Every other bound is left out, and each of the others has as many values at or below it as before."""
-    metrics = Metrics()
+    fine = Histogram([bound / 1e6 for bound in LATENCY_BOUNDS_US])
     for value in values:
-        count(metrics, stages_s=(value, None, None, None))
-    fine = [bound / 1e6 for bound in LATENCY_BOUNDS_US]
-    told = {
-        float(dict(labels)["le"]): number
-        for (name, *labels), number in native(metrics).items()
-        if name == "slipway_stage_seconds_bucket" and dict(labels)["stage"] == "parse"
-    }
+        fine.observe(value)
+
+    told = module._coarsened(fine)
 
     ordered = sorted(values)
-    for bound in fine[1::2]:
-        assert told.get(float(f"{bound:g}"), 0) == bisect.bisect_right(ordered, bound)
-    assert told.get(float("inf"), 0) == len(values)
+    assert told.bounds == tuple(fine.bounds[1::2])
+    at_most = list(itertools.accumulate(told.counts))
+    assert at_most[:-1] == [bisect.bisect_right(ordered, bound) for bound in told.bounds]
+    assert at_most[-1] == len(values)
+    assert told.sum == fine.sum
 
 
 def test_kinds_are_bounded_and_no_sum_over_versions_shrinks(monkeypatch):

@@ -77,6 +77,8 @@ class Request:
     headers: dict[bytes, bytes]
     """Lower-case name -> value; of repeated names the last."""
     body: bytes
+    peer: str = ""
+    """Who sent it, as gRPC writes it: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`."""
 
 
 @dataclass(slots=True)
@@ -323,6 +325,7 @@ class HttpConnection(asyncio.Protocol):
         """Take over an accepted connection."""
         # uvloop's transports have the methods, not the base class.
         self._transport = cast(asyncio.Transport, transport)
+        self._peer = _peer_of(transport)
         if len(self._connections) >= self._limits.connections:
             self._refuse(503, f"The server has {self._limits.connections} connections open, as many as it takes")
             return
@@ -442,7 +445,7 @@ class HttpConnection(asyncio.Protocol):
         target = self._url.decode("latin-1")
         if target[:1] != "/":
             target = _origin_form(target)
-        request = Request(method, target, self._headers, body)
+        request = Request(method, target, self._headers, body, self._peer)
         self._turns.append(
             _Turn(
                 self,
@@ -580,6 +583,15 @@ def _origin_form(target: str) -> str:
     if not separator or scheme.lower() not in {"http", "https"}:
         return target
     return "/" + rest.partition("/")[2]
+
+
+def _peer_of(transport: asyncio.BaseTransport) -> str:
+    """Name the other end; an IPv4 client of a dual-stack socket by its IPv4 address."""
+    address = transport.get_extra_info("peername")
+    if not isinstance(address, tuple) or len(address) not in {2, 4}:
+        return ""
+    host = address[0].removeprefix("::ffff:")
+    return f"ipv6:[{host}]:{address[1]}" if ":" in host else f"ipv4:{host}:{address[1]}"
 
 
 def _head(response: Response, turn: _Turn, *, keeps_alive: bool) -> bytes:

@@ -26,7 +26,7 @@ from slipway_wire.json_predict import ParsedRequest
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.paths import Verb
-from slipway_wire.status import InvalidArgument, WireError
+from slipway_wire.status import Code, InvalidArgument, WireError
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class RestApi:
     async def handle(self, request: Request) -> Response:
         """Answer any request."""
         headers = request.headers
-        caller = self._callers.of(headers.get(_REQUEST_ID), headers.get(_TRACEPARENT))
+        caller = self._callers.of(headers.get(_REQUEST_ID), headers.get(_TRACEPARENT), request.peer)
         response = await self._route(request, caller)
         if len(response.body) >= self._gzip_min_bytes and b"gzip" in _accepted(request):
             await self._zip(response)
@@ -130,14 +130,27 @@ class RestApi:
                 case "regress":
                     return await self.regress(spec, body, caller)
                 case "metadata":
-                    return Response(200, model_metadata.encode_json(*self._serving.metadata(spec)))
+                    return self._look_up(spec, lambda: model_metadata.encode_json(*self._serving.metadata(spec)))
                 case "status":
                     # A label is passed over, as TF Serving does.
-                    return Response(200, model_status.encode_json(self._serving.statuses(spec.name, spec.version)))
+                    return self._look_up(
+                        spec, lambda: model_status.encode_json(self._serving.statuses(spec.name, spec.version))
+                    )
         except Exception as error:
             if not paths.is_rest_path(target):
                 return Response(404, b"Not Found\n", b"text/plain")
             return _fault_response(told(error, caller.request_id if caller else ""))
+
+    def _look_up(self, spec: ModelSpec, answer: Callable[[], bytes]) -> Response:
+        """Answer at once, and count it: over REST, TF Serving counts what it is asked about a model, too."""
+        code = Code.OK
+        try:
+            return Response(200, answer())
+        except WireError as error:
+            code = error.code
+            raise
+        finally:
+            self._serving.count_lookup(spec.name, code)
 
     async def predict(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:predict."""

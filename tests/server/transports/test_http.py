@@ -262,6 +262,9 @@ class Transport:
         self.written = b""
         self.closed = False
 
+    def get_extra_info(self, name):
+        return ("127.0.0.1", 5000) if name == "peername" else None
+
     def write(self, data):
         self.written += data
 
@@ -616,3 +619,20 @@ def test_the_end_does_not_wait_for_ever(serve, loop_thread):
         assert ask(connection, post(b"/", b"one"))[0][2] == b"POST / one"
         connection.sendall(b"POST / HTTP/1.1\r\n")
         loop_thread.run(server.server.flush(0.01))
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        (("10.0.0.1", 80), "ipv4:10.0.0.1:80"),
+        (("::ffff:10.0.0.1", 80, 0, 0), "ipv4:10.0.0.1:80"),
+        (("::1", 80, 0, 0), "ipv6:[::1]:80"),
+        ("/a/socket", ""),
+        (None, ""),
+    ],
+)
+def test_the_other_end_is_named_as_grpc_names_it(address, peer):
+    transport = Transport()
+    transport.get_extra_info = lambda _: address
+
+    assert http._peer_of(transport) == peer

@@ -429,3 +429,29 @@ def test_an_upgrade_to_http2_is_passed_over(rest):
     headers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
 
     assert rest().post(PREDICT_PATH, content=ONE, headers=headers).json() == {"predictions": [2.5]}
+
+
+def test_what_is_asked_about_a_model_is_counted_as_tf_serving_does(rest):
+    client = rest()
+    metrics = client.serving.metrics
+    client.get("/v1/models/half")
+    client.get("/v1/models/half/metadata")
+    client.get("/v1/models/half/versions/99")
+    client.get("/v1/models/made_up")
+    client.post(PREDICT_PATH, content=ONE)
+
+    count = metrics.request_count
+    assert metrics.sum_of(count, model_name="half", status="OK") == 3
+    assert metrics.sum_of(count, model_name="half", status="NOT_FOUND") == 1
+    assert metrics.sum_of(count, model_name="", status="NOT_FOUND") == 1, "a caller cannot make new series"
+    assert metrics.sum_of(metrics.requests) == 1
+
+
+def test_who_asks_is_told_to_whoever_watches(rest):
+    client = rest(callers=Callers(makes_ids=True))
+    seen = []
+    client.serving.observers = (lambda exchange: seen.append(exchange.caller.peer),)
+    client.post(PREDICT_PATH, content=ONE)
+
+    (peer,) = seen
+    assert peer.startswith("ipv4:127.0.0.1:")
