@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import math
+from array import array as c_array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -65,14 +66,20 @@ def decode_numbers(value: Any, data_type: DataType, *, booleans: bool) -> Array 
     """Do what `decode` does if numpy alone can be trusted to; None if elements must be looked at one by one."""
     if data_type.json in (None, "string") or (booleans and data_type.json != "bool"):
         return None
+    if data_type is dtypes.FLOAT and isinstance(value, list) and value and type(value[0]) is float:
+        # The commonest of small requests, at a fraction of what numpy takes to find out what it is.
+        try:
+            return np.frombuffer(c_array("f", value), np.float32)
+        except (TypeError, OverflowError):
+            pass
     try:
-        array = np.array(value)
+        numbers = np.array(value)
     except (ValueError, OverflowError):  # lists of different lengths, or nested too deeply
         return None
     if data_type.json == "bool":
         # Nothing but lists got here if there is no element: an empty object would be one.
-        return array.astype(bool) if array.size == 0 or array.dtype.kind == "b" else None
-    return cast_numbers(array, data_type)
+        return numbers.astype(bool) if numbers.size == 0 or numbers.dtype.kind == "b" else None
+    return cast_numbers(numbers, data_type)
 
 
 def cast_numbers(array: Array, data_type: DataType) -> Array | None:
@@ -314,8 +321,12 @@ def _is_finite(array: Array) -> bool:
 
 
 def _finite(array: Array) -> npt.NDArray[np.bool_]:
-    with np.errstate(invalid="ignore"):  # a signalling NaN of bfloat16 would warn
-        finite: npt.NDArray[np.bool_] = np.isfinite(array)
+    finite: npt.NDArray[np.bool_]
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+    else:
+        with np.errstate(invalid="ignore"):  # a signalling NaN of bfloat16 would warn
+            finite = np.isfinite(array)
     return finite
 
 

@@ -37,8 +37,8 @@ _WORD_VALUE: dict[bytes, Any] = {
 }
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# The keys that requests are made of.
-_OUR_KEYS = {"signature_name", "instances", "inputs", "examples", "context"}
+# The keys that requests are made of, and their texts.
+_OUR_KEYS = {key: b'"%b"' % key.encode() for key in ("signature_name", "instances", "inputs", "examples", "context")}
 
 # Offending values are shown up to about this many characters.
 _SHOWN = 256
@@ -59,8 +59,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = parse_leniently(body)
     else:
         # orjson keeps the last of equal keys. Deeper down we let it; here a second "instances" would be a trap.
-        if isinstance(value, dict) and any(body.count(b'"%b"' % key.encode()) > 1 for key in _OUR_KEYS & value.keys()):
-            value = parse_leniently(body)
+        if isinstance(value, dict):
+            for key in value:
+                if key in _OUR_KEYS and body.count(_OUR_KEYS[key]) > 1:
+                    value = parse_leniently(body)
+                    break
     if not isinstance(value, dict):
         raise InvalidArgument(f"JSON Value: {describe(value)} Is not object")
     return value

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -112,12 +112,13 @@ class Arrivals:
             future, waiter = self._arrived.popleft()
             if waiter.done():
                 continue
-            if future.cancelled():
-                waiter.cancel()
-            elif error := future.exception():
-                waiter.set_exception(error)
-            else:
+            # One question, not three: each takes the future's lock.
+            try:
                 waiter.set_result(future.result())
+            except CancelledError:
+                waiter.cancel()
+            except Exception as error:
+                waiter.set_exception(error)
 
 
 def _withdraw(beginning: "Future[Future[Any]]") -> None:
