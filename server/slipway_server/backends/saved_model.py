@@ -40,6 +40,8 @@ _MAX_RUNNERS = 256
 _TFLITE_FILE = "model.tflite"
 _SAVED_MODEL_CONFIG_FILE = "assets.extra/saved_model_config.pb"
 
+_MAX_MESSAGE_BYTES = 2**31 - 1
+
 _Runner = Callable[..., Sequence[Any]]
 
 
@@ -187,6 +189,12 @@ class SavedModelLoader:
             raise self._load_error(error) from error
 
     def _read(self) -> Any:
+        path = self._directory / signatures.SAVED_MODEL_FILE
+        if path.is_file() and (size := path.stat().st_size) > _MAX_MESSAGE_BYTES:
+            raise InvalidArgument(
+                f"{path}: it has {size} bytes, and a protobuf message can have {_MAX_MESSAGE_BYTES} at most; keep large "
+                "tensors in variables, not in constants"
+            )
         try:
             return signatures.read_saved_model(self._directory)
         except NotFound as error:

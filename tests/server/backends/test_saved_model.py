@@ -544,6 +544,14 @@ def test_garbage_is_an_error_and_nothing_else(saved_model, tmp_path_factory, con
         saved_model.SavedModelLoader(directory).load().close()
 
 
+def test_a_graph_too_large_for_protobuf_is_told_before_it_is_read(saved_model, tmp_path):
+    """The file has a length and no content, so it takes no room."""
+    with (tmp_path / "saved_model.pb").open("wb") as file:
+        file.truncate(2**31)
+
+    assert "a protobuf message can have 2147483647 at most" in refusal(saved_model, tmp_path).message
+
+
 def test_an_asset_that_is_missing_is_told(saved_model, exported, tmp_path):
     directory = shutil.copytree(exported("vocabulary"), tmp_path / "1")
     shutil.rmtree(directory / "assets")

@@ -1,6 +1,7 @@
 import functools
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from slipway_server.batching.sizes import batches_like
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.load_options import WarmupOptions
 from slipway_server.metrics import Metrics
+from slipway_server.servables.manager import Manager
 from slipway_server.servables.warmup import WarmedLoader
 from slipway_wire import inference, messages, predict, tfrecord, warmup_log
 from slipway_wire.status import (
     DataLoss,
     FailedPrecondition,
     InvalidArgument,
+    NotFound,
     ResourceExhausted,
     Unimplemented,
     Unknown,
@@ -302,3 +305,29 @@ def test_a_made_up_request_that_is_refused_fails_nothing(tmp_path, warm, loaded,
         assert warm(tmp_path, is_synthesized=True) is loaded
 
     assert "the warm-up request made up for signature serving_default was refused: too small to convolve" in caplog.text
+
+
+def test_nobody_is_answered_before_the_last_record_is(version, fakes, loaded):
+    """While a record runs, the version is LOADING and cannot be lent; afterwards it is AVAILABLE."""
+    directory = version(predict_record(1.0))
+    loaded.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        manager = Manager(
+            lambda model, number, _path: WarmedLoader(
+                fakes.FakeLoader(loaded), directory, WarmupOptions(), model=model, version=number, metrics=Metrics()
+            ),
+            load_on=pool,
+            unload_on=fakes.AtOnce(),
+            later=fakes.Timers(),
+        )
+        manager.aspire("m", {3: str(directory)})
+        assert loaded.started.acquire(timeout=20.0)
+
+        assert [status.state for status in manager.statuses("m")] == ["LOADING"]
+        with pytest.raises(NotFound):
+            manager.lend("m")
+
+        loaded.gate.set()
+
+    assert [status.state for status in manager.statuses("m")] == ["AVAILABLE"]
+    manager.lend("m").release()
