@@ -56,7 +56,9 @@ from slipway_server.transports.http import HttpServer, Limits
 from slipway_server.transports.http2 import server as http2
 from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer, error_response
+from slipway_server.transports.rpc import Services, guarded
 from slipway_server.transports.waiting import Arrivals
+from slipway_wire import paths
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_status import VersionStatus
 from slipway_wire.status import InvalidArgument, Unavailable
@@ -183,6 +185,7 @@ class Server:
         )
         self._observers.watch(self._serving)
         self._callers = self._observers.callers()
+        self._token = _bearer_token(settings.api_token_file, "api_token_file")
         arrivals = Arrivals(self._loop)
         self._profiler = _profiler_api() if settings.enable_profiler else None
         self._grpc_api = GrpcApi(
@@ -201,13 +204,14 @@ class Server:
                 has_cors=settings.rest_api_enable_cors_support,
                 metrics_path=metrics_path,
                 callers=self._callers,
+                token=self._token,
                 non_finite=cast(NonFinite, settings.json_non_finite),
                 gzip_min_bytes=settings.rest_api_gzip_min_bytes,
             ),
             _http_limits(settings),
         )
         self._metrics.watch_connections("rest", lambda: len(self._rest_server.connections))
-        token = BearerToken(Path(settings.admin_token_file), "admin_token_file") if settings.admin_token_file else None
+        token = _bearer_token(settings.admin_token_file, "admin_token_file")
         admin = AdminApi(self._serving, token=token, config_file=settings.model_config_file, metrics_path=metrics_path)
         self._admin_server = HttpServer(admin.handle, error_response)
 
@@ -283,6 +287,10 @@ class Server:
 
     # Details.
 
+    def _grpc_services(self) -> Services:
+        services = self._grpc_api.services()
+        return services if self._token is None else guarded(services, self._token.check, {paths.HEALTH_SERVICE})
+
     async def _open_grpc(self) -> int | None:
         """Serve gRPC by our own transport; return the TCP port if there is one."""
         settings = self._settings
@@ -293,7 +301,7 @@ class Server:
             places.append(f"unix:{settings.grpc_socket_path}")
         try:
             self._grpc_server, grpc_ports = await http2.start_server(
-                self._grpc_api.services(),
+                self._grpc_services(),
                 places,
                 _channel_arguments(settings.grpc_channel_arguments),
                 self._callers,
@@ -313,7 +321,7 @@ class Server:
             addresses.append(f"unix:{settings.grpc_socket_path}")
         try:
             self._grpc_server, grpc_ports = await grpcio_server.start_server(
-                self._grpc_api.services(),
+                self._grpc_services(),
                 addresses,
                 _channel_arguments(settings.grpc_channel_arguments),
                 self._callers,
@@ -461,6 +469,10 @@ def _write_whole(path: Path, content: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(content)
     partial.replace(path)
+
+
+def _bearer_token(path: str, flag: str) -> BearerToken | None:
+    return BearerToken(Path(path), flag) if path else None
 
 
 def _reserve_admin_port(settings: Settings) -> socket.socket | None:

@@ -1,5 +1,6 @@
 """What both front doors offer: run a signature, tell what is served. Knows neither gRPC nor HTTP."""
 
+import logging
 import math
 import threading
 import time
@@ -19,6 +20,8 @@ from slipway_wire.inference import INPUTS
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.model_status import VersionStatus
 from slipway_wire.status import Code, DeadlineExceeded, InvalidArgument, NotFound, Unavailable, WireError
+
+logger = logging.getLogger(__name__)
 
 Protocol = Literal["grpc", "rest"]
 Api = Literal["Predict", "Classify", "Regress", "MultiInference"]
@@ -337,6 +340,10 @@ class Exchange:
             # TF Serving counts those of MultiInference only.
             examples=len(self.call.inputs[INPUTS]) if isinstance(self.call, JointCall) else None,
         )
-        for observe in self._serving.observers:
-            observe(self)
+        try:
+            for observe in self._serving.observers:
+                observe(self)
+        except Exception:
+            # Whoever looks on must not cost a request its answer.
+            logger.exception("an observer failed")
         self._serving.leave()

@@ -68,6 +68,9 @@ class Settings:
     trace_sample_rate: float = _flag(
         1.0, "Share of requests traced of those that bring no traceparent, which decides itself. (not in TF Serving)"
     )
+    api_token_file: str = _flag(
+        "", "File with the token that requests over gRPC and REST must bear, health excepted. (not in TF Serving)"
+    )
     admin_port: Port = _flag(0, "TCP port for managing models over REST; 0: none. (not in TF Serving)")  # noqa: RUF009  # a frozen value
     admin_bind_address: str = _flag(
         "127.0.0.1",

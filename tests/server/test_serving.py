@@ -179,3 +179,15 @@ def test_requests_are_timed_and_counted(fakes):
     assert metrics.sum_of(metrics.request_latency, model_name="m", API="predict", entrypoint="REST") == 1
     assert metrics.sum_of(metrics.runtime_latency, model_name="m", API="Predict", runtime="TF1") == 2
     assert metrics.sum_of(metrics.in_flight) == 0
+
+
+def test_an_observer_that_fails_costs_no_answer(two, caplog):
+    serving, _ = two
+
+    def fail(_exchange):
+        raise ZeroDivisionError
+
+    serving.observers = (fail,)
+    assert outputs(serving, ModelSpec("m"), 1.0)[1] == [2.5]
+    assert serving.drain(0.0), "the request is counted out"
+    assert "an observer failed" in caplog.text

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from slipway_server.batching.scheduler import Answer
+from slipway_server.bearer import BearerToken
 from slipway_server.callers import REQUEST_ID, TRACEPARENT, Caller, Callers
 from slipway_server.errors import told
 from slipway_server.servables.calls import Signatures, classify_call, regress_call
@@ -26,7 +27,7 @@ from slipway_wire.json_predict import ParsedRequest
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.paths import Verb
-from slipway_wire.status import Code, InvalidArgument, WireError
+from slipway_wire.status import Code, InvalidArgument, Unauthenticated, WireError
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class RestApi:
         has_cors: bool,
         metrics_path: str | None,
         callers: Callers | None = None,
+        token: BearerToken | None = None,
         non_finite: NonFinite = "tokens",
         gzip_min_bytes: int = 0,
     ) -> None:
@@ -79,6 +81,7 @@ class RestApi:
             has_cors: Add the headers that let a browser's scripts call us.
             metrics_path: Where metrics are served; None: nowhere.
             callers: Finds out who sent a request.
+            token: What a request must bear, unless it asks about health; None: nothing.
             non_finite: What stands for NaN and infinities in answers.
             gzip_min_bytes: Compress larger answers for clients that take it; 0: none.
         """
@@ -88,6 +91,7 @@ class RestApi:
         self._has_cors = has_cors
         self._metrics_path = metrics_path
         self._callers = callers or Callers()
+        self._token = token
         self._non_finite: NonFinite = non_finite
         self._gzip_min_bytes = gzip_min_bytes or math.inf
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="json")
@@ -109,6 +113,17 @@ class RestApi:
 
     async def _route(self, request: Request, caller: Caller | None) -> Response:
         target = request.target
+        if (
+            self._token is not None
+            and request.method != "OPTIONS"
+            and not health.is_health_path(request.method, target)
+        ):
+            try:
+                self._token.check(request.headers.get(b"authorization"))
+            except Unauthenticated as error:
+                response = _fault_response(error)
+                response.headers.append((b"WWW-Authenticate", b"Bearer"))
+                return response
         if request.method != "POST":
             if target == self._metrics_path and request.method == "GET":
                 # Thousands of series take milliseconds to write, which requests should not wait for.

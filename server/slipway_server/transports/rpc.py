@@ -1,9 +1,9 @@
 """What gRPC's transports have in common: a method, what comes with a call, how an error is told. No socket, no library."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from slipway_server.callers import Caller
 
@@ -61,6 +61,41 @@ class Bidirectional:
 Method: TypeAlias = Unary | ServerStreaming | Bidirectional
 Services: TypeAlias = Mapping[str, Mapping[str, Method]]
 """Full service name -> method name -> what answers it."""
+
+
+def guarded(services: Services, check: Callable[[str | bytes | None], None], open_to_all: Collection[str]) -> Services:
+    """
+    Let in only who may.
+
+    Args:
+        services: What is guarded.
+        check: Given a call's `authorization` metadata; raises WireError to refuse it.
+        open_to_all: Names of services that are not guarded, such as health.
+    """
+    return {
+        service: methods
+        if service in open_to_all
+        else {name: _guarded(method, check) for name, method in methods.items()}
+        for service, methods in services.items()
+    }
+
+
+def _guarded(method: Method, check: Callable[[str | bytes | None], None]) -> Method:
+    handle: Any = method.handle
+
+    async def unary(body: bytes, incoming: Incoming) -> bytes:
+        check(incoming.metadata.get("authorization"))
+        answer: bytes = await handle(body, incoming)
+        return answer
+
+    async def streaming(messages: Any, incoming: Incoming) -> AsyncIterator[bytes]:
+        check(incoming.metadata.get("authorization"))
+        async for message in handle(messages, incoming):
+            yield message
+
+    if isinstance(method, Unary):
+        return Unary(unary)
+    return type(method)(streaming)
 
 
 def details(message: str) -> str:

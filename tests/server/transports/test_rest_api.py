@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slipway_server.batching.scheduler import BatchScheduler
+from slipway_server.bearer import BearerToken
 from slipway_server.callers import Callers
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
@@ -455,3 +456,17 @@ def test_who_asks_is_told_to_whoever_watches(rest):
 
     (peer,) = seen
     assert peer.startswith("ipv4:127.0.0.1:")
+
+
+def test_a_server_with_a_token_answers_only_who_bears_it(rest, tmp_path):
+    (tmp_path / "token").write_text("s3cret")
+    client = rest(token=BearerToken(tmp_path / "token", "api_token_file"), metrics_path="/metrics")
+    for method, path in (("POST", PREDICT_PATH), ("GET", "/v1/models/half"), ("GET", "/metrics"), ("GET", "/other")):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert list(answer.json()) == ["error"]
+
+    known = {"Authorization": "Bearer s3cret"}
+    assert client.post(PREDICT_PATH, content=ONE, headers=known).json() == {"predictions": [2.5]}
+    # A probe knows no secrets.
+    assert client.get("/v1/health/ready").status_code == 200
