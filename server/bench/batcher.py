@@ -66,12 +66,17 @@ def one_round(in_flight: int, tasks: int) -> dict[str, float]:
     def work() -> Work:
         return Work("m", "key", model, {"x": x}, time.monotonic() + 30)
 
-    batched = BatchScheduler(BatchingPolicy(max_batch_size=64, num_batch_threads=1), Metrics())
-    batched.start()
+    def batched(threads: int) -> BatchScheduler:
+        scheduler = BatchScheduler(BatchingPolicy(max_batch_size=64, num_batch_threads=threads), Metrics())
+        scheduler.start()
+        return scheduler
+
+    one, two = batched(1), batched(2)
     direct = DirectScheduler(1, Metrics())
     pool = ThreadPoolExecutor(1)
     ways: dict[str, Callable[[], Future[Any]]] = {
-        "batched": lambda: batched.submit(work()),
+        "batched, 1 thread": lambda: one.submit(work()),
+        "batched, 2 threads": lambda: two.submit(work()),
         "direct": lambda: direct.submit(work()),
         "ThreadPoolExecutor": lambda: pool.submit(model, work().inputs),
     }

@@ -17,6 +17,8 @@ import pytest
 import trustme
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from slipway_server.app import _batching
+from slipway_server.settings import Settings
 from slipway_wire import paths, predict, tfrecord, warmup_log
 from slipway_wire.status import Code
 from slipway_wire.warmup_log import WARMUP_FILE
@@ -628,3 +630,48 @@ def test_pipelined_requests_and_streams_are_carried_through_the_drain(start_serv
     assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b'{"predictions":[200000.0]}') == 3
     assert b"Connection: close" in received
     assert server.exit_code() == 0, server.log()
+
+
+PLATFORM_CONFIG = """
+platform_configs {{
+  key: "tensorflow"
+  value {{
+    source_adapter_config {{
+      [type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] {{ legacy_config {{ {} }} }}
+    }}
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "max_batch_size", "is_per_model"),
+    [
+        ("", None, False),
+        ("batching_parameters { max_batch_size { value: 5 } }", 5, False),
+        ("batching_parameters { } enable_per_model_batching_params: true", 1000, True),
+    ],
+)
+def test_batching_is_also_read_from_the_platform_config(tmp_path, config, max_batch_size, is_per_model):
+    """It takes the place of --enable_batching, as in TF Serving."""
+    (tmp_path / "platform").write_text(PLATFORM_CONFIG.format(config))
+    settings = Settings(platform_config_file=str(tmp_path / "platform"), enable_batching=True)
+
+    policy, found = _batching(settings)
+
+    assert found == is_per_model
+    assert (policy and policy.max_batch_size) == max_batch_size
+
+
+def test_batching_is_off_by_default_and_says_so_if_only_half_of_it_was_asked_for(caplog):
+    assert _batching(Settings(enable_per_model_batching_parameters=True)) == (None, False)
+    assert "no effect without --enable_batching" in caplog.text
+
+
+def test_batching_parameters_that_make_no_sense_are_named_at_start(tmp_path, caplog):
+    (tmp_path / "parameters").write_text("max_enqueued_batches { value: 100000000 }")
+
+    _batching(Settings(enable_batching=True, batching_parameters_file=str(tmp_path / "parameters")))
+
+    assert f"{tmp_path}/parameters: max_enqueued_batches is 100000000" in caplog.text
+    assert _batching(Settings(enable_batching=True))[0].thread_pool_name == "model_server_batch_threads"
