@@ -15,6 +15,7 @@ from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.errors import told
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary, details
 from slipway_server.transports.tls import Tls
+from slipway_wire.status import WireError
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -91,7 +92,11 @@ def _unary(method: Unary, callers: Callers) -> Any:
         try:
             return await handle(body, incoming)
         except Exception as error:
-            await _abort(context, incoming, error)
+            fault = _told(incoming, error)
+        # What `abort` raises is kept by grpcio in a circle with this frame, which must not keep the message as well.
+        # To set the status and return would send an empty answer before it, and no client tries again after an answer.
+        del body
+        await _abort(context, fault)
         raise AssertionError("abort raises")
 
     return answer
@@ -106,13 +111,20 @@ def _streaming(method: ServerStreaming | Bidirectional, callers: Callers) -> Any
             async for message in handle(messages, incoming):
                 yield message
         except Exception as error:
-            await _abort(context, incoming, error)
+            fault = _told(incoming, error)
+        else:
+            return
+        del messages
+        await _abort(context, fault)
 
     return answer
 
 
-async def _abort(context: Context, incoming: Incoming, error: Exception) -> None:
-    fault = told(error, incoming.caller.request_id if incoming.caller else "")
+def _told(incoming: Incoming, error: Exception) -> WireError:
+    return told(error, incoming.caller.request_id if incoming.caller else "")
+
+
+async def _abort(context: Context, fault: WireError) -> None:
     if fault.retry_after_s is not None:
         # The first is for people and for REST's sake, the second for clients with a retry policy; its source:
         # https://github.com/grpc/proposal/blob/master/A6-client-retries.md.

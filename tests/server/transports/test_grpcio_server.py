@@ -1,5 +1,7 @@
 import contextlib
+import gc
 import threading
+import tracemalloc
 
 import grpc
 import pytest
@@ -22,7 +24,7 @@ class Echo:
     async def unary(self, body, incoming: Incoming):
         self.incoming = incoming
         if body.startswith(b"raise "):
-            raise error_of(int(body.split()[1]), "x" * int(body.split()[2]))
+            raise error_of(int(body.split()[1]), "x" * int(body.split()[2].rstrip(b"\0")))
         if body == b"full":
             raise Unavailable("full", retry_after_s=3)
         if body == b"bug":
@@ -242,3 +244,21 @@ def test_a_full_queue_tells_when_to_try_again(serve):
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
     trailing = dict(refusal.value.trailing_metadata())
     assert (trailing["retry-after"], trailing["grpc-retry-pushback-ms"]) == ("3", "3000")
+
+
+def test_a_failed_call_leaves_nothing_of_its_message_behind(serve):
+    """Not even until the next garbage collection, which counts objects and not bytes."""
+    channel = serve()
+    body = b"raise 3 1" + bytes(2_000_000)
+    refused(lambda: ask(channel, body))
+    tracemalloc.start()
+    gc.disable()
+    try:
+        for _ in range(10):
+            assert refused(lambda: ask(channel, body))[0] == "INVALID_ARGUMENT"
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        gc.enable()
+        tracemalloc.stop()
+
+    assert held < 6_000_000
