@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -68,7 +69,7 @@ def observed(fakes, testdata, tmp_path_factory, collector):
         "--access_log=all",
         "--log_format=json",
         "--admin_port=auto",
-        "--lame_duck_s=1",
+        "--lame_duck_s=2",
         f"--otlp_endpoint=http://127.0.0.1:{collector[0]}",
         "--trace_sample_rate=0",
     )
@@ -166,9 +167,24 @@ def test_models_come_and_go_by_the_admin_port(observed, testdata):
 
 def test_the_end_is_announced_and_everything_is_written(observed, fakes, collector, testdata, start_server, tmp_path):
     """The last test of this server. While a balancer looks elsewhere, requests are still answered."""
-    ask_grpc(observed, 5.0)
-    observed.signal(signal.SIGTERM)
-    fakes.wait_for(lambda: observed.rest.get("/v1/health/ready").status_code == 503, "the lame duck")
+    looks_elsewhere = threading.Event()
+
+    def ask_until_told(ask):
+        asked = 0
+        while not looks_elsewhere.is_set():
+            ask()
+            asked += 1
+        return asked
+
+    def ask_over_rest():
+        assert ask_rest(observed, 5.0).json() == {"predictions": [4.5]}
+
+    with ThreadPoolExecutor(4) as pool:
+        askers = [pool.submit(ask_until_told, ask) for ask in (ask_over_rest, lambda: ask_grpc(observed, 5.0)) * 2]
+        observed.signal(signal.SIGTERM)
+        fakes.wait_for(lambda: observed.rest.get("/v1/health/ready").status_code == 503, "the lame duck")
+        looks_elsewhere.set()
+        assert all(asker.result(WAIT_S) for asker in askers), "no request failed before a balancer could know"
     assert observed.rest.get("/v1/health/ready").json()["reason"] == "The server is shutting down"
     body = messages.HealthCheckRequest(service="half").SerializeToString()
     health = observed.channel.unary_unary(paths.GRPC_HEALTH_CHECK)(body, timeout=WAIT_S)
