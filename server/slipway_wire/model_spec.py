@@ -1,12 +1,16 @@
 """Which model a request is for."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from slipway_wire import messages
 from slipway_wire.status import InvalidArgument
 
 DEFAULT_SIGNATURE = "serving_default"
+
+# Longer ones are read each time: what is remembered is chosen by clients.
+_MAX_REMEMBERED_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,14 @@ def from_request(request: Any) -> ModelSpec:
     """
     if not request.HasField("model_spec"):
         raise InvalidArgument("Missing ModelSpec")
-    return from_proto(request.model_spec)
+    serialized = request.model_spec.SerializeToString()
+    return _remembered(serialized) if len(serialized) <= _MAX_REMEMBERED_BYTES else from_proto(request.model_spec)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(serialized: bytes) -> ModelSpec:
+    """Read a ModelSpec as it was read before: requests name the same few again and again."""
+    return from_proto(messages.ModelSpec.FromString(serialized))
 
 
 def from_proto(spec: Any) -> ModelSpec:

@@ -105,7 +105,7 @@ def encode_response(
     parts: list[protobuf.Chunk] = []
     for name, array in outputs.items():
         parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content or array.nbytes >= content_min_bytes)
-    parts.append(protobuf.bytes_field(_RESPONSE_SPEC, _spec_bytes(spec)))
+    parts.append(_response_spec(spec))
     return b"".join(parts)
 
 
@@ -134,6 +134,10 @@ class _LazyArrays(Mapping[str, Array]):
     def __init__(self, protos: Any) -> None:
         self._protos = protos
         self._arrays: dict[str, Array] = {}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the array, or *default* if there is none; the mixin's way would cost an exception."""
+        return self[name] if name in self._protos else default
 
     def __getitem__(self, name: str) -> Array:
         array = self._arrays.get(name)
@@ -167,6 +171,11 @@ def _entry_head(field: int, name: str, tensor_length: int) -> bytes:
     """Everything of a map entry that stands in front of its TensorProto."""
     key = protobuf.bytes_field(1, name.encode()) + protobuf.length_prefix(2, tensor_length)
     return protobuf.length_prefix(field, len(key) + tensor_length) + key
+
+
+@lru_cache(maxsize=1024)
+def _response_spec(spec: ModelSpec) -> bytes:
+    return protobuf.bytes_field(_RESPONSE_SPEC, _spec_bytes(spec))
 
 
 @lru_cache(maxsize=1024)

@@ -20,6 +20,9 @@ MAX_FILLED_BYTES = 64 * 1024 * 1024
 # Several values, of which the last is repeated, do need that memory; nobody is known to send that, however.
 MAX_FILLED_FROM_SEVERAL_BYTES = 4 * 1024 * 1024
 
+# Longer shapes are read each time: what is remembered is chosen by clients.
+_MAX_REMEMBERED_BYTES = 128
+
 _VALUE_FIELD = {field.name: field.number for field in messages.TensorProto.DESCRIPTOR.fields}
 _FIXED_DTYPE = {"float_val": "<f4", "double_val": "<f8", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
 _FIXED_WIDTH = {*_FIXED_DTYPE, "tensor_content"}
@@ -128,8 +131,10 @@ def from_proto(proto: Any) -> Array:
     data_type = dtypes.from_number(proto.dtype)
     if data_type.numpy is None:
         raise InvalidArgument(f"tensors of type {data_type.name} are not supported")
-    shape = _shape(proto.tensor_shape)
-    elements = math.prod(shape)
+    serialized = proto.tensor_shape.SerializeToString()
+    shape, elements = (
+        _remembered_shape(serialized) if len(serialized) <= _MAX_REMEMBERED_BYTES else _shape(proto.tensor_shape)
+    )
     if proto.tensor_content:
         return _from_content(proto.tensor_content, data_type, shape, elements)
     assert data_type.field is not None  # every type with a numpy dtype has a field
@@ -149,7 +154,14 @@ def from_proto(proto: Any) -> Array:
     return _fill(values, data_type, shape, elements)
 
 
-def _shape(proto: Any) -> tuple[int, ...]:
+@lru_cache(maxsize=4096)
+def _remembered_shape(serialized: bytes) -> tuple[tuple[int, ...], int]:
+    """Read a TensorShapeProto as it was read before: a model's requests have few shapes."""
+    return _shape(messages.TensorShapeProto.FromString(serialized))
+
+
+def _shape(proto: Any) -> tuple[tuple[int, ...], int]:
+    """Return the shape, and its number of elements."""
     if proto.unknown_rank:
         raise InvalidArgument("the shape of a value must be known, got unknown rank")
     shape = tuple([dim.size for dim in proto.dim])
@@ -160,7 +172,7 @@ def _shape(proto: Any) -> tuple[int, ...]:
     # Zeros aside, as numpy wants it: shape [0, 2**62, 2**62] has no element and still cannot be an array.
     if math.prod([size for size in shape if size]) > 2**48:
         raise InvalidArgument(f"shape {list(shape)} has too many elements")
-    return shape
+    return shape, math.prod(shape)
 
 
 def _from_content(content: bytes, data_type: DataType, shape: tuple[int, ...], elements: int) -> Array:
@@ -172,7 +184,8 @@ def _from_content(content: bytes, data_type: DataType, shape: tuple[int, ...], e
         raise InvalidArgument(
             f"tensor_content has {len(content)} bytes, but shape {list(shape)} of {data_type.name} takes {wanted}"
         )
-    return np.frombuffer(content, data_type.numpy).reshape(shape)
+    values = np.frombuffer(content, data_type.numpy)
+    return values if len(shape) == 1 else values.reshape(shape)
 
 
 def _strings_from_content(content: bytes, elements: int) -> Array:
