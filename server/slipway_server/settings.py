@@ -170,7 +170,7 @@ class Settings:
     )
     rest_api_tls: bool = _flag(False, "TLS on the REST port, too, from --ssl_config_file. (not in TF Serving)")
     grpc_transport: str = _flag(
-        "grpcio", "What speaks gRPC: slipway (an HTTP/2 of our own) or grpcio. (not in TF Serving)"
+        "slipway", "What speaks gRPC: slipway (an HTTP/2 of our own) or grpcio. (not in TF Serving)"
     )
     grpc_channel_arguments: str = _flag("", "gRPC options, key=value,key=value.")
     grpc_max_threads: int = _flag(4 * (os.cpu_count() or 1), "Threads that run requests when they are not batched.")

@@ -168,7 +168,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> dict[str,
     Source: tensorflow_serving/servables/tensorflow/predict_util.cc (VerifyRequestInputsSize),
     tensorflow/cc/saved_model/util.cc (GetInputValues).
     """
-    if len(inputs) == len(signature.inputs) and all([alias in inputs for alias in signature.inputs]):
+    if len(inputs) == len(signature.inputs) and all(map(inputs.__contains__, signature.inputs)):
         return {alias: inputs[alias] for alias in signature.inputs}
     wanted, sent = signature.inputs.keys(), inputs.keys()
     if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
