@@ -62,6 +62,11 @@ def test_warm_up_belongs_to_loading(both):
         load(both)
 
 
+def test_a_library_that_is_not_there_is_told_before_any_version_is_loaded():
+    with pytest.raises(NotFound, match=r"^--op_library=/nowhere/ops\.so: no such file$"):
+        loader_maker(LoadOptions(op_libraries=("/nowhere/ops.so",)), Metrics(), lambda _directory: as_it_is)
+
+
 def test_what_ml_metadata_knows_a_version_by_is_a_label(both):
     (both / "assets.extra").mkdir(exist_ok=True)
     (both / "assets.extra" / "mlmd_uuid").write_text("3f2a-77\n")
@@ -135,12 +140,3 @@ def test_a_live_server_takes_every_loading_flag_at_once(start_server, batched_fl
     assert "its variables are constants now" in server.log()
     attempts = server.metric(f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{both}",status="success"}}')
     assert attempts == 1
-
-
-def test_a_live_server_without_the_library_of_its_ops_does_not_start(start_server, tmp_path):
-    server = start_server(f"--model_base_path={tmp_path}", "--op_library=/nowhere/ops.so")
-
-    assert server.exit_code() == 255
-    assert server.log().endswith(
-        "Failed to start server. Error: NOT_FOUND: --op_library=/nowhere/ops.so: no such file\n"
-    )
