@@ -236,6 +236,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Two scrapes at once would take twice the time from requests, and neither would be done sooner.
+        self._scraping = threading.Lock()
+        self._moment = threading.local()
         self._requests: dict[RequestKind, _Totals] = {}
         self._lookups: dict[tuple[object, ...], float] = {}
         self._connections: dict[str, Callable[[], float]] = {}
@@ -632,7 +635,7 @@ class Metrics:
 
     def exposition(self) -> str:
         """Return all metrics in Prometheus' text format."""
-        return "".join(line + "\n" for family in self._families() for line in _exposition(family))
+        return "".join(f"{line}\n" for line in self._lines())
 
     def catalogue(self) -> str:
         """Return the description of all metrics as Markdown."""
@@ -662,11 +665,19 @@ class Metrics:
 
         Two of them tell what happened in between.
         """
-        lines = (line for family in self._families() for line in _exposition(family))
-        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        samples = (line.rpartition(" ") for line in self._lines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
     # What follows reads; `_begin_kind` runs with the lock held.
+
+    def _lines(self) -> list[str]:
+        # All that is told of requests is of one moment, and their lock is held once.
+        with self._scraping:
+            self._moment.requests = self._snapshot()
+            try:
+                return [line for family in self._families() for line in _exposition(family)]
+            finally:
+                del self._moment.requests
 
     def _families(self) -> "list[Family[Any] | View]":
         own = [family for family in vars(self).values() if isinstance(family, Family | View)]
@@ -682,6 +693,9 @@ class Metrics:
         return self._requests.setdefault(kind, _Totals())
 
     def _snapshot(self) -> list[tuple[RequestKind, _Totals]]:
+        taken: list[tuple[RequestKind, _Totals]] | None = getattr(self._moment, "requests", None)
+        if taken is not None:
+            return taken
         with self._lock:
             copies = []
             for kind, totals in sorted(self._requests.items()):
