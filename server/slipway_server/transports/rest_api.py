@@ -18,7 +18,7 @@ from slipway_server.errors import told
 from slipway_server.servables.calls import Signatures, classify_call, regress_call
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Exchange, Serving
-from slipway_server.transports import health
+from slipway_server.transports import health, model_list
 from slipway_server.transports.http import HttpServer, Limits, Request, Response
 from slipway_server.transports.waiting import Arrivals, Timeout
 from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths
@@ -134,6 +134,8 @@ class RestApi:
                 return Response(200 if b"http://" in origin or b"https://" in origin else 400, b"")
             if health.is_health_path(request.method, target):
                 return health.answer(self._serving, target)
+            if target == model_list.LIST_PATH and request.method == "GET":
+                return model_list.answer(self._serving)
         try:
             verb, spec = _wanted(request.method, target)
             body = await self._aside(lambda: _unzip(request.body)) if _is_zipped(request) else request.body

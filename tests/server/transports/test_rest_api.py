@@ -470,3 +470,11 @@ def test_a_server_with_a_token_answers_only_who_bears_it(rest, tmp_path):
     assert client.post(PREDICT_PATH, content=ONE, headers=known).json() == {"predictions": [2.5]}
     # A probe knows no secrets.
     assert client.get("/v1/health/ready").status_code == 200
+
+
+def test_models_are_listed_where_tf_serving_has_only_an_error(rest):
+    client = rest()
+
+    assert [one["name"] for one in client.get("/v1/models:list").json()["models"]] == ["half"]
+    assert client.post("/v1/models:list").status_code == 400
+    assert client.get("/v1/models").json() == {"error": "Missing model name in request."}
