@@ -13,6 +13,8 @@ from slipway.records import (
     WarmupEntry,
     WarmupRecord,
 )
+from slipway_wire import manifest
+from slipway_wire.manifest import MANIFEST_FILE
 from slipway_wire.warmup_log import WARMUP_FILE
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -69,7 +71,18 @@ def test_export_and_records_become_a_version_directory(parts):
     servable(parts)
 
     out = parts / "servable/3"
-    assert sorted(files.tree_files(out)) == [WARMUP_FILE, "saved_model.pb", "variables/variables.index"]
+    assert sorted(files.tree_files(out)) == [
+        MANIFEST_FILE,
+        WARMUP_FILE,
+        "saved_model.pb",
+        "variables/variables.index",
+    ]
+    listed = manifest.decode((out / MANIFEST_FILE).read_bytes())
+    assert listed == {
+        name: files.sha256_file(path).removeprefix("sha256:")
+        for name, path in files.tree_files(out).items()
+        if name != MANIFEST_FILE
+    }
     record = ServableRecord.read(parts / "servable.json")
     record.tree.verify(out)
     assert record.checkpoint_digest == DIGEST

@@ -7,6 +7,8 @@ from pathlib import Path
 from slipway import files
 from slipway.errors import SourceError
 from slipway.records import CheckpointRecord, ExportRecord, ServableRecord, TreeManifest, WarmupRecord
+from slipway_wire import manifest
+from slipway_wire.manifest import MANIFEST_FILE
 from slipway_wire.warmup_log import WARMUP_FILE
 
 FILE_MODE = 0o644
@@ -57,15 +59,24 @@ def verify_warmup(path: Path, record: WarmupRecord) -> None:
 
 def assemble(export: Path, warmup: Path, directory: Path) -> None:
     """
-    Copy the SavedModel *export* and the records *warmup* into the empty *directory*.
+    Copy the SavedModel *export* and the records *warmup* into the empty *directory*, with a manifest of both.
 
     Modes are set, so that any user may read the servable and the image's layer does not depend on a umask.
     """
     for name, path in files.tree_files(export).items():
         _copy(path, directory / name)
     _copy(warmup, directory / WARMUP_FILE)
+    write_manifest(directory)
     for path in [directory, *directory.rglob("*")]:
         path.chmod(DIRECTORY_MODE if path.is_dir() else FILE_MODE)
+
+
+def write_manifest(directory: Path) -> None:
+    """Write the digests of all files in *directory* beside them, for the server to compare before it loads the version."""
+    digests = {
+        name: files.sha256_file(path).removeprefix("sha256:") for name, path in files.tree_files(directory).items()
+    }
+    (directory / MANIFEST_FILE).write_bytes(manifest.encode(digests))
 
 
 def _copy(path: Path, to: Path) -> None:

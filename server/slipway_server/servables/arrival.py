@@ -1,23 +1,20 @@
 """Has a version directory arrived as a whole? What is missing from it, and whether it still changes."""
 
 import hashlib
-import re
 from pathlib import Path
 
 from slipway_server.servables import bundle
 from slipway_server.servables.diagnosis import diagnose_version
 from slipway_server.servables.loader import Loader, Servable
 from slipway_server.servables.storage import LocalStorage, Storage, Tree, join
+from slipway_wire import manifest
+from slipway_wire.manifest import MANIFEST_FILE
 from slipway_wire.status import DataLoss, WireError, error_of
-
-MANIFEST = "assets.extra/SHA256SUMS"
-"""Digests of the version's files as `sha256sum` writes them, paths relative to the version directory. Optional."""
 
 _INDEX = "variables/variables.index"
 _MODELS = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
 # Far more than any index or manifest has; what is longer is not read into memory.
 _LIMIT_BYTES = 256 * 2**20
-_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
 
 class Arrival:
@@ -58,10 +55,10 @@ def missing(storage: Storage, directory: str, tree: Tree) -> str | None:
     Raises:
         OSError: The index or the manifest cannot be read.
     """
-    if MANIFEST in tree:
-        for name in _digests(storage.read(join(directory, MANIFEST), _LIMIT_BYTES)):
+    if MANIFEST_FILE in tree:
+        for name in manifest.decode(storage.read(join(directory, MANIFEST_FILE), _LIMIT_BYTES)):
             if name not in tree:
-                return f"{name}, which {MANIFEST} lists, is missing"
+                return f"{name}, which {MANIFEST_FILE} lists, is missing"
     if not any(name in tree for name in _MODELS):
         return "saved_model.pb is missing"
     for name in _MODELS:
@@ -88,12 +85,6 @@ def _missing_variables(storage: Storage, directory: str, tree: Tree) -> str | No
         if tree[name].size_bytes < size:
             return f"{name} is cut off: it has {tree[name].size_bytes} of {size} bytes"
     return None
-
-
-def _digests(manifest: bytes) -> dict[str, str]:
-    """Read the lines of a manifest: relative path -> SHA-256 in hexadecimal."""
-    lines = (_LINE.fullmatch(line) for line in manifest.decode("utf-8", "replace").splitlines())
-    return {line[2].removeprefix("./"): line[1].lower() for line in lines if line}
 
 
 class VerifiedLoader:
@@ -133,7 +124,7 @@ def verify(directory: Path) -> None:
         DataLoss: One is missing or differs.
     """
     try:
-        digests = _digests((directory / MANIFEST).read_bytes())
+        digests = manifest.decode((directory / MANIFEST_FILE).read_bytes())
     except FileNotFoundError:
         return
     for name, expected in digests.items():
@@ -141,9 +132,11 @@ def verify(directory: Path) -> None:
             with (directory / name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise DataLoss(f"{directory / name}: {error.strerror}, but {MANIFEST} lists it. Copy it again.") from error
+            raise DataLoss(
+                f"{directory / name}: {error.strerror}, but {MANIFEST_FILE} lists it. Copy it again."
+            ) from error
         if found != expected:
             raise DataLoss(
-                f"{directory / name}: differs from what {MANIFEST} lists: expected sha256 {expected}, found {found}. "
+                f"{directory / name}: differs from what {MANIFEST_FILE} lists: expected sha256 {expected}, found {found}. "
                 "Copy it again."
             )

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway_server.servables.arrival import MANIFEST, Arrival, VerifiedLoader, missing, verify
+from slipway_server.servables.arrival import Arrival, VerifiedLoader, missing, verify
 from slipway_server.servables.storage import FileState, LocalStorage
+from slipway_wire.manifest import MANIFEST_FILE
 from slipway_wire.status import DataLoss, Unknown
 
 
@@ -68,7 +69,10 @@ def listed(directory):
     """The same with a manifest, made by the command that the documentation gives."""
     (directory / "assets.extra").mkdir(exist_ok=True)
     subprocess.run(
-        f"find . -type f ! -name SHA256SUMS -exec sha256sum {{}} + > {MANIFEST}", cwd=directory, shell=True, check=True
+        f"find . -type f ! -name SHA256SUMS -exec sha256sum {{}} + > {MANIFEST_FILE}",
+        cwd=directory,
+        shell=True,
+        check=True,
     )
     return directory
 
@@ -77,7 +81,7 @@ def test_files_that_the_manifest_lists_are_waited_for(listed):
     assert lacking(listed) is None
     (listed / "variables" / "variables.index").rename(listed / "other")
 
-    assert lacking(listed) == f"variables/variables.index, which {MANIFEST} lists, is missing"
+    assert lacking(listed) == f"variables/variables.index, which {MANIFEST_FILE} lists, is missing"
 
 
 def test_a_version_that_is_as_listed_is_loaded(listed):
