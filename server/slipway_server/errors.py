@@ -24,7 +24,7 @@ def told(error: BaseException, request_id: str = "") -> WireError:
     client whose large requests fail would fill the memory.
     """
     fault = error if isinstance(error, WireError) else _logged(error, request_id)
-    _forget(error)
+    forget(error)
     return fault
 
 
@@ -34,7 +34,8 @@ def _logged(error: BaseException, request_id: str) -> WireError:
     return Internal(f"internal error (id {number})")
 
 
-def _forget(error: BaseException) -> None:
+def forget(error: BaseException) -> None:
+    """Take its traceback and its causes from *error*, and with them the frames they hold; see `told`."""
     causes = [error]
     while causes:
         one = causes.pop()

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from slipway_server.batching.queue import Part
 from slipway_server.batching.tensors import Tensors, cut, merge, split
 from slipway_server.config_files import BatchingPolicy
+from slipway_server.errors import forget
 from slipway_wire.status import Code, ResourceExhausted, WireError
 
 T = TypeVar("T")
@@ -86,6 +87,9 @@ def run_batch(
             if vain >= _VAIN_LEVELS and not _is_of_input(ran.outcome):
                 on_outcome(ran)
             else:
+                if isinstance(ran.outcome, Exception):
+                    # It is told to nobody, and its frames hold the batch.
+                    forget(ran.outcome)
                 middle = len(ran.parts) // 2
                 groups += [ran.parts[:middle], ran.parts[middle:]]
         level += 1

@@ -185,17 +185,22 @@ class _Threads:
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
-            for task in taken.late:
-                task.finish(self.late())
-            if taken.batch is None:
-                continue
-            try:
-                self._run(taken.batch)
-            except Exception:  # a fault of ours; other tasks need this thread
-                logger.exception("a batch could not be run to its end; it is answered INTERNAL")
-                for task, _, _ in taken.batch.parts:
-                    if not task.done():
-                        task.finish(Internal("internal error"))
+            self._serve(taken)
+            # Else the last batch would stay in memory until the next.
+            del taken
+
+    def _serve(self, taken: _Taken) -> None:
+        for task in taken.late:
+            task.finish(self.late())
+        if taken.batch is None:
+            return
+        try:
+            self._run(taken.batch)
+        except Exception:  # a fault of ours; other tasks need this thread
+            logger.exception("a batch could not be run to its end; it is answered INTERNAL")
+            for task, _, _ in taken.batch.parts:
+                if not task.done():
+                    task.finish(Internal("internal error"))
 
     def _next(self) -> _Taken | None:
         """Wait for a batch, or for tasks that have expired; None once the scheduler stops and nothing is left."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from slipway_server.batching.rotation import Lane
 from slipway_server.batching.tensors import Tensors
 from slipway_server.config_files import BatchingPolicy
+from slipway_server.errors import forget
+from slipway_wire.status import WireError
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,9 @@ class Task(Future[Answer]):
         if isinstance(outcome, Answer):
             self._answer = outcome
         else:
+            if self.is_abandoned or isinstance(outcome, WireError):
+                # Nobody will look where it came from, and its frames hold the tensors of the batch.
+                forget(outcome)
             self._error = outcome
         self._stage = _DONE
         self._call_back()

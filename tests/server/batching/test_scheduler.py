@@ -1,6 +1,8 @@
+import gc
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -675,3 +677,24 @@ def test_whoever_leaves_or_expires_while_a_batch_fails_is_not_run_again(schedule
         bad.result(WAIT_S)
     assert good.result(WAIT_S).outputs["y"].tolist() == [6.0]
     assert model.rows == [1, 4, 2, 1, 1]
+
+
+def test_a_batch_that_fails_leaves_nothing_to_the_garbage_collector(scheduler_of, model, busy):
+    """It counts objects, not bytes: failing requests with large tensors would fill the memory first."""
+    scheduler = scheduler_of(max_batch_size=8)
+    busy(scheduler)
+    requests = [work(model, value) for value in (1.0, -1.0, 2.0, 3.0)]
+    tensors = [weakref.ref(request.inputs["x"]) for request in requests]
+    gc.collect()
+    gc.disable()
+    try:
+        futures = [scheduler.submit(request) for request in requests]
+        model.gate.set()
+        for future in futures:
+            future.exception(WAIT_S)
+        wait_for_idle(scheduler, 1)
+        del requests, futures, future
+
+        assert [tensor() for tensor in tensors] == [None] * 4
+    finally:
+        gc.enable()
