@@ -68,13 +68,27 @@ class ConfigFile:
         return self._configuration.change(replace_by(config), dry_run=dry_run)
 
     def _poll(self) -> None:
+        unreadable = None
         while not self._stopping.wait(self._period_s):
+            state = self._state()
+            # One that cannot be parsed says so on stderr each time it is; what is refused may be accepted later.
+            if state == unreadable:
+                continue
+            unreadable = None
             try:
                 self.reload().add_done_callback(self._note)
             except WireError as error:
+                unreadable = state
                 self._tell(error)
             except Exception:
                 logger.exception("%s cannot be read", self._path)
+
+    def _state(self) -> tuple[int, ...]:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _note(self, future: "Future[Change]") -> None:
         error = future.exception()

@@ -326,15 +326,15 @@ class Configuration:
             for name in (*change.removed, *self._moved_away(present, following)):
                 self._findings.pop(name, None)
             self._snapshot = following
+        logger.info(
+            "Configuration revision %d: added %s, removed %s, changed %s",
+            *(following.revision, list(change.added), list(change.removed), list(change.changed)),
+        )
         for listener in self._listeners:
             listener(following)
         for name in following.models:
             self._point_labels(name, [s.version for s in self._manager.statuses(name) if s.state == "AVAILABLE"])
         self._source.update(following.models.values(), at_once=looks_at_once)
-        logger.info(
-            "Configuration revision %d: added %s, removed %s, changed %s",
-            *(following.revision, list(change.added), list(change.removed), list(change.changed)),
-        )
         return change, [following.models[name] for name in change.added]
 
     @staticmethod

@@ -87,6 +87,24 @@ def test_a_bad_file_is_told_once_and_the_old_configuration_stays(world, caplog):
     assert caplog.text.count("No such file") == 1
 
 
+def test_a_file_that_does_not_parse_is_parsed_once(world, capsys):
+    """Protobuf's line on stderr, which TF Serving's clients look for, would fill the log otherwise."""
+    file = world.open("a", period_s=0.001)
+    looks = []
+    state = file._state
+    file._state = lambda: looks.append(1) or state()
+    world.path.write_text("model_config_list {")
+    seen = len(looks)
+    world.fakes.wait_for(lambda: len(looks) > seen + 20, "some polls")
+
+    assert capsys.readouterr().err.count("Error parsing text-format") in {
+        1,
+        2,
+    }  # 2: the file while it was being written
+    world.path.write_text(listing("b"))
+    world.becomes("b")
+
+
 def test_without_a_period_the_file_is_read_when_told(world):
     file = world.open("a")
     world.path.write_text(listing("a", "b"))
