@@ -49,7 +49,9 @@ class Serving:
         self._is_draining = False
         self._is_lame_duck = False
         self._in_flight = 0
-        self._nothing_in_flight = threading.Condition()
+        # Taken twice for each request, and as a condition only to drain: a plain lock costs a third of its condition.
+        self._lock = threading.Lock()
+        self._nothing_in_flight = threading.Condition(self._lock)
         self.observers: tuple[Callable[[Exchange], None], ...] = ()
         """Told of every exchange when it has ended, on the thread that it ended on."""
         metrics.watch(in_flight=lambda: self._in_flight, availability=self._availability)
@@ -205,16 +207,16 @@ class Serving:
 
     def enter(self) -> None:
         """Count one request in, or raise Unavailable."""
-        with self._nothing_in_flight:
+        with self._lock:
             if self._is_draining:
                 raise Unavailable("The server is shutting down")
             self._in_flight += 1
 
     def leave(self) -> None:
         """Count one request out: its answer has been handed to the transport."""
-        with self._nothing_in_flight:
+        with self._lock:
             self._in_flight -= 1
-            if self._in_flight == 0:
+            if self._in_flight == 0 and self._is_draining:
                 self._nothing_in_flight.notify_all()
 
     def _availability(self) -> Rows:

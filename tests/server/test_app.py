@@ -507,7 +507,8 @@ def test_a_running_server_is_given_another_configuration(start_server, testdata,
 
 
 @pytest.mark.behaviour("1.3-ssl_config_file", "11-server", "11-client-verify", "11-rest")
-def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path):
+@pytest.mark.parametrize("transport", ["slipway", "grpcio"])
+def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path, transport):
     authority = trustme.CA()
     ours, friend = authority.issue_cert("localhost", "127.0.0.1"), authority.issue_cert("me")
     ours.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -520,6 +521,7 @@ def test_mutual_tls_on_both_protocols(start_server, testdata, tmp_path):
     server = start_server(
         f"--model_base_path={testdata}/saved_model_half_plus_two_cpu",
         f"--ssl_config_file={tmp_path}/ssl.config",
+        f"--grpc_transport={transport}",
         "--rest_api_tls",
     ).wait_until_ready()
     trusting = ssl.create_default_context()

@@ -13,7 +13,16 @@ import grpc
 
 from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.errors import told
-from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary, details
+from slipway_server.transports.rpc import (
+    Bidirectional,
+    Incoming,
+    Method,
+    ServerStreaming,
+    Services,
+    Unary,
+    besides,
+    details,
+)
 from slipway_server.transports.tls import Tls
 from slipway_wire.status import WireError
 
@@ -125,14 +134,8 @@ def _told(incoming: Incoming, error: Exception) -> WireError:
 
 
 async def _abort(context: Context, fault: WireError) -> None:
-    if fault.retry_after_s is not None:
-        # The first is for people and for REST's sake, the second for clients with a retry policy; its source:
-        # https://github.com/grpc/proposal/blob/master/A6-client-retries.md.
-        retry_after = (
-            ("retry-after", str(fault.retry_after_s)),
-            ("grpc-retry-pushback-ms", str(fault.retry_after_s * 1000)),
-        )
-        context.set_trailing_metadata((*(context.trailing_metadata() or ()), *retry_after))
+    if more := besides(fault):
+        context.set_trailing_metadata((*(context.trailing_metadata() or ()), *more))
     await context.abort(_STATUS_CODES[fault.code], details(fault.message))
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from slipway_server.callers import Caller
+from slipway_wire import protobuf
+from slipway_wire.status import WireError
 
 # TF Serving cuts longer messages: they travel as a header, whose size peers limit to 8 KiB.
 _MAX_DETAILS = 1024
@@ -94,8 +96,34 @@ def _guarded(method: Method, check: Callable[[str | bytes | None], None]) -> Met
             yield message
 
     if isinstance(method, Unary):
-        return Unary(unary)
+        return Unary(unary, is_stepwise=method.is_stepwise)
     return type(method)(streaming)
+
+
+def besides(fault: WireError) -> tuple[tuple[str, str | bytes], ...]:
+    """
+    Return the trailing metadata that tell more of *fault* than code and message; keys in `-bin` have bytes.
+
+    When a request is worth another try is told three times: in seconds for people, in milliseconds for clients with a retry
+    policy, and as google.rpc.RetryInfo for those that read status details.
+
+    Source: https://github.com/grpc/proposal/blob/master/A6-client-retries.md; google/rpc/status.proto, error_details.proto.
+    """
+    after_s = fault.retry_after_s
+    if after_s is None:
+        return ()
+    retry_info = protobuf.bytes_field(1, protobuf.varint_field(1, after_s))
+    detail = protobuf.bytes_field(1, b"type.googleapis.com/google.rpc.RetryInfo") + protobuf.bytes_field(2, retry_info)
+    status = (
+        protobuf.varint_field(1, fault.code)
+        + protobuf.bytes_field(2, details(fault.message).encode(errors="replace"))
+        + protobuf.bytes_field(3, detail)
+    )
+    return (
+        ("retry-after", str(after_s)),
+        ("grpc-retry-pushback-ms", str(1000 * after_s)),
+        ("grpc-status-details-bin", status),
+    )
 
 
 def details(message: str) -> str:

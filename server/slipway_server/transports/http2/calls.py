@@ -15,7 +15,7 @@ from slipway_server.callers import Callers
 from slipway_server.errors import told
 from slipway_server.transports.http2.connection import Chunk, Connection
 from slipway_server.transports.http2.connection import Stream as HttpStream
-from slipway_server.transports.http2.frames import ErrorCode
+from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
 from slipway_server.transports.http2.grpc_heads import (
     ANSWER_HEAD,
     CallHead,
@@ -90,6 +90,25 @@ class Deadlines:
             self._ring_at(self._heap[0][0])
 
 
+class Complaints:
+    """Log lines about clients that break rules; so few that the log cannot be flooded by them."""
+
+    _PAUSE_S: Final = 10.0
+
+    def __init__(self) -> None:
+        self._next_at = -math.inf
+        self._untold = 0
+
+    def tell(self, now: float, peer: str, fault: ConnectionFault) -> None:
+        """Log *fault* of *peer*, or count it into the next line; *now* in seconds, monotonic."""
+        if now < self._next_at:
+            self._untold += 1
+            return
+        more = f" ({self._untold} more connections were ended since the last such line)" if self._untold else ""
+        logger.warning("%s: connection ended, %s%s", peer, fault, more)
+        self._next_at, self._untold = now + self._PAUSE_S, 0
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
     """What all connections of a server share."""
@@ -100,6 +119,12 @@ class Site:
     held: Held
     deadlines: Deadlines
     callers: Callers
+    complaints: Complaints = dataclasses.field(default_factory=Complaints)
+
+    def tell_of(self, fault: ConnectionFault | None, peer: str) -> None:
+        """Log why the connection of *peer* was ended, unless it was in peace."""
+        if fault is not None and fault.code is not ErrorCode.NO_ERROR:
+            self.complaints.tell(self.loop.time(), peer, fault)
 
 
 class Calls:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.transports.http2.headers import Block, Field, Head
-from slipway_server.transports.rpc import Incoming, Method, Services, details
+from slipway_server.transports.rpc import Incoming, Method, Services, besides, details
 from slipway_wire.status import Code, Internal, InvalidArgument, ResourceExhausted, Unimplemented, WireError
 
 Encoding = Literal["identity", "gzip", "deflate"]
@@ -153,24 +153,25 @@ def ok_trailers(request_id: str) -> Block:
 
 def trailers(error: WireError, request_id: str = "") -> Block:
     """Make the end of an answer that has begun."""
-    return _trailers(error.code, details(error.message), error.retry_after_s, request_id, is_only=False)
+    return _trailers(error.code, details(error.message), besides(error), request_id, is_only=False)
 
 
 def trailers_only(error: WireError, request_id: str = "") -> Block:
     """Make a whole answer that tells *error*."""
-    return _trailers(error.code, details(error.message), error.retry_after_s, request_id, is_only=True)
+    return _trailers(error.code, details(error.message), besides(error), request_id, is_only=True)
 
 
 @lru_cache(maxsize=256)
-def _trailers(code: Code, message: str, retry_after_s: int | None, request_id: str, *, is_only: bool) -> Block:
+def _trailers(
+    code: Code, message: str, more: tuple[tuple[str, str | bytes], ...], request_id: str, *, is_only: bool
+) -> Block:
     fields: list[Field] = [*_RESPONSE, _ACCEPTED] if is_only else []
     fields.append((b"grpc-status", b"%d" % code))
     if message:
         fields.append((b"grpc-message", percent_encoded(message)))
-    if retry_after_s is not None:
-        # For people, and for clients with a retry policy (gRFC A6).
-        fields.append((b"retry-after", b"%d" % retry_after_s))
-        fields.append((b"grpc-retry-pushback-ms", b"%d" % (1000 * retry_after_s)))
+    for name, value in more:
+        encoded = base64.b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode()
+        fields.append((name.encode(), encoded))
     if request_id:
         fields.append((REQUEST_ID.encode(), request_id.encode()))
     return Block(fields, ends_stream=True)

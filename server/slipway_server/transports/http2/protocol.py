@@ -53,7 +53,8 @@ class Http2Protocol(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
-        self._calls = Calls(self._site, peer_of(transport.get_extra_info("peername")), self._wake)
+        self._peer = peer_of(transport.get_extra_info("peername"))
+        self._calls = Calls(self._site, self._peer, self._wake)
         self._connection = self._calls.connection
         self._on_open(self)
         self._wake()
@@ -135,6 +136,7 @@ class Http2Protocol(asyncio.Protocol):
         so for a moment they are read and thrown away.
         """
         self._is_closing = True
+        self._site.tell_of(self._connection.fault, self._peer)
         if self._connection.fault is not None and self._transport.can_write_eof():
             self._transport.write_eof()
             self._loop.call_later(_LINGER_S, self._transport.abort)

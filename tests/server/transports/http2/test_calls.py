@@ -10,8 +10,8 @@ import pytest
 
 from slipway_server.callers import Callers
 from slipway_server.transports.http2 import frames
-from slipway_server.transports.http2.calls import Calls, Deadlines, Site
-from slipway_server.transports.http2.frames import ErrorCode
+from slipway_server.transports.http2.calls import Calls, Complaints, Deadlines, Site
+from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
 from slipway_server.transports.http2.grpc_heads import routes_of
 from slipway_server.transports.http2.limits import Held, Limits
 from slipway_server.transports.rpc import Bidirectional, ServerStreaming, Unary
@@ -429,6 +429,20 @@ def test_ids_are_made_anew_for_each_call_and_kept_if_sent(run):
         assert len(set(ids)) == 4
 
     run(scene, callers=Callers(makes_ids=True))
+
+
+def test_complaints_about_clients_cannot_flood_the_log(caplog):
+    complaints = Complaints()
+    for now in (0.0, 1.0, 9.0, 10.5, 11.0):
+        complaints.tell(now, "ipv4:1.2.3.4:5", ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings"))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "ipv4:1.2.3.4:5: connection ended, ENHANCE_YOUR_CALM: too_many_pings",
+        (
+            "ipv4:1.2.3.4:5: connection ended, ENHANCE_YOUR_CALM: too_many_pings "
+            "(2 more connections were ended since the last such line)"
+        ),
+    ]
 
 
 def test_a_lost_connection_cancels_everything(run):

@@ -1,8 +1,11 @@
+import base64
 import math
 from urllib.parse import unquote
 
 import hpack
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,6 +135,12 @@ def test_errors_tell_code_message_and_when_to_try_again():
 
     end, only = fields_of(trailers(error)), fields_of(trailers_only(error))
 
+    status = Status.FromString(base64.b64decode(end.pop(b"grpc-status-details-bin") + b"=="))
+    assert (status.code, status.message) == (14, "the queue is full – wait")
+    retry = RetryInfo()
+    assert status.details[0].Unpack(retry)
+    assert retry.retry_delay.seconds == 2
+    only.pop(b"grpc-status-details-bin")
     assert end == {
         b"grpc-status": b"14",
         b"grpc-message": b"the queue is full %E2%80%93 wait",

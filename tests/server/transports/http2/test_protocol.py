@@ -132,7 +132,7 @@ def test_calls_that_come_together_are_answered_together(serve, connect):
     assert len([f for f in got if f.kind == frames.DATA]) == 100
 
 
-def test_a_connection_that_breaks_the_rules_learns_why_before_it_is_closed(serve, connect):
+def test_a_connection_that_breaks_the_rules_learns_why_before_it_is_closed(serve, connect, caplog):
     """Though it goes on sending, so that closing the socket at once would reset it under the last frame."""
     wire = connect(serve())
     wire.send(GREETING + frames.frame(frames.PING, 0, 3, bytes(8)) + request(1, b"Echo", bytes(10_000)))
@@ -141,6 +141,7 @@ def test_a_connection_that_breaks_the_rules_learns_why_before_it_is_closed(serve
 
     assert got[-1].kind == frames.GOAWAY
     assert got[-1].payload[8:] == b"PING on stream 3"
+    assert "PROTOCOL_ERROR: PING on stream 3" in caplog.text
     assert ErrorCode(int.from_bytes(got[-1].payload[4:8], "big")) is ErrorCode.PROTOCOL_ERROR
 
 
