@@ -2,7 +2,7 @@
 Request bodies that hold nothing but numbers -> ndarrays, at the speed of simdjson.
 
 Only what is plain is read here: an object with `instances` or `inputs` and perhaps a `signature_name`, whose tensors are
-regular lists of numbers, in JSON as the standard has it. For all else `parse` gives None, and the way through Python
+regular lists of numbers, in JSON as the standard has it, or with NaN and infinities in them. For all else `parse` gives None, and the way through Python
 values (json_text, json_tensors) decides what it means or which error it is. So whatever is accepted here must mean there
 the same; a property test compares the two.
 
@@ -13,8 +13,9 @@ and there must be as many numbers as there are places for them.
 
 import math
 import re
+import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,13 @@ class Pieces:
 
 def parse(body: bytes) -> NumbersBody | None:
     """Read *body*, or give None if it is not as plain as it must be."""
+    read = _read(body)
+    if read is None and (b"NaN" in body or b"Inf" in body):
+        return _read_with_words(body)
+    return read
+
+
+def _read(body: bytes) -> NumbersBody | None:
     parser = _parsers.pop() if _parsers else simdjson.Parser()
     try:
         read = _read_in_pieces(parser, body) if len(body) > 2 * _PIECE_BYTES else None
@@ -236,6 +244,58 @@ def _numbers(value: simdjson.Array) -> Array:
             return np.frombuffer(value.as_buffer(of_type="u"), np.uint64)
         except (TypeError, ValueError):
             return np.frombuffer(value.as_buffer(of_type="d"), np.float64)
+
+
+# --- NaN and infinities ----------------------------------------------------------------------------
+
+
+def _numbers_for_words() -> dict[bytes, tuple[bytes, float, float]]:
+    """
+    Choose numbers that nobody sends, to stand for what JSON has no number for.
+
+    Returns:
+        Word -> its text, with space around it so that it joins nothing; its value; what it stands for. A word comes
+        before those that are part of it.
+    """
+    chosen: dict[bytes, tuple[bytes, float, float]] = {}
+    for exponent, (meaning, words) in enumerate(
+        [(-np.inf, (b"-Infinity", b"-Inf")), (np.inf, (b"Infinity", b"Inf")), (np.nan, (b"-NaN", b"NaN"))], start=280
+    ):
+        text = f" -{1 + secrets.randbelow(9)}.{secrets.randbelow(10**15):015}1e-{exponent} ".encode()
+        chosen |= dict.fromkeys(words, (text, float(text), meaning))
+    return chosen
+
+
+_NUMBER_FOR_WORD = _numbers_for_words()
+
+
+def _read_with_words(body: bytes) -> NumbersBody | None:
+    text = body
+    for word, (number, _, _) in _NUMBER_FOR_WORD.items():
+        if number.strip() in body:
+            return None
+        text = text.replace(word, number)
+    read = _read(text)
+    if read is None:
+        return None
+    # The words may also have been part of names.
+    names = [read.signature_name, *(read.tensors if isinstance(read.tensors, dict) else ())]
+    if any(number.decode() in name for number, _, _ in _NUMBER_FOR_WORD.values() for name in names):
+        return None
+    if isinstance(read.tensors, dict):
+        return replace(read, tensors={name: _with_words(pieces) for name, pieces in read.tensors.items()})
+    return replace(read, tensors=_with_words(read.tensors))
+
+
+def _with_words(pieces: Pieces) -> Pieces:
+    parts = []
+    for part in pieces.parts:
+        if part.dtype.kind == "f":
+            part = part.copy()  # noqa: PLW2901  # simdjson's buffer is not ours
+            for _, value, meaning in _NUMBER_FOR_WORD.values():
+                part[part == value] = meaning
+        parts.append(part)
+    return Pieces(parts, pieces.shape)
 
 
 # --- large bodies ----------------------------------------------------------------------------------

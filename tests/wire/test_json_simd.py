@@ -72,7 +72,12 @@ ODD = [
     "+1",
     "",
 ]
-ELEMENT = st.sampled_from(EDGES) | st.integers(-(2**70), 2**70).map(str) | st.floats(allow_nan=False).map(json.dumps)
+WORDS = ["NaN", "-NaN", "Infinity", "-Infinity", "Inf", "-Inf"]
+ELEMENT = (
+    st.sampled_from([*EDGES, *WORDS])
+    | st.integers(-(2**70), 2**70).map(str)
+    | st.floats(allow_nan=False).map(json.dumps)
+)
 SPACE = st.sampled_from(["", "", "", " ", "\n\t", "\r\n  "])
 
 
@@ -98,7 +103,7 @@ def tensor_text(draw, elements=ELEMENT):
 @st.composite
 def bodies(draw):
     """Bodies in every form the API knows, with the mistakes that clients make."""
-    names = draw(st.sampled_from([["x"], ["a", "b"], ["x", "x"], ["a", "a1"], ["b64"], ["é"]]))
+    names = draw(st.sampled_from([["x"], ["a", "b"], ["x", "x"], ["a", "a1"], ["b64"], ["é"], ["Inf"]]))
     form = draw(st.integers(0, 3))
     if form == 0:
         value, key = draw(tensor_text()), draw(st.sampled_from(["instances", "inputs"]))
@@ -113,7 +118,7 @@ def bodies(draw):
         key = "inputs"
     members = [f'"{key}":{value}']
     if draw(st.booleans()):
-        name = draw(st.sampled_from(['"s"', '"a\\u0062"', '"é"', "1", '"e1"']))
+        name = draw(st.sampled_from(['"s"', '"aNaN"', '"a\\u0062"', '"é"', "1", '"e1"']))
         members.insert(draw(st.integers(0, 1)), f'"signature_name" : {name}')
     if draw(st.integers(0, 12)) == 0:
         members.append(draw(st.sampled_from([members[0], '"other":[1,"x"]', '"instances":[2]', '"inputs":1'])))
@@ -199,6 +204,22 @@ def test_ordinary_requests_are_read_by_simdjson(kind, row_format, data, same):
     body = json_predict.encode_request({"x": array}, row_format=row_format, signature_name="s")
 
     assert same(fast(body, signature(x=kind))["x"], array)
+
+
+@given(texts=st.lists(st.sampled_from(WORDS) | st.floats(width=32, allow_nan=False).map(json.dumps), min_size=1))
+def test_nan_and_infinities_are_read_by_simdjson(texts, same):
+    """Missing values are NaN to many clients; a body of some megabytes must not take seconds for one of them."""
+    body = f'{{"instances":[{",".join(texts)}]}}'.encode()
+
+    assert same(fast(body, ONE)["x"], careful(body, ONE)["x"])
+
+
+def test_what_stands_for_nan_is_in_no_request(same):
+    number = json_simd._NUMBER_FOR_WORD[b"NaN"][0].strip()
+    body = b'{"instances":[%b,NaN]}' % number
+
+    assert fast(body, ONE) is None
+    assert json_predict.parse_request(body).inputs(ONE)["x"].tolist()[0] == 0.0
 
 
 def test_rows_of_several_inputs_are_read_by_simdjson(same):
