@@ -285,7 +285,9 @@ class Configuration:
 
             def finish() -> None:
                 try:
-                    judge(awaited)
+                    # Another change may have come in between.
+                    present = self._snapshot.models
+                    judge([present[model.name] for model in awaited if model.name in present])
                 except Exception as error:
                     _fail(future, error)
                 else:
@@ -335,6 +337,7 @@ class Configuration:
         for name in following.models:
             self._point_labels(name, [s.version for s in self._manager.statuses(name) if s.state == "AVAILABLE"])
         self._source.update(following.models.values(), at_once=looks_at_once)
+        self._wake(*change.removed, *change.changed)
         return change, [following.models[name] for name in change.added]
 
     @staticmethod
@@ -402,7 +405,12 @@ class Configuration:
         with self._lock:
             concerned = [one for one in self._waiters if not one.models.isdisjoint(models)]
         for waiter in concerned:
-            decided = {name for name in waiter.models.intersection(models) if waiter.is_decided(name)}
+            present = self._snapshot.models
+            decided = {
+                name
+                for name in waiter.models.intersection(models)
+                if name not in present or waiter.is_decided(name)  # Nobody waits for what is not wanted any more.
+            }
             with self._lock:
                 waiter.models -= decided
                 is_done = bool(decided) and not waiter.models

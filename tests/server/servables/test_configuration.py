@@ -152,6 +152,31 @@ def test_or_starts_with_what_is_there(world):
     assert world.configuration.diagnosis("d") == "Model d is not configured"
 
 
+def test_a_model_that_holds_up_the_start_can_be_removed_or_put_right(world):
+    world.put("elsewhere", 1)
+    world.put("b", 1)
+    future = world.configuration.start(world.config(world.model("a"), world.model("c"), world.model("b")))
+    world.load()
+    with pytest.raises(StillWaiting):
+        future.result(SOON_S)
+    right = world.model("a", base_path=world.tmp_path / "elsewhere")
+    world.change(set_model(right))
+    world.load()
+    world.change(remove_model("c"))
+
+    assert future.result(WAIT_S) == Change(1, added=("a", "c", "b"))
+    assert world.states("a") == {1: "AVAILABLE"}
+
+
+def test_nobody_waits_for_a_model_that_somebody_else_has_removed(running):
+    running.put("b", 1)
+    future = running.change(set_model(running.model("b")))
+    running.fakes.wait_for(lambda: running.loads.waiting, "the load")
+    running.change(remove_model("b")).result(WAIT_S)
+
+    assert future.result(WAIT_S) == Change(2, added=("b",))
+
+
 def test_an_empty_list_starts_a_server_without_models(world):
     assert world.start().result(WAIT_S) == Change(1)
 
