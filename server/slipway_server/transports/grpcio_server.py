@@ -60,6 +60,10 @@ async def start_server(
         "grpc.max_send_message_length": -1,
         # On by default, it lets two servers share a port, each unaware of the other.
         "grpc.so_reuseport": 0,
+        # Calls that we have not looked at yet. With 1000 and 3000, gRPC's own numbers, a burst of a few thousand small
+        # calls from one client is CANCELLED in part; whether they are too many is for the queue of the model to say.
+        "grpc.server.max_pending_requests": 30_000,
+        "grpc.server.max_pending_requests_hard_limit": 60_000,
     }
     server = grpc.aio.server(options=list({**ours, **options}.items()))
     for service, methods in services.items():

@@ -262,3 +262,13 @@ def test_a_failed_call_leaves_nothing_of_its_message_behind(serve):
         tracemalloc.stop()
 
     assert held < 6_000_000
+
+
+def test_a_burst_of_thousands_of_calls_is_answered(serve):
+    """With limits meant for attacks, part of an honest client's burst was cancelled, or its connection ended."""
+    channel = serve()
+    method = channel.unary_unary("/test.Echo/Unary")
+
+    calls = [method.future(b"%d" % number, timeout=3 * WAIT_S) for number in range(6000)]
+
+    assert [call.result() for call in calls] == [b"%d" % number for number in range(6000)]

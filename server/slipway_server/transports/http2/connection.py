@@ -36,6 +36,10 @@ _DATA, _HEADERS = frames.DATA, frames.HEADERS
 _END_STREAM, _END_HEADERS = frames.END_STREAM, frames.END_HEADERS
 
 
+# For each answer, gRPC's own clients enlarge the windows of its stream and of the connection, and measure with a PING.
+_CONTROLS_PER_ANSWER = 4
+
+
 class Stream(Generic[M]):
     """
     One request and its answer.
@@ -588,7 +592,7 @@ class Connection(Generic[M]):
     # --- limits -------------------------------------------------------------------------------------
 
     def _control(self, what: str) -> None:
-        if not self._controls.take(self._now, self._useful + self.answered):
+        if not self._controls.take(self._now, self._useful + _CONTROLS_PER_ANSWER * self.answered):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, what)
 
     def _count_reset(self) -> None:
