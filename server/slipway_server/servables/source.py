@@ -42,19 +42,20 @@ def read_versions(storage: Storage, base_path: str) -> dict[int, str]:
 def _versions(base_path: str, names: Iterable[str]) -> dict[int, str]:
     versions: dict[int, str] = {}
     for name in sorted(names):
-        with contextlib.suppress(ValueError):
-            versions.setdefault(_version_number(name), join(base_path, name))
+        if (version := _number(name)) is not None:
+            versions.setdefault(version, join(base_path, name))
     return versions
 
 
-def _version_number(name: str) -> int:
+def _number(name: str) -> int | None:
+    """Read *name* as a version; None if it is none."""
     # int() reads "1_0" and digits of other scripts, which strtoll does not.
     if not name.isascii() or "_" in name:
-        raise ValueError(name)
-    version = int(name)
-    if version not in _INT64:
-        raise ValueError(name)
-    return version
+        return None
+    with contextlib.suppress(ValueError):
+        version = int(name)
+        return version if version in _INT64 else None
+    return None
 
 
 def aspired_versions(policy: VersionPolicy, found: Iterable[int]) -> set[int]:
@@ -129,6 +130,8 @@ class BasePath:
         self._clock = clock
         self._arriving: dict[int, Arrival] = {}
         self._arrived: dict[int, Arrival] = {}
+        self._paths: dict[int, str] = {}
+        self._ambiguous: set[str] = set()
         self._first: set[int] | None = None
         self._device: int | None = None
 
@@ -145,7 +148,7 @@ class BasePath:
         """
         try:
             names = self._storage.names(model.base_path)
-            found = _versions(model.base_path, names)
+            found = self._versions(model.base_path, names)
             if not found and self._arrived and self._storage.device(model.base_path) != self._device:
                 return Finding(
                     None,
@@ -158,8 +161,7 @@ class BasePath:
         if self._first is None:
             self._first = set(found)
         for gone in (self._arriving.keys() | self._arrived.keys()) - found.keys():
-            self._arriving.pop(gone, None)
-            self._arrived.pop(gone, None)
+            self._forget(gone)
         waits: dict[int, str] = {}
         # A version that is on its way is no reason to do without the one before it.
         while new := aspired_versions(model.version_policy, found.keys() - waits.keys()) - self._arrived.keys():
@@ -171,6 +173,28 @@ class BasePath:
             self._problem(model, names, found, waits) if waits or not versions else _lacking(model, found),
             frozenset(waits),
         ), {version for version in failed if version in versions and self._has_changed(version, found[version])}
+
+    def _versions(self, base_path: str, names: Sequence[str]) -> dict[int, str]:
+        """Find the version directories; of two names for one version, the one that was found first stays."""
+        found = _versions(base_path, names)
+        there = {join(base_path, name) for name in names}
+        for version in found.keys() & self._paths.keys():
+            if self._paths[version] in there:
+                found[version] = self._paths[version]
+            elif self._paths[version] != found[version]:
+                self._forget(version)
+        ambiguous = {name for name in names if _number(name) is not None} - {
+            path.rpartition("/")[2] for path in found.values()
+        }
+        if ambiguous - self._ambiguous:
+            logger.warning("%s: %s name versions that have another directory, too", base_path, sorted(ambiguous))
+        self._ambiguous = ambiguous
+        self._paths = dict(found)
+        return found
+
+    def _forget(self, version: int) -> None:
+        self._arriving.pop(version, None)
+        self._arrived.pop(version, None)
 
     def _waits_for(self, version: int, directory: str) -> str | None:
         """Say what *version* waits for; None if it has arrived."""

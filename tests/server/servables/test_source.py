@@ -314,6 +314,24 @@ def test_in_the_steady_state_a_look_is_one_listing(tmp_path, version, hands):
     assert calls == [str(tmp_path)]
 
 
+def test_a_second_name_for_a_version_changes_nothing_and_is_told_once(looking, version, tmp_path, caplog):
+    """01 comes before 1 in the alphabet; loaded in its place, it would be half-copied as well."""
+    version(1)
+    assert looking().versions == {1: str(tmp_path / "1")}
+    (tmp_path / "01").mkdir()
+
+    assert looking().versions == looking().versions == {1: str(tmp_path / "1")}
+    assert caplog.text.count("['01'] name versions that have another directory, too") == 1
+
+
+def test_a_version_whose_directory_is_renamed_arrives_anew(looking, version, tmp_path, hands):
+    version(1)
+    assert looking().versions == {1: str(tmp_path / "1")}
+    (tmp_path / "1").rename(tmp_path / "001")
+
+    assert looking().versions == {1: str(tmp_path / "001")}
+
+
 def test_missing_specific_versions_are_told(tmp_path, version, hands):
     version(1)
     finding = Looking(tmp_path, hands, Specific(frozenset({1, 7})))()
