@@ -48,6 +48,7 @@ class Serving:
         self._scheduler = scheduler
         self._is_draining = False
         self._is_lame_duck = False
+        self._readiness_listeners: list[Callable[[], None]] = []
         self._in_flight = 0
         # Taken twice for each request, and as a condition only to drain: a plain lock costs a third of its condition.
         self._lock = threading.Lock()
@@ -188,6 +189,16 @@ class Serving:
     def leave_soon(self) -> None:
         """Say from now on that the server is not ready, and go on answering: whoever sends requests may look elsewhere."""
         self._is_lame_duck = True
+        self._tell_readiness()
+
+    def watch_readiness(self, listener: Callable[[], None]) -> None:
+        """Have *listener* called, on any thread, whenever `is_ready` of any model may have changed; it must not wait."""
+        self._readiness_listeners.append(listener)
+        self._manager.tell(lambda _model, _status: listener())
+
+    def _tell_readiness(self) -> None:
+        for listener in self._readiness_listeners:
+            listener()
 
     @property
     def is_leaving(self) -> bool:
@@ -198,6 +209,8 @@ class Serving:
         """Refuse what comes from now on, wait for what is being answered; say whether it all was within *timeout_s*."""
         with self._nothing_in_flight:
             self._is_draining = True
+        self._tell_readiness()
+        with self._nothing_in_flight:
             return self._nothing_in_flight.wait_for(lambda: self._in_flight == 0, timeout_s)
 
     @property

@@ -18,7 +18,7 @@ from slipway_server.serving import Serving
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
-from slipway_wire.status import InvalidArgument, NotFound
+from slipway_wire.status import InvalidArgument, NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,6 @@ _CLIENTS_LIMIT_BYTES = 4 * 1024 * 1024
 
 # Besides "" for the whole server. Source: tensorflow_serving/model_servers/server.cc.
 _HEALTH_NAMES = ("ModelService", "PredictionService")
-# Between two looks at the state for those who watch it.
-_HEALTH_PERIOD_S = 0.2
 
 
 class GrpcApi:
@@ -64,6 +62,9 @@ class GrpcApi:
         self._as_content = as_content
         self._content_min_bytes = content_min_bytes
         self._has_health_service = has_health_service
+        self._readiness_change = asyncio.Event()
+        if has_health_service:
+            serving.watch_readiness(self._note_readiness)
         self._others = others or {}
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="grpc_codec")
         self._has_told_size = False
@@ -211,6 +212,7 @@ class GrpcApi:
         """Health.Watch: the state now, and again whenever it has changed."""
         told_last = None
         while True:
+            change = self._readiness_change
             try:
                 state = self._health(body)
             except NotFound:
@@ -219,7 +221,19 @@ class GrpcApi:
             if state != told_last:
                 yield state
             told_last = state
-            await asyncio.sleep(_HEALTH_PERIOD_S)
+            if self._serving.is_draining:
+                # Who goes on watching would only hold up the end.
+                raise Unavailable("The server is shutting down")
+            await change.wait()
+
+    def _note_readiness(self) -> None:
+        """Wake who watches; from any thread."""
+        if not self._arrivals.loop.is_closed():
+            self._arrivals.loop.call_soon_threadsafe(self._wake_watchers)
+
+    def _wake_watchers(self) -> None:
+        self._readiness_change.set()
+        self._readiness_change = asyncio.Event()
 
     async def reflect(self, bodies: AsyncIterator[bytes], incoming: Incoming) -> AsyncIterator[bytes]:
         """ServerReflection.ServerReflectionInfo, of v1 and v1alpha."""

@@ -64,7 +64,9 @@ def serve(start_grpc, loop_thread, fakes, half):
                 scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=1), Metrics())
                 scheduler.start()
                 cleanup.callback(scheduler.stop)
-            serving, manager = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler, **flags)
+            serving, manager = fakes.make_serving(
+                {("half", version): half for version in (1, 3)}, scheduler=scheduler, **flags
+            )
             api = GrpcApi(
                 serving,
                 Arrivals(loop_thread.loop),
@@ -401,7 +403,29 @@ def test_watched_health_is_told_when_it_changes(serve):
     assert health(next(watch)) == "SERVING"
     channel.serving.drain(0.0)
     assert health(next(watch)) == "NOT_SERVING"
-    watch.cancel()
+    with pytest.raises(grpc.RpcError) as ended:
+        next(watch)
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_every_watcher_is_told_of_every_change_of_what_it_watches(serve):
+    channel = serve(has_health_service=True)
+    bodies = {name: messages.HealthCheckRequest(service=name).SerializeToString() for name in ("", "half", "later")}
+    watches = {
+        name: channel.unary_stream(paths.GRPC_HEALTH_WATCH)(body, timeout=WAIT_S) for name, body in bodies.items()
+    }
+
+    assert {name: health(next(watch)) for name, watch in watches.items()} == {
+        "": "SERVING",
+        "half": "SERVING",
+        "later": "SERVICE_UNKNOWN",
+    }
+    channel.manager.aspire("half", {})
+    assert health(next(watches["half"])) == health(next(watches[""])) == "NOT_SERVING"
+    channel.manager.aspire("half", {3: "/none"})
+    assert health(next(watches["half"])) == health(next(watches[""])) == "SERVING"
+    for watch in watches.values():
+        watch.cancel()
 
 
 @pytest.mark.behaviour("1.3-enable_signature_method_name_check")
