@@ -79,7 +79,8 @@ def check_registered(graph: Any) -> None:
         if op in known:
             continue
         if op not in functions and op_def_registry.get(op) is None:
-            raise NotFound(f"Op type not registered '{op}' (node '{name}'); {_advice(op)}")
+            # A damaged file may have anything for a name.
+            raise NotFound(first_line(f"Op type not registered '{op}' (node '{name}'); {_advice(op)}"))
         known.add(op)
 
 

@@ -545,6 +545,27 @@ def test_garbage_is_an_error_and_nothing_else(saved_model, tmp_path_factory, con
         saved_model.SavedModelLoader(directory).load().close()
 
 
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_damaged_graph_is_told_in_one_line_or_loads(saved_model, testdata, tmp_path_factory, data):
+    """Bytes changed here and there: names, types, edges, attributes."""
+    directory = tmp_path_factory.mktemp("damaged") / "1"
+    shutil.copytree(testdata / "saved_model_half_plus_two_tf2_cpu" / "00000123", directory)
+    content = bytearray((directory / "saved_model.pb").read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    (directory / "saved_model.pb").write_bytes(content)
+
+    try:
+        saved_model.SavedModelLoader(directory).load().close()
+    except WireError as error:
+        told = error.message
+    else:
+        told = ""
+
+    assert "\n" not in told
+
+
 def test_a_graph_too_large_for_protobuf_is_told_before_it_is_read(saved_model, tmp_path):
     """The file has a length and no content, so it takes no room."""
     with (tmp_path / "saved_model.pb").open("wb") as file:
