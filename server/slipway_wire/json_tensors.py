@@ -242,7 +242,7 @@ NonFinite = Literal["tokens", "null", "error"]
 """What stands for NaN and infinities: `NaN`, `Infinity`, `-Infinity`, which TensorFlow's clients know and strict parsers refuse; null; nothing."""
 
 # Of larger arrays pieces are written, one after the other, so that no single call holds up other threads for long.
-_PIECE = 2**17
+_PIECE = 2**14
 
 
 @dataclass(frozen=True, slots=True)
