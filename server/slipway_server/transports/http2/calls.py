@@ -41,8 +41,14 @@ _MAX_QUEUED_BYTES = 64 * 1024
 _SHORT_COMPRESSED_BYTES = 16 * 1024
 
 _DEADLINE = DeadlineExceeded("Deadline Exceeded")
-_NONE_SENT = Unimplemented("the call ended without a message; it takes exactly one")
-_MANY_SENT = Unimplemented("the call brought more than one message; it takes exactly one")
+
+
+def _none_sent() -> Unimplemented:
+    return Unimplemented("the call ended without a message; it takes exactly one")
+
+
+def _many_sent() -> Unimplemented:
+    return Unimplemented("the call brought more than one message; it takes exactly one")
 
 
 class Deadlines:
@@ -285,10 +291,10 @@ class _Receiving:
     def receive(self, chunk: Chunk, *, ends: bool) -> None:
         if chunk:
             if self._message is not None:
-                raise _MANY_SENT
+                raise _many_sent()
             messages = self._reader.feed(chunk)
             if len(messages) > 1 or (messages and not self._reader.is_between):
-                raise _MANY_SENT
+                raise _many_sent()
             if messages:
                 self._message = messages[0]
             elif self._reader.missing > self._stream.receive_window + self._stream.granted:
@@ -297,7 +303,7 @@ class _Receiving:
         if not ends:
             return
         if self._message is None:
-            raise _NONE_SENT if self._reader.is_between else Internal("the call ended in the middle of a message")
+            raise _none_sent() if self._reader.is_between else Internal("the call ended in the middle of a message")
         self._start(*self._message)
 
     def _start(self, flag: int, message: bytes) -> None:
@@ -489,6 +495,8 @@ class _StreamingCall:
                     await answers.aclose()
         if error is not None:
             calls.refuse(stream, error, self._request_id)
+            # Its traceback holds this frame, which holds it.
+            error = None
         elif stream.is_open:
             stream.call = None
             self._begin()
@@ -504,9 +512,9 @@ class _StreamingCall:
         received = self._received()
         only = await anext(received, None)
         if only is None:
-            raise _NONE_SENT
+            raise _none_sent()
         if await anext(received, None) is not None:
-            raise _MANY_SENT
+            raise _many_sent()
         return method.handle(only, incoming)
 
     async def _received(self) -> AsyncIterator[bytes]:

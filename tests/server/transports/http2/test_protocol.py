@@ -206,7 +206,7 @@ def test_silent_clients_are_pinged_and_closed(serve, connect):
 
 
 def test_old_connections_are_asked_to_leave(serve, connect):
-    wire = connect(serve(Limits(max_age_s=0.2)))
+    wire = connect(serve(Limits(max_age_s=0.5)))
     wire.send(GREETING + request(1, b"Echo", b"x"))
     got = wire.frames_until(never)
     assert [f.number for f in got if f.kind == frames.GOAWAY] == [2**31 - 1, 1]

@@ -133,17 +133,17 @@ def test_grpcio_on_asyncio(serve):
 
 
 def test_keepalive_pings_of_clients_are_answered(serve, service):
-    """A client that hears nothing for 100 ms after its ping would end the connection and fail the call."""
+    """A client that hears nothing for 700 ms after its ping would end the connection and fail the call."""
     (port,) = serve()
     options = [
         ("grpc.keepalive_time_ms", 100),
-        ("grpc.keepalive_timeout_ms", 100),
+        ("grpc.keepalive_timeout_ms", 700),
         ("grpc.http2.max_pings_without_data", 0),
     ]
     with channel_to(port, *options) as channel:
         call = channel.unary_unary("/t.S/Wait").future(b"x", timeout=WAIT_S)
         assert service.started.acquire(timeout=WAIT_S)
-        timer = threading.Timer(1.0, service.gate.set)
+        timer = threading.Timer(1.5, service.gate.set)
         timer.start()
         assert call.result() == b"x"
         timer.join()
