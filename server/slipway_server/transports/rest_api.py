@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from slipway_server.batching.scheduler import Answer
 from slipway_server.bearer import BearerToken
@@ -180,7 +180,7 @@ class RestApi:
                     named, lambda signatures: _predict_call(request, named, signatures), self._timeout.timeout_s
                 )
 
-            request, future = begin() if len(body) < _LARGE_BYTES else await self._aside(begin)
+            request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrive(exchange, future))
 
             def encode() -> bytes:
@@ -198,7 +198,7 @@ class RestApi:
                     request.spec, lambda signatures: classify_call(request, signatures), self._timeout.timeout_s
                 )
 
-            request, future = begin() if len(body) < _LARGE_BYTES else await self._aside(begin)
+            request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrive(exchange, future))
 
             def encode() -> bytes:
@@ -217,7 +217,7 @@ class RestApi:
                     request.spec, lambda signatures: regress_call(request, signatures), self._timeout.timeout_s
                 )
 
-            request, future = begin() if len(body) < _LARGE_BYTES else await self._aside(begin)
+            request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrive(exchange, future))
 
             def encode() -> bytes:
@@ -237,6 +237,15 @@ class RestApi:
         """Do *work* on another thread."""
         return await self._arrivals.loop.run_in_executor(self._codec_threads, work)
 
+    async def _begin_aside(self, begin: "Callable[[], tuple[T, Future[Answer]]]") -> "tuple[T, Future[Answer]]":
+        """Begin an answer on another thread; if meanwhile the client leaves, what is begun is withdrawn."""
+        beginning = self._codec_threads.submit(begin)
+        try:
+            return await self._arrivals.of(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(_withdraw)
+            raise
+
     async def _zip(self, response: Response) -> None:
         body = response.body
         zipped = _zip(body) if len(body) < _LARGE_BYTES else await self._aside(lambda: _zip(body))
@@ -244,6 +253,11 @@ class RestApi:
         if len(zipped) < len(body):
             response.body = zipped
             response.headers.append((b"Content-Encoding", b"gzip"))
+
+
+def _withdraw(beginning: "Future[tuple[Any, Future[Answer]]]") -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result()[1].cancel()
 
 
 class RestServer(HttpServer):

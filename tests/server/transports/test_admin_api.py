@@ -214,7 +214,7 @@ def test_the_file_is_reloaded(admin, tmp_path):
         (
             "PUT",
             "/v1/admin/models/m",
-            b'{"base_path": "/m", "nam": 1}',
+            b'{"base_path": "/m", "title": 1}',
             400,
             "no tensorflow.serving.ModelConfig in JSON",
         ),

@@ -478,3 +478,44 @@ def test_models_are_listed_where_tf_serving_has_only_an_error(rest):
     assert [one["name"] for one in client.get("/v1/models:list").json()["models"]] == ["half"]
     assert client.post("/v1/models:list").status_code == 400
     assert client.get("/v1/models").json() == {"error": "Missing model name in request."}
+
+
+def test_a_client_that_leaves_while_its_large_request_is_read_is_not_computed_for(rest, fakes, half, monkeypatch):
+    """All run threads are busy when the reading ends, so that what would run for nobody can be seen to be withdrawn."""
+    reading, may_go_on = threading.Event(), threading.Event()
+    parse = rest_api.json_predict.parse_request
+
+    def parse_slowly(body):
+        if len(body) > 1_000_000:
+            reading.set()
+            assert may_go_on.wait(WAIT_S)
+        return parse(body)
+
+    monkeypatch.setattr(rest_api.json_predict, "parse_request", parse_slowly)
+    client = rest()
+
+    def in_flight():
+        return client.serving.metrics.snapshot()["slipway_in_flight{}"]
+
+    body = b'{"instances": [%b]}' % b", ".join([b"1.0"] * 300_000)
+    with (
+        httpx.Client(base_url=client.base_url, trust_env=False, timeout=0.2) as impatient,
+        contextlib.suppress(httpx.ReadTimeout),
+    ):
+        impatient.post(PREDICT_PATH, content=body)
+    assert reading.wait(WAIT_S)
+    fakes.wait_for(lambda: in_flight() == 0, "the server to notice that the client has left")
+    half.gate.clear()
+    busy = [threading.Thread(target=client.post, args=(PREDICT_PATH,), kwargs={"content": ONE}) for _ in range(4)]
+    for thread in busy:
+        thread.start()
+        assert half.started.acquire(timeout=WAIT_S)
+    may_go_on.set()
+    large = client.post(PREDICT_PATH.replace("half", "nope"), content=body)
+    assert large.status_code == 404
+    half.gate.set()
+    for thread in busy:
+        thread.join(WAIT_S)
+
+    assert client.post(PREDICT_PATH, content=ONE).json() == {"predictions": [2.5]}
+    assert half.rows == [1] * 5
