@@ -18,7 +18,7 @@ from slipway_server.serving import Serving
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
-from slipway_wire.status import InvalidArgument, NotFound, Unavailable
+from slipway_wire.status import InvalidArgument, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -221,9 +221,6 @@ class GrpcApi:
             if state != told_last:
                 yield state
             told_last = state
-            if self._serving.is_draining:
-                # Who goes on watching would only hold up the end.
-                raise Unavailable("The server is shutting down")
             await change.wait()
 
     def _note_readiness(self) -> None:
