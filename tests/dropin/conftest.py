@@ -58,6 +58,7 @@ class Fleet:
         self.models = directory / "models"
         for make in (saved_models.every_type, saved_models.labelled, saved_models.gated):
             make(self.models / make.__name__ / "1")
+        warm_up.write_warmed(self.models / "warmed", TESTDATA / "saved_model_counter" / "00000123")
         self._started = []
 
     def _keep(self, process):
@@ -172,7 +173,6 @@ class Fleet:
         unknown.write(failing / "3")
         shutil.copytree(TESTDATA / "saved_model_half_plus_two_cpu" / "00000123", failing / "4")
         shutil.rmtree(failing / "4" / "variables")
-        warm_up.write_warmed(self.models / "warmed", TESTDATA / "saved_model_counter" / "00000123")
         warm_up.write_examples(self.models / "warmed_examples", TESTDATA / "saved_model_half_plus_two_cpu" / "00000123")
         warm_up.write_failing(self.models / "badly_warmed")
         every = "model_version_policy { all {} }"
@@ -248,11 +248,19 @@ class Fleet:
             for version, constant in enumerate(constants, 1):
                 saved_models.half_plus(constant).write(self.models / name / str(version))
         self.reloaded_config = self.write("reloaded.config", "model_config_list {}")
+        platform = self.write(
+            "platform.config",
+            'platform_configs { key: "tensorflow" value { source_adapter_config { '
+            "[type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] { "
+            "legacy_config { session_config { intra_op_parallelism_threads: 1 } } } } } }",
+        )
         return Server(
             self.directory / "reloaded",
             f"--model_config_file={self.reloaded_config}",
             "--model_name=ignored",
             f"--model_base_path={self.models / 'a'}",
+            f"--platform_config_file={platform}",
+            "--enable_batching",
             "--max_num_load_retries=0",
         )
 

@@ -15,6 +15,8 @@ from slipway_wire import messages, paths, predict, tensors
 
 WAIT_S = 60.0
 """Nothing takes so long; a test that waits for it has failed."""
+FLAGS_FOR_ALL = tuple(os.environ.get("SLIPWAY_DROPIN_FLAGS", "").split())
+"""Of whoever wants to see the suite with another setting, such as `--grpc_transport=grpcio`."""
 START_S = 240.0
 """TensorFlow alone takes seconds to import, and several servers start at once."""
 
@@ -45,7 +47,7 @@ class Process:
         self.directory = directory
         with (directory / "stdout").open("wb") as out, (directory / "stderr").open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "slipway_server", *flags],
+                [sys.executable, "-I", "-m", "slipway_server", *FLAGS_FOR_ALL, *flags],
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **(environment or {})},

@@ -226,6 +226,12 @@ def test_a_server_without_models_takes_them_later(without_models, reloaded):
     assert answer(reloaded, "a") == (2, 3.0)
 
 
+@pytest.mark.behaviour("1.3-platform_config_file")
+def test_with_a_platform_config_batching_is_ignored(reloaded):
+    """A batcher would refuse a scalar."""
+    assert reloaded.predict("a", {"x": np.float32(2)})[1] == {"y": 3.0}
+
+
 @pytest.mark.behaviour("1.1-file-schemes")
 def test_a_base_path_may_have_a_scheme(reloaded, reload, fleet):
     reload(("b", f"file://{fleet.models / 'b'}"))
