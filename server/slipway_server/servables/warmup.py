@@ -6,12 +6,13 @@ one, and as much again for each further batch size. It is paid once for a sessio
 (a second thread's first run takes 0.2 ms longer than its next), so warm-up needs none of the threads of the scheduler.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -155,7 +156,11 @@ class Warmup:
 
         Source: tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc.
         """
-        records = enumerate(_records(path))
+        # A record that fails ends the reading early: the file is closed all the same.
+        with contextlib.closing(_records(path)) as read:
+            self._replay_all(path, enumerate(read))
+
+    def _replay_all(self, path: Path, records: Iterator[tuple[int, bytes]]) -> None:
         if self._options.threads == 1:
             for number, record in records:
                 self._replay_one(path, number, record)
@@ -300,7 +305,7 @@ def _description(request: WarmupRequest) -> str:
     return f" ({request.method}, signature {', '.join(spec.signature_key for spec in specs)})"
 
 
-def _records(path: Path) -> Iterator[bytes]:
+def _records(path: Path) -> Generator[bytes, None, None]:
     with path.open("rb") as stream:
         try:
             # One more than may be: it is refused by its number.
