@@ -1,6 +1,7 @@
 """What an operator sees of a running server: metrics, logs, request log, spans, admin, health, the end."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -61,6 +62,8 @@ def observed(fakes, testdata, tmp_path_factory, collector):
             sampling_config {{ sampling_rate: 1.0 }}
           }}
         }} }}""")
+    # OpenTelemetry's own variable: spans leave at once.
+    os.environ["OTEL_BSP_SCHEDULE_DELAY"] = "50"
     server = fakes.ServerProcess(
         directory,
         f"--model_config_file={directory}/models.config",
@@ -73,6 +76,7 @@ def observed(fakes, testdata, tmp_path_factory, collector):
         f"--otlp_endpoint=http://127.0.0.1:{collector[0]}",
         "--trace_sample_rate=0",
     )
+    del os.environ["OTEL_BSP_SCHEDULE_DELAY"]
     server.directory = directory
     try:
         server.wait_until_ready()
@@ -132,7 +136,7 @@ def test_scrapes_count_exactly_what_was_sent(observed):
     assert observed.admin.get("/monitoring/prometheus/metrics").text.startswith("# TYPE ")
 
 
-def test_a_line_of_the_access_log_is_found_by_what_the_caller_sent(observed, fakes):
+def test_a_line_of_the_access_log_is_found_by_what_the_caller_sent(observed, fakes, collector):
     sent = {"X-Request-ID": "find-me", "traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
     assert ask_rest(observed, 1.0, 2.0, headers=sent).headers["x-request-id"] == "find-me"
     _, call = ask_grpc(observed, 3.0, metadata=(("x-request-id", "find-me-too"),))
@@ -145,6 +149,7 @@ def test_a_line_of_the_access_log_is_found_by_what_the_caller_sent(observed, fak
         *("rest", "half", 123, 2, "OK"),
     )
     assert rest["trace_id"] == TRACE_ID
+    fakes.wait_for(lambda: bytes.fromhex(TRACE_ID) in b"".join(collector[1]), "the span of the first request")
     assert rest["compute_ms"] <= rest["latency_ms"]
     assert (grpc["protocol"], grpc["rows"]) == ("grpc", 1)
     assert grpc["peer"].startswith("ipv4:127.0.0.1:")
@@ -197,7 +202,7 @@ def test_the_end_is_announced_and_everything_is_written(observed, fakes, collect
         logs = [messages.PredictionLog.FromString(record) for record in tfrecord.read(stream)]
     values = [predict.request_from_proto(log.predict_log.request).inputs["x"].tolist() for log in logs]
     assert values[-2:] == [[5.0], [6.0]]
-    assert bytes.fromhex(TRACE_ID) in b"".join(collector[1])
+    assert bytes.fromhex(TRACE_ID) in b"".join(collector[1]), observed.log()
     assert lines(observed, message="All requests are answered; bye")
 
     # The same file warms up a version of the model.

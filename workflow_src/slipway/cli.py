@@ -75,8 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Before the imports, which take their time: a Ctrl-C in them is no bug to trace, either.
             procs.exit_on_signals()
             procs.die_with_snakemake()
-        elif chosen in TOOLS:
-            procs.exit_on_signals()
         arguments = build_parser(only=chosen).parse_args(argv)
         # A stage ends well or raises; a tool may have found something to say by its exit code.
         return int(arguments.run(arguments) or 0)

@@ -14,7 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from slipway import files
+from slipway import files, procs
 from slipway.benchmark import available_cpus, lock_path, say_waiting
 from slipway.compare import outputs
 from slipway.compare.session import Plan, Session
@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write everything below --out, print the summary; the exit code says how it went."""
+    # Servers and load generators are ended in good order.
+    procs.exit_on_signals()
     project = Path()
     directories = {place: locate(place, project) for place in dict.fromkeys((arguments.base, arguments.head))}
     base, head = (
