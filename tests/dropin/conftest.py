@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.dropin import saved_models, warm_up
-from tests.dropin.processes import WAIT_S, BareServer, Process, Server, wait_for
+from tests.dropin.processes import WAIT_S, BareServer, Process, Server, free_ports, wait_for
 
 from slipway_wire import messages, paths, predict
 
@@ -99,6 +99,16 @@ class Fleet:
     def reloaded(self):
         """See `_reloaded`."""
         return self._keep(self._reloaded())
+
+    @functools.cached_property
+    def late(self):
+        """See `_late`."""
+        return self._late()
+
+    @functools.cached_property
+    def broken(self):
+        """See `_broken`."""
+        return self._broken()
 
     def start(self, *flags, **options):
         """Start one more process, for what cannot share a server."""
@@ -240,6 +250,8 @@ class Fleet:
             "--model_config_file_poll_wait_seconds=1",
             "--grpc_max_threads=2",
             "--allow_version_labels_for_unavailable_models",
+            # Every version here is moved to its place at once. That the pause is kept, servers with the default show.
+            "--version_settle_s=0.2",
         )
 
     def _reloaded(self):
@@ -311,6 +323,34 @@ class Fleet:
             *IGNORED_FLAGS,
         )
 
+    def _late(self):
+        """
+        Start what a client watches: one model whose version comes later, gRPC and REST on the same port.
+
+        TF Serving's suite sends its first real request at once when `Servable` is no longer in an error.
+        """
+        (port,) = free_ports(1)
+        empty = self.models / "late"
+        empty.mkdir(parents=True)
+        ready = self.models / "not_late"
+        saved_models.half_plus(3.0).write(ready / "1")
+        config = self.write(
+            "late.config", "model_config_list {\n" + model_config("late", empty) + model_config("not_late", ready) + "}"
+        )
+        process = self.start(f"--port={port}", f"--rest_api_port={port}", f"--model_config_file={config}")
+        process.port, process.base_path = port, empty
+        return process
+
+    def _broken(self):
+        """Start what ends by itself: its only version cannot be loaded."""
+        base_path = self.models / "broken"
+        (base_path / "1").mkdir(parents=True)
+        (base_path / "1" / "saved_model.pb").write_bytes(b"no SavedModel")
+        return self.start(
+            "--model_name=broken", f"--model_base_path={base_path}", "--max_num_load_retries=1", "--port=0",
+            f"--grpc_socket_path={self.directory}/broken.sock", "--load_retry_interval_micros=-1",
+        )  # fmt: skip
+
 
 # Taken, whatever they do.
 IGNORED_FLAGS = (
@@ -342,6 +382,8 @@ PROCESSES = {
     "reloaded": "reloaded",
     "bare": "bare",
     "official": "official",
+    "late": "late",
+    "broken": "broken",
 }
 
 
@@ -391,6 +433,18 @@ def rich(fleet):
 def bare(fleet):
     """The server with nothing but TF Serving's flags."""
     return fleet.bare.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def late(fleet):
+    """The start that waits for a version."""
+    return fleet.late
+
+
+@pytest.fixture(scope="session")
+def broken(fleet):
+    """The start that fails."""
+    return fleet.broken
 
 
 @pytest.fixture(scope="session")

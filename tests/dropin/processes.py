@@ -17,8 +17,8 @@ WAIT_S = 60.0
 """Nothing takes so long; a test that waits for it has failed."""
 FLAGS_FOR_ALL = tuple(os.environ.get("SLIPWAY_DROPIN_FLAGS", "").split())
 """Of whoever wants to see the suite with another setting, such as `--grpc_transport=grpcio`."""
-START_S = 240.0
-"""TensorFlow alone takes seconds to import, and several servers start at once."""
+START_S = 120.0
+"""TensorFlow alone takes seconds to import, and all servers start at once; less than the timeout of one test."""
 
 
 def wait_for(condition, what, timeout_s=WAIT_S):
@@ -62,10 +62,15 @@ class Process:
         return (self.directory / "stderr").read_text()
 
     def log(self):
-        return f"stdout:\n{self.stdout}\nstderr:\n{self.stderr[-5000:]}"
+        """Give the end of what it said, and how it was called: what a failed wait is understood from."""
+        command = " ".join(self.process.args)
+        return f"{command}\nstdout:\n{self.stdout[-2000:]}\nstderr:\n{self.stderr[-5000:]}"
 
     def exit_code(self):
-        return self.process.wait(START_S)
+        try:
+            return self.process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the process did not end within {START_S} s\n{self.log()}") from None
 
     def close(self):
         self.process.kill()

@@ -34,6 +34,16 @@ def future(server, request, timeout=WAIT_S):
     return server.channel.unary_unary(paths.GRPC_PREDICT).future(request.SerializeToString(), timeout=timeout)
 
 
+def wait_until_queued(server, model, count):
+    """Wait until *count* requests are in the queues of *model*: a thread that is free then takes all that fit."""
+    wait_for(lambda: server.metric(f'slipway_queued_requests{{model="{model}"') == count, f"{count} requests to queue")
+
+
+def batches_of(server, model, rows):
+    """Count the batches of so many rows that ran, whatever released them."""
+    return server.metric(f'slipway_batches_total{{model="{model}",size="{rows}",')
+
+
 def outcome(call):
     """Give the outputs of a call, or code and details."""
     try:
@@ -121,6 +131,7 @@ def test_different_inner_shapes_do_not_meet(batched, busy):
     calls = [
         future(batched, predict_request("types", "float", {"x": np.full((1, n), n, np.float32)})) for n in (1, 2, 3)
     ]
+    wait_until_queued(batched, "types", 3)
     busy()
 
     assert [outcome(call) for call in calls] == [[[1.0]], [[2.0, 2.0]], [[3.0, 3.0, 3.0]]]
@@ -133,7 +144,10 @@ def test_only_the_guilty_request_gets_the_error(batched, busy, example):
         request = predict_request("half_plus_two", "regress_x_to_y", inputs)
         return batched.channel.unary_unary(paths.GRPC_PREDICT).future(request.SerializeToString(), timeout=WAIT_S)
 
+    reruns = 'slipway_batch_reruns_total{model="half_plus_two"}'
+    before = batched.metric(reruns)
     calls = [ask(one) for one in (example(x=1.0), b"\xff no Example", example(x=3.0))]
+    wait_until_queued(batched, "half_plus_two", 3)
     busy()
 
     with pytest.raises(grpc.RpcError) as refused:
@@ -141,6 +155,8 @@ def test_only_the_guilty_request_gets_the_error(batched, busy, example):
     assert refused.value.code().name == "INVALID_ARGUMENT", refused.value
     for call, y in ((calls[0], 2.5), (calls[2], 3.5)):
         assert predict.decode_response(call.result())[1]["outputs"].tolist() == [[y]]
+    # Three that met are halved into one and two, and the two once more.
+    assert batched.metric(reruns) - before == 4
 
 
 @pytest.mark.behaviour("8.2-queue-full")
@@ -207,11 +223,13 @@ def test_each_model_has_its_own_parameters(rich):
 @pytest.mark.behaviour("8.1-pad-variable-length")
 def test_tensors_of_unequal_length_are_padded_with_their_first_element(rich, hold):
     """They share a batch because the only thread was busy when they came."""
+    before = batches_of(rich, "types", 2)
     held = hold(rich)
     short = future(rich, predict_request("types", "float", {"x": np.float32([[5]])}))
     long = future(rich, predict_request("types", "float", {"x": np.float32([[1, 2, 3]])}))
-    wait_for(lambda: rich.metric("slipway_in_flight") >= 3, "the calls to be in the queue")
+    wait_until_queued(rich, "types", 2)
     held.release()
 
     assert outcome(long) == [[1.0, 2.0, 3.0]]
     assert outcome(short) == [[5.0, 5.0, 5.0]]
+    assert batches_of(rich, "types", 2) == before + 1

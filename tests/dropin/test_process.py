@@ -6,9 +6,7 @@ import socket
 import grpc
 import numpy as np
 import pytest
-from tests.dropin import saved_models
-from tests.dropin.conftest import model_config
-from tests.dropin.processes import free_ports, wait_for
+from tests.dropin.processes import wait_for
 
 from slipway_wire import paths, predict
 
@@ -246,26 +244,6 @@ def test_the_unix_socket_replaces_a_stale_file_and_answers(server, fleet):
     assert f"Running gRPC ModelServer at UNIX socket {fleet.socket} ..." in server.stderr
 
 
-@pytest.fixture(scope="module")
-def late(fleet):
-    """
-    A start that a client watches: one model whose version comes later, gRPC and REST on the same port.
-
-    TF Serving's suite sends its first real request at once when `Servable` is no longer in an error.
-    """
-    (port,) = free_ports(1)
-    empty = fleet.models / "late"
-    empty.mkdir(parents=True)
-    ready = fleet.models / "not_late"
-    saved_models.half_plus(3.0).write(ready / "1")
-    config = fleet.write(
-        "late.config", "model_config_list {\n" + model_config("late", empty) + model_config("not_late", ready) + "}"
-    )
-    process = fleet.start(f"--port={port}", f"--rest_api_port={port}", f"--model_config_file={config}")
-    process.port, process.base_path = port, empty
-    return process
-
-
 @pytest.mark.behaviour("1.2-models-before-ports", "1.2-waits-for-version", "1.3-rest_api_port")
 def test_the_port_opens_when_every_model_serves(fleet, late, copy_model):
     def is_loaded():
@@ -283,18 +261,6 @@ def test_the_port_opens_when_every_model_serves(fleet, late, copy_model):
 
     assert predict.decode_response(answer)[1]["y"].tolist() == [4.0]
     assert "REST is not served" in late.stderr
-
-
-@pytest.fixture(scope="module")
-def broken(fleet):
-    """A start whose only version cannot be loaded."""
-    base_path = fleet.models / "broken"
-    (base_path / "1").mkdir(parents=True)
-    (base_path / "1" / "saved_model.pb").write_bytes(b"no SavedModel")
-    return fleet.start(
-        "--model_name=broken", f"--model_base_path={base_path}", "--max_num_load_retries=1", "--port=0",
-        f"--grpc_socket_path={fleet.directory}/broken.sock", "--load_retry_interval_micros=-1",
-    )  # fmt: skip
 
 
 @pytest.mark.behaviour(
