@@ -105,7 +105,7 @@ def _overview(comparison: Comparison) -> Section:
         _SIGNS[comparison.verdict],
         _WORDS[comparison.verdict],
         _headline(comparison),
-        tuple(f"{reason}." for reason in comparison.reasons[1:]),
+        tuple(f"{reason[0].upper()}{reason[1:]}." for reason in comparison.reasons[1:]),
         (f"It was cut short: {comparison.cut_short}.",) if comparison.cut_short else (),
     )
     figure = _changes(comparison.metrics)
@@ -142,7 +142,7 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
             f"{metric.name}, {PROTOCOL_NAMES[metric.protocol]}",
             (
                 Dot(
-                    _worse(metric, metric.ratio),
+                    _good(metric, metric.ratio),
                     _style(metric),
                     *_ends(metric),
                     f"{describe(metric)}: {change(metric)}",
@@ -154,15 +154,15 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
     ]
     title = "How head stands to base"
     caption = (
-        "Left of the line head is better, right of it worse: less throughput, or more CPU or time. Dots are Hodges–Lehmann "
+        "Right of the line head is better, left of it worse: less throughput, or more CPU or time. Dots are Hodges–Lehmann "
         "estimates over pairs of windows, bars exact 95% intervals; a grey dot's interval includes no change. "
         "Numbers on the right are head against base."
     )
     drawing = charts.dot_chart(
         rows,
-        Axis("times as bad (log)", log=True, show=signed_percent),
+        Axis("as good (log)", log=True, show=signed_percent, at=_ticks(shown)),
         reference=1.0,
-        sides=("better", "worse"),
+        sides=("worse", "better"),
     )
     return Figure(
         "changes",
@@ -185,15 +185,26 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
     )
 
 
-def _worse(metric: MetricResult, ratio: float | None) -> float:
+# Marks on both sides of no change, by the largest change: few enough to be told apart.
+_TICKS = {1.1: (1.05, 1.1), 1.3: (1.1, 1.2, 1.3), 2.0: (1.25, 1.5, 2.0), 5.0: (2.0, 4.0), 20.0: (3.0, 10.0)}
+
+
+def _ticks(metrics: Sequence[MetricResult]) -> tuple[float, ...]:
+    ends = [end for metric in metrics for end in (_good(metric, metric.ratio), *_ends(metric)) if end]
+    furthest = max(max(end, 1 / end) for end in ends)
+    marks = next((marks for most, marks in _TICKS.items() if furthest <= most), (10.0, 100.0, 1000.0))
+    return (*(1 / mark for mark in reversed(marks)), 1.0, *marks)
+
+
+def _good(metric: MetricResult, ratio: float | None) -> float:
     assert ratio is not None
-    return ratio if metric.more_is_worse else 1 / ratio
+    return 1 / ratio if metric.more_is_worse else ratio
 
 
 def _ends(metric: MetricResult) -> tuple[float | None, float | None]:
     if metric.low is None or metric.high is None:
         return None, None
-    low, high = sorted((_worse(metric, metric.low), _worse(metric, metric.high)))
+    low, high = sorted((_good(metric, metric.low), _good(metric, metric.high)))
     return low, high
 
 
@@ -201,7 +212,7 @@ def _style(metric: MetricResult) -> Style:
     low, high = _ends(metric)
     if low is None or high is None or low <= 1 <= high:
         return _UNDECIDED
-    return REST if low > 1 else GRPC
+    return GRPC if low > 1 else REST
 
 
 def _metric_table(comparison: Comparison) -> Table:
