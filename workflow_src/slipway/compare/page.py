@@ -160,7 +160,7 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
     )
     drawing = charts.dot_chart(
         rows,
-        Axis("as good (log)", log=True, show=signed_percent, at=_ticks(shown)),
+        Axis("as good (log)", log=True, show=numbers.times_tick, at=_ticks(shown)),
         reference=1.0,
         sides=("worse", "better"),
     )
