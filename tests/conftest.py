@@ -7,6 +7,8 @@ import pytest
 DROPIN = Path(__file__).parent / "dropin"
 
 
+# First, for xdist looks at the marks in this hook, too.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Name the group of each test for `--dist loadgroup`."""
     for item in items:
