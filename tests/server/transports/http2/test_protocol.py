@@ -167,7 +167,8 @@ def test_a_client_that_does_not_read_is_not_read_from(serve, connect):
     begun = 0
     while serve.calls.acquire(blocking=False):
         begun += 1
-    assert begun <= 100
+    # The first answers may have gone into the kernel's buffers, and made room for as many.
+    assert begun <= 110
     assert sent < 50_000
     wire.socket.settimeout(WAIT_S)
     assert len([f for f in wire.frames_until(is_end_of(1)) if f.kind == frames.DATA]) >= 64
