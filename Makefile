@@ -26,7 +26,7 @@ report: setup  ## run the whole line; ends with published/index.html
 
 # The whole line measures, so nothing runs beside it.
 test: setup  ## all tests, with one run of the whole line on a small load
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --ignore tests/end_to_end
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --ignore tests/end_to_end
 	$(BIN)/python -m pytest tests/end_to_end
 
 check: setup  ## format, lint, types, import contracts

@@ -71,10 +71,11 @@ def test_requests_share_batches_and_get_their_own_rows(batched):
                     answer = batched.predict("types", {"x": dtype(values)}, signature_name=signature)
                     assert answer[1] == {"y": values}
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(8)))
+    # Four at once: however slow the machine, twelve rows always find room in two batches of eight.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
 
-    assert batched.metric(runs) - before < 200
+    assert batched.metric(runs) - before < 100
 
 
 # signature, inputs, part of the message

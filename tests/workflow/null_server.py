@@ -104,6 +104,7 @@ grpc_server = grpc.server(futures.ThreadPoolExecutor(8))
 grpc_server.add_generic_rpc_handlers((Predict(),))
 grpc_server.add_insecure_port(f"{HOST}:{FLAGS['port']}")
 grpc_server.start()
+http.server.ThreadingHTTPServer.request_queue_size = 128
 rest_server = http.server.ThreadingHTTPServer((HOST, int(FLAGS["rest_api_port"])), Rest)
 rest_server.daemon_threads = True
 rest_server.handle_error = lambda *_: None  # clients hang up when a load ends
