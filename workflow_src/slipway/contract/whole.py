@@ -1,0 +1,218 @@
+"""The whole contract, as its YAML file has it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from slipway.contract.faults import faults_of_dims, faults_of_examples, faults_of_sources, there
+from slipway.contract.signatures import (
+    DEFAULT_SIGNATURE,
+    ClassifySignature,
+    PredictSignature,
+    RegressSignature,
+    Signature,
+    SignatureName,
+)
+from slipway.contract.tensors import ROWS, OutputContract, Section, TensorContract, TensorName, example_dtype
+from slipway.errors import SettingsError
+from slipway.records import SignatureRecord, TensorRecord
+from slipway.settings import fault_lines
+
+# Ops that make an answer depend on chance, on the machine's files or on a Python process; each is what a
+# training graph or a careless tf.function leaves behind in an export.
+FORBIDDEN_OPS = (
+    "EagerPyFunc",
+    "Iterator",
+    "IteratorV2",
+    "Multinomial",
+    "OneShotIterator",
+    "ParameterizedTruncatedNormal",
+    "Print",
+    "PrintV2",
+    "PyFunc",
+    "PyFuncStateless",
+    "RandomGamma",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "ReadFile",
+    "ShuffleAndRepeatDataset",
+    "StatelessRandomNormalV2",
+    "StatelessRandomUniformV2",
+    "StatelessTruncatedNormalV2",
+    "StatefulStandardNormalV2",
+    "StatefulUniform",
+    "TruncatedNormal",
+    "WriteFile",
+)
+
+
+class GoldenContract(Section):
+    """How close answers must come to those of the model itself."""
+
+    atol: NonNegativeFloat = Field(1e-5, description="Absolute tolerance.")
+    rtol: NonNegativeFloat = Field(1e-4, description="Relative tolerance, added to the absolute one.")
+    rows: PositiveInt = Field(64, description="Rows that are made up where the source brings none.")
+    label: TensorName | None = Field(
+        None, description="Output of serving_default that labels are compared with: [N], or [N, classes] (arg max)."
+    )
+    min_accuracy: float | None = Field(None, ge=0, le=1, description="Least share of rows with the right label.")
+
+    @model_validator(mode="after")
+    def _accuracy_of_something(self) -> "GoldenContract":
+        if self.min_accuracy is not None and self.label is None:
+            raise ValueError("min_accuracy needs `label`, the output that is compared with the labels")
+        return self
+
+
+class ProbeContract(Section):
+    """What the behaviour is tried with."""
+
+    batch_sizes: tuple[PositiveInt, ...] = Field((1, 2, 7, 32), min_length=1, description="Rows to try.")
+    dims: dict[str, PositiveInt] = Field(default_factory=dict, description="Symbol other than N -> size to try.")
+    atol: NonNegativeFloat = Field(1e-5, description="How far a row's answer may move when its batch changes.")
+    rtol: NonNegativeFloat = Field(1e-4, description="The same, relative to the answer.")
+    seed: NonNegativeInt = Field(0, description="Seed of rows that are made up.")
+
+
+class Contract(Section):
+    """Everything in a contract's file."""
+
+    format: Literal[1]
+    doc: str = Field("", description="One or two sentences: what the model does, for people who call it.")
+    signatures: dict[SignatureName, Signature] = Field(
+        description="By name; serving_default (a predict signature) is called where a request names none."
+    )
+    golden: GoldenContract = Field(default_factory=GoldenContract)
+    probe: ProbeContract = Field(default_factory=ProbeContract)
+    forbid_ops: tuple[str, ...] = Field(FORBIDDEN_OPS, description="Ops that no signature may reach.")
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "Contract":
+        default = self.signatures.get(DEFAULT_SIGNATURE)
+        if default is None or default.method != "predict":
+            found = ", ".join(f"{name} ({s.method})" for name, s in self.signatures.items()) or "none"
+            raise ValueError(f"signatures: serving_default with method: predict is needed, there are: {found}")
+        faults = [
+            *faults_of_dims(self.signatures, self.probe.dims),
+            *faults_of_sources(self.signatures),
+            *faults_of_examples(self.signatures, default),
+        ]
+        if self.golden.label is not None and self.golden.label not in default.outputs:
+            faults.append(f"golden.label: serving_default has no output {self.golden.label}; {there(default.outputs)}")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    @property
+    def default(self) -> PredictSignature:
+        """The signature serving_default."""
+        signature = self.signatures[DEFAULT_SIGNATURE]
+        assert isinstance(signature, PredictSignature)  # as validated
+        return signature
+
+    def features(self, signature: ClassifySignature | RegressSignature) -> dict[str, str]:
+        """Give the tf.Example feature that carries each input of serving_default."""
+        return {name: signature.features.get(name, name) for name in self.default.inputs}
+
+    def classes(self, signature: ClassifySignature) -> tuple[str, ...]:
+        """Give what each score of *signature* stands for."""
+        count = self.default.outputs[signature.scores].shape[1]
+        assert isinstance(count, int)  # as validated
+        return signature.classes or tuple(map(str, range(count)))
+
+    def inputs_of(self, name: str) -> Mapping[str, TensorContract]:
+        """Give the input tensors of signature *name*, as they stand in its SignatureDef."""
+        signature = self.signatures[name]
+        if isinstance(signature, PredictSignature):
+            return signature.inputs
+        return {"inputs": TensorContract(dtype="string", shape=(ROWS,), doc=self._doc_of_examples(signature))}
+
+    def outputs_of(self, name: str) -> Mapping[str, TensorContract]:
+        """Give the output tensors of signature *name*, as they stand in its SignatureDef."""
+        match self.signatures[name]:
+            case PredictSignature() as signature:
+                return signature.outputs
+            case ClassifySignature() as signature:
+                scores = self.default.outputs[signature.scores].model_copy(update={"dtype": "float32"})
+                shape = (ROWS, scores.shape[1])
+                return {"classes": TensorContract(dtype="string", shape=shape), "scores": scores}
+            case RegressSignature() as signature:
+                value = self.default.outputs[signature.value]
+                return {"outputs": value.model_copy(update={"dtype": "float32", "shape": (ROWS,)})}
+
+    def _doc_of_examples(self, signature: ClassifySignature | RegressSignature) -> str:
+        carried = (
+            f"{feature} ({math.prod(tensor.sizes({ROWS: 1}))} × {example_dtype(tensor.dtype)})"
+            for feature, tensor in zip(self.features(signature).values(), self.default.inputs.values(), strict=True)
+        )
+        return f"tf.Example with {', '.join(carried)}"
+
+    def signature_records(self) -> list[SignatureRecord]:
+        """Tell the signatures as the report shows them."""
+        return [
+            SignatureRecord(
+                name=name,
+                method=signature.method,
+                inputs=[_record(tensor, t) for tensor, t in self.inputs_of(name).items()],
+                outputs=[_record(tensor, t) for tensor, t in self.outputs_of(name).items()],
+            )
+            for name, signature in self.signatures.items()
+        ]
+
+    def golden_part(self) -> str:
+        """
+        Give, as JSON, all that golden data depend on: changed tolerances or texts must not train again.
+
+        A change of `doc`, of what outputs must look like, or of other signatures is not in it.
+        """
+        default = self.default.model_dump(
+            mode="json",
+            by_alias=True,
+            include={"inputs": {"__all__": {"dtype", "shape", "range", "values"}}, "outputs": {"__all__": {"from_"}}},
+        )
+        parts = {
+            "signature": default,
+            "rows": self.golden.rows,
+            "label": self.golden.label,
+            "dims": self.probe.dims,
+            "seed": self.probe.seed,
+        }
+        return json.dumps(parts, sort_keys=True)
+
+
+def _record(name: str, tensor: TensorContract) -> TensorRecord:
+    notes = [tensor.doc] if tensor.doc else []
+    if tensor.range:
+        notes.append(f"{tensor.range[0]:g} … {tensor.range[1]:g}")
+    if isinstance(tensor, OutputContract):
+        notes += [tensor.from_] if tensor.from_ else []
+        notes += [tensor.meaning] if tensor.meaning else []
+        notes += [f"rows sum to {tensor.row_sum:g}"] if tensor.row_sum is not None else []
+    return TensorRecord(name=name, dtype=tensor.dtype, shape=list(tensor.shape), note="; ".join(notes))
+
+
+def read_contract(path: Path) -> Contract:
+    """
+    Read the contract at *path*.
+
+    Raises:
+        SettingsError: If it is not there, is not YAML, or has faults: one line each.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path}: no contract there ({error.strerror}). models.<name>.contract in the config names it."
+        raise SettingsError(msg) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Contract.model_validate(found)
+    except ValidationError as error:
+        raise SettingsError("\n".join(fault_lines(error, str(path), "config/contract.schema.json"))) from error
