@@ -1,8 +1,5 @@
 """
-What the server counts, and its text form for Prometheus.
-
-Written by hand, not with prometheus_client: TF Serving's names begin with a colon, its counters carry no `_total`, and
-dashboards look for exactly those. Aggregates only; nothing here grows with the number of requests.
+What the server counts: TF Serving's metrics and its own. Aggregates only; nothing here grows with the number of requests.
 
 A request is counted once, when it ends, into the totals of its kind; all that is told of requests, TF Serving's metrics
 included, is added up from those totals when somebody looks. One lock is taken for it: on this code's CPython an
@@ -13,19 +10,15 @@ uncontended one costs 0.1 µs, per-thread shards would save half of that and cos
 
 import bisect
 import collections
-import math
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from slipway_server import process_stats
+from slipway_server import instruments, process_stats
+from slipway_server.instruments import Counter, Family, Histogram, Rows, View
 from slipway_wire import __version__
-
-MAX_MEMBERS = 2000
-"""Combinations of label values a metric has at most; then the one that was made first is forgotten."""
 
 MAX_REQUEST_KINDS = 300
 """Combinations of model, version, signature, protocol and method that are told apart; see `Metrics.count_request`."""
@@ -52,141 +45,6 @@ _STAGE_BOUNDS_S = _LATENCY_BOUNDS_S[1::2]
 LOAD_BOUNDS_S = tuple(0.01 * 2**i for i in range(18))
 
 STAGES = ("parse", "queue", "compute", "encode")
-
-
-class Counter:
-    """A number that only grows; as a gauge it may also shrink."""
-
-    __slots__ = ("_lock", "value")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.value = 0.0
-
-    def add(self, amount: float = 1.0) -> None:
-        """Count *amount* more; a gauge may also count down."""
-        with self._lock:
-            self.value += amount
-
-
-class Histogram:
-    """Counts by upper bound, with sum and count."""
-
-    __slots__ = ("_lock", "bounds", "counts", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._lock = threading.Lock()
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one *value*."""
-        place = bisect.bisect_left(self.bounds, value)
-        with self._lock:
-            self.counts[place] += 1
-            self.sum += value
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count all *values*, taking the lock once."""
-        places = [bisect.bisect_left(self.bounds, value) for value in values]
-        with self._lock:
-            for place in places:
-                self.counts[place] += 1
-            self.sum += sum(values)
-
-
-class Summary:
-    """Sum and count."""
-
-    __slots__ = ("_lock", "count", "sum")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.sum = 0.0
-        self.count = 0
-
-    def observe(self, value: float) -> None:
-        """Count one *value*."""
-        with self._lock:
-            self.sum += value
-            self.count += 1
-
-
-Value = float | Counter | Histogram | Summary
-Rows = Iterable[tuple[tuple[object, ...], Value]]
-"""Label values, in the order of the family's labels, and what there is to tell."""
-
-M = TypeVar("M", Counter, Histogram, Summary)
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What the catalogue says of a metric."""
-
-    name: str
-    kind: str
-    labels: Sequence[str]
-    help: str
-
-
-class Family(Generic[M]):
-    """All metrics of one name, one for each combination of label values."""
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        labels: Sequence[str],
-        make: type[M],
-        *arguments: Sequence[float],
-        help: str = "",  # noqa: A002  # Prometheus' word
-    ) -> None:
-        """
-        Begin without members.
-
-        Args:
-            name: In TF Serving's form (it begins with a colon) or in Prometheus' own.
-            kind: `counter`, `gauge`, `histogram` or `summary`.
-            labels: Names.
-            make: Makes a member.
-            *arguments: What *make* is called with.
-            help: One sentence, with the unit.
-        """
-        self.description = Description(name, kind, labels, help)
-        self._make: type[M] = make
-        self._arguments = arguments
-        self._members: dict[tuple[object, ...], M] = {}
-        self._lock = threading.Lock()
-
-    def of(self, *values: object) -> M:
-        """Return the metric with these label values, in the order of the family's labels and always of the same types."""
-        member = self._members.get(values)
-        if member is None:
-            with self._lock:
-                member = self._members.setdefault(values, self._make(*self._arguments))
-                if len(self._members) > MAX_MEMBERS:
-                    del self._members[next(iter(self._members))]
-        return member
-
-    def rows(self) -> Rows:
-        """List what there is."""
-        return sorted(self._members.copy().items(), key=lambda item: tuple(map(str, item[0])))
-
-
-class View:
-    """A metric that is worked out when somebody looks."""
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        labels: Sequence[str],
-        rows: Callable[[], Rows],
-        help: str = "",  # noqa: A002  # Prometheus' word
-    ) -> None:
-        self.description = Description(name, kind, labels, help)
-        self.rows = rows
 
 
 class RequestKind(NamedTuple):
@@ -218,17 +76,12 @@ class _Totals:
         for status, count in other.answers.items():
             self.answers[status] = self.answers.get(status, 0) + count
         for own, more in zip(self.histograms(), other.histograms(), strict=True):
-            _add(own, more)
+            own.merge(more)
         self.request_bytes += other.request_bytes
         self.response_bytes += other.response_bytes
 
     def histograms(self) -> list[Histogram]:
         return [self.latency, *self.stages, self.examples]
-
-
-def _add(histogram: Histogram, more: Histogram) -> None:
-    histogram.counts = [own + other for own, other in zip(histogram.counts, more.counts, strict=True)]
-    histogram.sum += more.sum
 
 
 class Metrics:
@@ -344,8 +197,8 @@ class Metrics:
             "counter",
             ("model", "size", "reason"),
             Counter,
-            help="Executed batches, by the rows asked for and why they were released: full, timeout, free or rerun, "
-            "which is a part of a batch that failed.",
+            help="Batches that were answered, by the rows asked for and why they were released: full, timeout, free or "
+            "rerun, which is a part of a batch that failed.",
         )
         self.batch_padding_rows = Family(
             "slipway_batch_padding_rows_total",
@@ -647,14 +500,17 @@ class Metrics:
                 f"| `{about.name}` | {about.kind} | {', '.join(f'`{label}`' for label in about.labels)} | {about.help} |"
             )
         return _CATALOGUE.format(
-            theirs="\n".join(theirs), own="\n".join(own), max_kinds=MAX_REQUEST_KINDS, max_members=MAX_MEMBERS
+            theirs="\n".join(theirs),
+            own="\n".join(own),
+            max_kinds=MAX_REQUEST_KINDS,
+            max_members=instruments.MAX_MEMBERS,
         )
 
     def sum_of(self, family: "Family[Any] | View", **wanted: str) -> float:
         """Add up what *family* has with these label values: of a histogram the count."""
         names = family.description.labels
         return sum(
-            _size(value)
+            instruments.size(value)
             for labels, value in family.rows()
             if wanted.items() <= dict(zip(names, map(str, labels), strict=True)).items()
         )
@@ -675,7 +531,7 @@ class Metrics:
         with self._scraping:
             self._moment.requests = self._snapshot()
             try:
-                return [line for family in self._families() for line in _exposition(family)]
+                return [line for family in self._families() for line in instruments.exposition(family)]
             finally:
                 del self._moment.requests
 
@@ -752,7 +608,7 @@ class Metrics:
         for kind, totals in self._snapshot():
             histogram = histogram_of(totals)
             if any(histogram.counts):
-                _add(merged.setdefault(labels_of(kind), Histogram(histogram.bounds)), histogram)
+                merged.setdefault(labels_of(kind), Histogram(histogram.bounds)).merge(histogram)
         return list(merged.items())
 
 
@@ -775,55 +631,6 @@ def _coarsened(histogram: Histogram) -> Histogram:
     told.counts.append(sum(counts[2 * len(_STAGE_BOUNDS_S) :]))
     told.sum = histogram.sum
     return told
-
-
-def _size(value: Value) -> float:
-    if isinstance(value, Counter):
-        return value.value
-    if isinstance(value, Histogram):
-        return sum(value.counts)
-    return value.count if isinstance(value, Summary) else value
-
-
-def _exposition(family: "Family[Any] | View") -> list[str]:
-    """Write one family; TF Serving's have no HELP line, because its own have none."""
-    about = family.description
-    lines = [] if about.name.startswith(":") else [f"# HELP {about.name} {about.help}"]
-    lines.append(f"# TYPE {about.name} {about.kind}")
-    for values, value in family.rows():
-        labels = ",".join(
-            f'{name}="{_escape(text)}"' for name, text in zip(about.labels, map(str, values), strict=True)
-        )
-        if isinstance(value, Histogram):
-            lines += _buckets(about.name, value, labels)
-        elif isinstance(value, Summary):
-            lines.append(f"{about.name}_sum{{{labels}}} {_number(value.sum)}")
-            lines.append(f"{about.name}_count{{{labels}}} {value.count}")
-        else:
-            lines.append(f"{about.name}{{{labels}}} {_number(value.value if isinstance(value, Counter) else value)}")
-    return lines
-
-
-def _buckets(name: str, histogram: Histogram, labels: str) -> list[str]:
-    lines = []
-    total = 0
-    comma = "," if labels else ""
-    for bound, count in zip((*histogram.bounds, math.inf), histogram.counts, strict=True):
-        total += count
-        # Six significant digits, as TF Serving writes them: a bound is part of a series' name.
-        text = "+Inf" if bound == math.inf else f"{bound:g}"
-        lines.append(f'{name}_bucket{{{labels}{comma}le="{text}"}} {total}')
-    lines.append(f"{name}_sum{{{labels}}} {_number(histogram.sum)}")
-    lines.append(f"{name}_count{{{labels}}} {total}")
-    return lines
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _process_value(name: str) -> Rows:

@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
 from slipway_server.callers import Caller
 from slipway_server.config_files import BatchingPolicy
-from slipway_server.metrics import Metrics, RequestKind, Rows
+from slipway_server.instruments import Rows
+from slipway_server.metrics import Metrics, RequestKind
 from slipway_server.servables.calls import Signatures, check_method
 from slipway_server.servables.configuration import Change, Configuration, replace_by
 from slipway_server.servables.loader import Call, JointCall, Tensors

@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipway_server import metrics as module
-from slipway_server.metrics import (
-    LATENCY_BOUNDS_US,
-    MAX_MEMBERS,
-    OTHER,
-    Counter,
-    Family,
-    Histogram,
-    Metrics,
-    RequestKind,
-    Summary,
-    size_label,
-)
+from slipway_server.instruments import Counter, Family, Histogram
+from slipway_server.metrics import LATENCY_BOUNDS_US, OTHER, Metrics, RequestKind, size_label
 
 KIND = RequestKind("half", "1", "serving_default", "grpc", "Predict")
 STAGES_S = (0.00002, 0.001, 0.01, 0.00002)
@@ -151,17 +141,6 @@ def test_kinds_are_bounded_and_no_sum_over_versions_shrinks(monkeypatch):
     assert ("half", "19") in kinds
 
 
-def test_other_metrics_keep_their_newest_members():
-    family = Family("n_total", "counter", ("version",), Counter)
-    for version in range(MAX_MEMBERS + 10):
-        family.of(version).add()
-
-    versions = {labels[0] for labels, _ in family.rows()}
-    assert len(versions) == MAX_MEMBERS
-    assert 0 not in versions
-    assert MAX_MEMBERS + 9 in versions
-
-
 def test_loads_and_unloads_are_counted_and_timed():
     metrics = Metrics()
     for version, (state, status), now in (
@@ -201,24 +180,6 @@ def test_two_snapshots_tell_what_happened_in_between():
     assert metrics.snapshot()[name] - before[name] == 1
 
 
-@pytest.mark.parametrize("value", [0.5, 1.0])
-def test_a_value_on_a_bound_belongs_to_it(value):
-    histogram = Histogram([1.0, 2.0])
-    for one in (value, 1.5, 2.0, 3.0):
-        histogram.observe(one)
-
-    assert histogram.counts == [1, 2, 1]
-    assert histogram.sum == value + 6.5
-
-
-def test_a_summary_is_sum_and_count():
-    family = Family("slipway_n", "summary", (), Summary, help="N.")
-    family.of().observe(2.0)
-    family.of().observe(3.0)
-
-    assert module._exposition(family)[2:] == ["slipway_n_sum{} 5", "slipway_n_count{} 2"]
-
-
 def test_no_count_is_lost_between_threads():
     metrics = Metrics()
     family = Family("n", "counter", ("who",), Counter)
@@ -240,17 +201,6 @@ def test_the_catalogue_is_what_the_code_says():
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
 
     assert page.read_text() == Metrics().catalogue()
-
-
-def test_values_that_come_together_count_like_values_that_come_alone():
-    alone, together = Histogram([1.0, 2.0]), Histogram([1.0, 2.0])
-    values = [0.5, 1.0, 1.5, 9.0]
-    for value in values:
-        alone.observe(value)
-
-    together.observe_all(values)
-
-    assert (together.counts, together.sum) == (alone.counts, alone.sum)
 
 
 def test_batching_metrics_have_tf_servings_names_and_buckets():
