@@ -21,15 +21,15 @@ SIZES = (1, 10, 20, 100, 1000, 100_000)
 _ENOUGH_S = 0.003
 THEIRS = json_tensors.Style(digits="tf_serving")
 
+_HEAD = "| floats | TF Serving's digits, µs | shortest, µs | ratio, median (smallest to largest) |\n|--:|--:|--:|--:|"
+
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
-    print(
-        "| floats | TF Serving's digits, µs | shortest, µs | ratio, median (smallest to largest) |\n|--:|--:|--:|--:|"
-    )  # noqa: T201
+    print(_HEAD)  # noqa: T201
     for size in SIZES:
         values = np.random.default_rng(0).normal(0, 3, size).astype(np.float32)
         ours, shortest = [], []
