@@ -1,5 +1,5 @@
 import pytest
-from tests.workflow.contract.contract_factory import faults
+from tests.workflow.contract.contract_factory import faults, with_default
 
 from slipway.contract import OutputContract
 
