@@ -13,8 +13,9 @@ PACKAGES = {
 }
 # Modules whose behaviour is shown elsewhere -> where.
 SHOWN_ELSEWHERE = {
-    # Two interfaces and a record, without behaviour of their own.
+    # Interfaces and records, without behaviour of their own.
     "server/slipway_server/servables/loader.py": "tests/server/servables/test_manager.py",
+    "workflow_src/slipway/models/model.py": "tests/workflow/models/test_sources.py",
     "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
     "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.

@@ -4,8 +4,8 @@ import zipfile
 import pytest
 
 from slipway.errors import SourceError
-from slipway.settings import BuiltinSource, CheckpointSource, KerasSource
 from slipway.source_files import copy_source
+from slipway.source_settings import BuiltinSource, CheckpointSource, KerasSource
 
 
 def archive(path, names=("config.json", "model.weights.h5")):

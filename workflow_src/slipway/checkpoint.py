@@ -16,7 +16,17 @@ from slipway.golden import Golden
 from slipway.parity import accuracy
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, TreeManifest
-from slipway.settings import BuiltinSource, CheckpointSource, KerasSource, Source, WeightsSource, fault_lines
+from slipway.settings import fault_lines
+from slipway.source_settings import (
+    BuiltinSource,
+    CheckpointSource,
+    FrozenGraphSource,
+    KerasSource,
+    SavedModelSource,
+    Source,
+    Tf1CheckpointSource,
+    WeightsSource,
+)
 
 Array = npt.NDArray[Any]
 _TOOLS = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn")
@@ -137,3 +147,11 @@ def describe(source: Source, answered: Golden) -> str:
             return f"Weights from {source.path.name} in the model of {source.builder}; {golden_rows}."
         case CheckpointSource():
             return f"The TensorFlow checkpoint {source.path.name} in the model of {source.builder}; {golden_rows}."
+        case Tf1CheckpointSource():
+            graph = f"the graph of {source.builder}" if source.builder else "the graph of its .meta file"
+            average = ", with the moving averages of its weights" if source.moving_average else ""
+            return f"The TensorFlow 1 checkpoint {source.prefix.name} in {graph}{average}; {golden_rows}."
+        case FrozenGraphSource():
+            return f"The frozen graph {source.path.name}; {golden_rows}."
+        case SavedModelSource():
+            return f"Signature {source.signature} of the SavedModel {source.path.name}; {golden_rows}."

@@ -9,102 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from slipway.errors import SettingsError
+from slipway.source_settings import Section, Source
 
 # Also a word of image names, which end in a letter or a digit.
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # int64, as TF Serving reads the name of a version directory.
 VersionNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
-Builder = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+# --- models ----------------------------------------------------------------------------------------
 
 
-# --- sources ---------------------------------------------------------------------------------------
-
-
-class BuiltinSource(_Section):
-    """A model that Slipway trains itself, on real data that ships with scikit-learn."""
-
-    kind: Literal["builtin"]
-    name: Literal["digits"] = "digits"
-    seed: int = Field(0, ge=0, description="Seed of every random number in the training.")
-    epochs: PositiveInt = Field(15, description="Passes over the training rows.")
-
-    def files(self) -> list[str]:
-        """List the files it is made from: none."""
-        return []
-
-
-class _FileSource(_Section):
-    path: Path = Field(description="The file (or checkpoint prefix), relative to the working directory.")
-    sha256: dict[str, Sha256] = Field(
-        default_factory=dict,
-        description="File name -> SHA-256 that it must have; files that are not named are not checked.",
-    )
-    golden: Path | None = Field(
-        None,
-        description="A .npz with golden input rows (and `labels`), named as the inputs of the default signature. "
-        "Without it, rows are drawn at random within the contract's ranges.",
-    )
-
-    def files(self) -> list[str]:
-        """List the files it is made from; all that share the prefix, for a checkpoint in several files."""
-        found = sorted(str(path) for path in self.path.parent.glob(f"{self.path.name}.*"))
-        source = [str(self.path)] if self.path.exists() or not found else found
-        return [*source, str(self.golden)] if self.golden else source
-
-
-class KerasSource(_FileSource):
-    """A whole model in one file: `.keras`, or `.h5` written by Keras."""
-
-    kind: Literal["keras"]
-
-
-class _BuiltSource(_FileSource):
-    builder: Builder = Field(
-        description="`module:function` that returns the model; imported from the working directory. "
-        "A Keras model, or for a checkpoint a `tf.Module`."
-    )
-
-    def files(self) -> list[str]:
-        """List the files it is made from; the builder's module too, where it lies below the working directory."""
-        module = Path(*self.builder.split(":")[0].split("."))
-        found = [path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()]
-        return [*super().files(), *map(str, found)]
-
-
-class WeightsSource(_BuiltSource):
-    """Weights only (`.weights.h5`), and the function that builds the model."""
-
-    kind: Literal["weights"]
-
-
-class CheckpointSource(_BuiltSource):
-    """A `tf.train.Checkpoint` prefix, and the function that builds what it restores."""
-
-    kind: Literal["checkpoint"]
-    root: str = Field("model", description="Name under which the checkpoint holds the model.")
-
-
-Source = Annotated[
-    BuiltinSource | KerasSource | WeightsSource | CheckpointSource,
-    Field(discriminator="kind"),
-]
-
-
-class VersionSettings(_Section):
+class VersionSettings(Section):
     """One version of a model."""
 
     source: Source
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """One servable: its contract and its versions."""
 
     contract: Path = Field(description="The YAML contract that drives export, validation, warm-up and load.")
@@ -117,7 +42,7 @@ class ModelSettings(_Section):
 # --- server, image, launch -------------------------------------------------------------------------
 
 
-class BatchingSettings(_Section):
+class BatchingSettings(Section):
     """The server's batching parameters; names and meanings are TF Serving's."""
 
     max_batch_size: PositiveInt = 32
@@ -141,7 +66,7 @@ class BatchingSettings(_Section):
         return self
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """How the server runs in the image."""
 
     batching: BatchingSettings | None = Field(
@@ -153,7 +78,7 @@ class ServerSettings(_Section):
     )
 
 
-class ImageSettings(_Section):
+class ImageSettings(Section):
     """How the OCI image is put together."""
 
     compression: Literal["gzip", "zstd", "none"] = Field("gzip", description="gzip is read by every engine.")
@@ -174,7 +99,7 @@ class ImageSettings(_Section):
     user: int = Field(10001, ge=1, description="Numeric user and group of the server.")
 
 
-class LaunchSettings(_Section):
+class LaunchSettings(Section):
     """How the image is run here."""
 
     engine: Literal["auto", "docker", "podman", "process"] = Field(
@@ -191,7 +116,7 @@ class LaunchSettings(_Section):
 # --- benchmark, report -----------------------------------------------------------------------------
 
 
-class BenchmarkSettings(_Section):
+class BenchmarkSettings(Section):
     """What is measured, for how long, and how often."""
 
     versions: dict[Name, list[VersionNumber]] = Field(
@@ -214,19 +139,19 @@ class BenchmarkSettings(_Section):
     cluster_threads: PositiveInt = Field(4, description="Cores of a benchmark job where Snakemake has no --cores.")
 
 
-class ReportSettings(_Section):
+class ReportSettings(Section):
     """What the page says of itself."""
 
     title: str = "Slipway"
 
 
-class PublishSettings(_Section):
+class PublishSettings(Section):
     """Where reports are kept."""
 
     directory: Path = Field(Path("published"), description="Gets one folder per run and an index of all runs.")
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything in config.yaml."""
 
     format: Literal[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slipway import files
 from slipway.errors import SourceError
-from slipway.settings import BuiltinSource, CheckpointSource, Source
+from slipway.source_settings import BuiltinSource, CheckpointSource, Source
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"

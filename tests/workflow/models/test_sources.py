@@ -7,7 +7,7 @@ def named(path, inputs):
     from pathlib import Path
 
     from slipway.models import sources
-    from slipway.settings import KerasSource
+    from slipway.source_settings import KerasSource
 
     model = sources.load(KerasSource(kind="keras", path=Path(path)), Path(path).parent)
     return {name: array.shape for name, array in model.answer(inputs).items()}, [
@@ -22,7 +22,7 @@ def called_and_predicted(path, inputs):
     import tensorflow as tf
 
     from slipway.models import sources
-    from slipway.settings import KerasSource
+    from slipway.source_settings import KerasSource
 
     model = sources.load(KerasSource(kind="keras", path=Path(path)), Path(path).parent)
     called = model.call({name: tf.constant(array) for name, array in inputs.items()})

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from sklearn import datasets
 
-from slipway.settings import BuiltinSource
+from slipway.source_settings import BuiltinSource
 
 Array = npt.NDArray[Any]
 WEIGHTS_FILE = "digits.weights.h5"

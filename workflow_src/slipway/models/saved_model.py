@@ -25,7 +25,7 @@ from slipway.contract import (
     example_dtype,
 )
 from slipway.errors import SourceError, one_line
-from slipway.models.sources import Model
+from slipway.models.model import Model
 from slipway_wire import signatures as wire
 
 METHODS = {"predict": wire.PREDICT, "classify": wire.CLASSIFY, "regress": wire.REGRESS}

@@ -14,14 +14,24 @@ import tensorflow as tf
 
 from slipway.errors import SettingsError, SourceError, one_line
 from slipway.models import digits
-from slipway.settings import BuiltinSource, CheckpointSource, KerasSource, Source, WeightsSource
+from slipway.models.model import Model
+from slipway.source_settings import (
+    BuiltinSource,
+    CheckpointSource,
+    FrozenGraphSource,
+    KerasSource,
+    SavedModelSource,
+    Source,
+    Tf1CheckpointSource,
+    WeightsSource,
+)
 
 Array = npt.NDArray[Any]
 
 
-class Model:
+class ModuleModel:
     """
-    A Keras model or a tf.Module.
+    A Keras model or a tf.Module as a `slipway.models.model.Model`.
 
     Attributes:
         variables: All its weights, in the order of its layers.
@@ -58,6 +68,11 @@ class Model:
     def parameters(self) -> int:
         """How many numbers the weights are."""
         return sum(int(np.prod(variable.shape)) for variable in self.variables)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """None: what a file of weights says of its training is not read."""
+        return {}
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """
@@ -156,11 +171,13 @@ def load(source: Source, directory: Path) -> Model:
             return _with_weights(_build(source.builder), directory / source.path.name)
         case CheckpointSource():
             return _load_checkpoint(_build(source.builder), source.root, directory / source.path.name)
+        case Tf1CheckpointSource() | FrozenGraphSource() | SavedModelSource():
+            raise SourceError(f"kind: {source.kind}: this version of Slipway reads its settings only.")
 
 
-def _load_keras(path: Path) -> Model:
+def _load_keras(path: Path) -> ModuleModel:
     try:
-        return Model(keras.saving.load_model(path, compile=False))
+        return ModuleModel(keras.saving.load_model(path, compile=False))
     except Exception as error:
         msg = (
             f"{path.name}: Keras {keras.__version__} cannot load it as a whole model: {one_line(error)}. "
@@ -169,7 +186,7 @@ def _load_keras(path: Path) -> Model:
         raise SourceError(msg) from error
 
 
-def _with_weights(module: Any, path: Path) -> Model:
+def _with_weights(module: Any, path: Path) -> ModuleModel:
     if not isinstance(module, keras.Model):
         raise SourceError(
             f"{path.name}: expected a builder that returns a Keras model, it returned {type(module).__name__}."
@@ -179,11 +196,11 @@ def _with_weights(module: Any, path: Path) -> Model:
     except Exception as error:
         msg = f"{path.name}: the weights do not fit the model, or the file is damaged: {one_line(error)}"
         raise SourceError(msg) from error
-    return Model(module)
+    return ModuleModel(module)
 
 
-def _load_checkpoint(module: Any, root: str, prefix: Path) -> Model:
-    model = Model(module)
+def _load_checkpoint(module: Any, root: str, prefix: Path) -> ModuleModel:
+    model = ModuleModel(module)
     try:
         saved = {name.split("/")[0] for name, _ in tf.train.list_variables(str(prefix))}
     except Exception as error:
