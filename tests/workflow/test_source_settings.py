@@ -107,3 +107,38 @@ def test_a_builder_in_the_working_directory_is_one_of_the_files(checkpoint, monk
     (checkpoint / "nets.py").touch()
 
     assert "nets.py" in parse(NER | {"path": "m-12", "builder": "nets:build"}).files()
+
+
+URL = "https://models.example/ner/model.tar.gz?x=1"
+
+
+def test_a_url_is_kept_apart_from_what_the_file_is_called():
+    source = parse(NER | {"path": URL, "sha256": "0" * 64, "inside": "ner/ner.ckpt-100"})
+
+    assert (source.url, source.path.name, source.is_archive) == (URL, "model.tar.gz", True)
+    assert source.files() == []  # nothing that Snakemake could wait for
+    assert TypeAdapter(Source).validate_json(source.model_dump_json()) == source
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"path": URL}, r"sha256: the SHA-256 of the file is needed where it is fetched \(https://"),
+        ({"path": URL, "sha256": {"model.tar.gz": "0" * 64}}, "sha256: the SHA-256 of the file is needed"),
+        ({"path": "ftp://a/b.zip", "sha256": "0" * 64}, "ftp:// is not fetched; there are: https://, http://, s3://, gs://"),
+        ({"path": "file:///etc/passwd", "sha256": "0" * 64}, "file:// is not fetched"),
+        ({"path": "https://a/", "sha256": "0" * 64}, "names no file"),
+        ({"sha256": "0" * 63}, "String should match pattern"),
+        ({"inside": "a/b"}, "inside: ner.ckpt-100 is no archive; archives end in .tar, "),
+        ({"path": "a.zip", "inside": "/etc/passwd"}, "String should match pattern"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fetched_or_unpacked_is_refused(more, expected):
+    with pytest.raises(ValidationError, match=expected) as caught:
+        parse(NER | more)
+    assert len(caught.value.errors()) == 1
+
+
+def test_an_archive_is_waited_for_as_the_one_file_it_is():
+    assert parse(NER | {"path": "a/b.tar.zst"}).files() == ["a/b.tar.zst"]
+    assert parse(NER | {"path": "a/b.zip", "sha256": "0" * 64}).digests == {"b.zip": "0" * 64}

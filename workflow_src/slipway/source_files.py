@@ -26,7 +26,7 @@ def copy_source(source: Source, directory: Path) -> None:
         return
     found = _checkpoint_files(source.path) if isinstance(source, CheckpointSource) else _model_file(source.path)
     names = [path.name for path in found]
-    for name, expected in source.sha256.items():
+    for name, expected in source.digests.items():
         if name not in names:
             raise SourceError(f"{source.path}: sha256 names {name}, but the source is made of: {', '.join(names)}.")
         digest = files.sha256_file(found[names.index(name)]).removeprefix("sha256:")

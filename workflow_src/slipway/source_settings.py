@@ -6,10 +6,11 @@ is made of, for Snakemake; whether those files are good is judged in `slipway.so
 """
 
 import re
-from pathlib import Path
-from typing import Annotated, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag, model_validator
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Builder = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -20,6 +21,10 @@ GraphTensor = Annotated[str, Field(pattern=r"^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*(:[
 Scalar = bool | int | float | str
 FrozenValue = Scalar | list[Scalar] | list[list[Scalar]]
 
+# Object stores and servers by which a source is fetched.
+SCHEMES = ("https", "http", "s3", "gs")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LATEST = re.compile(r'^\s*model_checkpoint_path:\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -45,10 +50,25 @@ class BuiltinSource(Section):
 class FileSource(Section):
     """What a user has on disk."""
 
-    path: Path = Field(description="The file (or checkpoint prefix), relative to the working directory.")
-    sha256: dict[str, Sha256] = Field(
+    path: Path = Field(
+        description="The file (or checkpoint prefix), relative to the working directory; an archive (.tar, .tar.gz, .tgz, "
+        ".tar.zst, .zip) around it; or the URL of a file or an archive (https://, s3://, gs://), which needs sha256."
+    )
+    url: str | None = Field(
+        None, description="Where `path` is fetched from; written by itself where `path` is a URL.", min_length=1
+    )
+    sha256: Annotated[
+        Annotated[Sha256, Tag("file")] | Annotated[dict[str, Sha256], Tag("files")],
+        Discriminator(lambda given: "file" if isinstance(given, str) else "files"),
+    ] = Field(
         default_factory=dict,
-        description="File name -> SHA-256 that it must have; files that are not named are not checked.",
+        description="SHA-256 that the file must have; or, for a source of several files, file name -> SHA-256, where "
+        "files that are not named are not checked.",
+    )
+    inside: str | None = Field(
+        None,
+        pattern=r"^[^/].*$",
+        description="The source in the archive, as a path in it; without it, the one source that the archive holds.",
     )
     golden: Path | None = Field(
         None,
@@ -56,18 +76,64 @@ class FileSource(Section):
         "Without it, rows are drawn at random within the contract's ranges.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path_may_be_a_url(cls, given: Any) -> Any:
+        """Keep the URL apart: from here on `path` is what the file is called."""
+        if isinstance(given, dict) and isinstance(path := given.get("path"), str) and _URL.match(path):
+            return given | {"path": url_name(path), "url": path}
+        return given
+
+    @model_validator(mode="after")
+    def _what_is_fetched_is_known(self) -> "FileSource":
+        if self.url is not None:
+            scheme = urlsplit(self.url).scheme.lower()
+            if scheme not in SCHEMES:
+                there = ", ".join(f"{name}://" for name in SCHEMES)
+                raise ValueError(f"path: {scheme}:// is not fetched; there are: {there}")
+            if not self.path.name:
+                raise ValueError(f"path: {self.url} names no file")
+            if not isinstance(self.sha256, str):
+                raise ValueError(f"sha256: the SHA-256 of the file is needed where it is fetched ({self.url})")
+        if self.inside is not None and not self.is_archive:
+            raise ValueError(f"inside: {self.path.name} is no archive; archives end in {', '.join(ARCHIVES)}")
+        return self
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the source is in an archive, by its name."""
+        return self.path.name.lower().endswith(ARCHIVES)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Give file name -> SHA-256 of the files that are checked."""
+        return {self.path.name: self.sha256} if isinstance(self.sha256, str) else self.sha256
+
     def model_files(self) -> list[str]:
         """List the files that the model is in; all that share the prefix, for a checkpoint in several files."""
         found = sorted(str(path) for path in self.path.parent.glob(f"{self.path.name}.*"))
         return [str(self.path)] if self.path.exists() or not found else found
 
     def files(self) -> list[str]:
-        """List the files it is made from."""
-        return [*self.model_files(), str(self.golden)] if self.golden else self.model_files()
+        """List the files it is made from, as far as they lie here: what is fetched does not."""
+        local = [] if self.url else [str(self.path)] if self.is_archive else self.model_files()
+        return [*local, str(self.golden)] if self.golden else local
 
 
-class KerasSource(FileSource):
-    """A whole model in one file: `.keras`, or `.h5` written by Keras."""
+class _KerasFileSource(FileSource):
+    loader: Literal["auto", "keras", "keras2"] = Field(
+        "auto",
+        description="Which Keras reads the file: keras (3), keras2 (tf_keras, `pip install slipway[keras2]`), or auto: "
+        "the first of them that can.",
+    )
+    unsafe: bool = Field(
+        default=False,
+        description="Allow a file that carries Python code (Lambda layers) or reaches out of the graph: it is executed.",
+    )
+
+
+class KerasSource(_KerasFileSource):
+    """A whole model in one file: `.keras`, or `.h5` written by Keras 2 or 3."""
 
     kind: Literal["keras"]
 
@@ -83,10 +149,14 @@ class _BuiltSource(FileSource):
         return [*super().files(), *_module_files(self.builder)]
 
 
-class WeightsSource(_BuiltSource):
-    """Weights only (`.weights.h5`), and the function that builds the model."""
+class WeightsSource(_BuiltSource, _KerasFileSource):
+    """Weights only (`.weights.h5`, or `.h5` of Keras 2), and the function that builds the model."""
 
     kind: Literal["weights"]
+    by_name: bool = Field(
+        default=False,
+        description="Match layers by name, not by order; for `.h5` of Keras 2. Every layer with weights must be found.",
+    )
 
 
 class CheckpointSource(_BuiltSource):
@@ -174,7 +244,10 @@ class SavedModelSource(FileSource):
     """A SavedModel, of TensorFlow 1 or 2 or an Estimator, that gets other signatures; its weights stay as they are."""
 
     kind: Literal["saved_model"]
-    path: Path = Field(description="The directory with `saved_model.pb`, relative to the working directory.")
+    path: Path = Field(
+        description="The directory with `saved_model.pb`, relative to the working directory; an archive (.tar, .tar.gz, "
+        ".tgz, .tar.zst, .zip) with it; or the URL of an archive (https://, s3://, gs://), which needs sha256."
+    )
     tags: list[str] = Field(["serve"], description="Tags of the meta graph: all that it has.")
     signature: str = Field("serving_default", description="Signature that is the model.")
     inputs: dict[TensorName, str] = Field(
@@ -205,6 +278,11 @@ Source = Annotated[
     | SavedModelSource,
     Field(discriminator="kind"),
 ]
+
+
+def url_name(url: str) -> str:
+    """Give what the file at *url* is called: the last part of its path."""
+    return PurePosixPath(unquote(urlsplit(url).path)).name
 
 
 def full_name(tensor: str) -> str:
