@@ -134,7 +134,7 @@ def request_sizes(spec: ServerSpec, contract: Contract) -> list[int]:
     if spec.image is not None and spec.image_layout is not None:
         config = read_layer_files(spec.image_layout, spec.image, "config", serving_config.DIRECTORY)
         most = min(most, serving_config.max_batch_size(config) or most)
-    return [size for size in contract.probe.batch_sizes if size <= most] or [1]
+    return [size for size in contract.batch_sizes if 0 < size <= most] or [1]
 
 
 def _check_answers(
@@ -164,7 +164,6 @@ def check_answer(
     Raises:
         ContractViolation: With one line for each output that is missing or departs.
     """
-    tolerance = contract.golden
     subject = f"{model} version {version} over {_NAMES[protocol]}"
     parities, faults = [], []
     for output, values in expected.outputs.items():
@@ -174,17 +173,17 @@ def check_answer(
             faults.append(f"{subject}: expected output {output}, found only {', '.join(sorted(found)) or 'none'}")
             continue
         path = f"checkpoint→{_NAMES[protocol]}"
-        parity = compare(
-            path, DEFAULT_SIGNATURE, output, values, found[output], atol=tolerance.atol, rtol=tolerance.rtol
-        )
+        atol, rtol = contract.tolerance(DEFAULT_SIGNATURE, output)
+        parity = compare(path, DEFAULT_SIGNATURE, output, values, found[output], atol=atol, rtol=rtol)
         parities.append(parity)
         if not parity.ok:
-            faults.append(f"{subject}: {output}: {difference(values, found[output], tolerance.atol, tolerance.rtol)}")
+            faults.append(f"{subject}: {output}: {difference(values, found[output], atol, rtol)}")
     if faults:
         raise ContractViolation("\n".join(faults))
     share = None
-    if tolerance.label is not None and expected.labels is not None:
-        share = accuracy(found[tolerance.label], expected.labels)
+    label = contract.golden.label
+    if label is not None and expected.labels is not None:
+        share = accuracy(found[label], expected.labels)
     return GoldenAnswer(protocol=protocol, version=version, parity=parities, accuracy=share)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from slipway import files, golden
 from slipway.checks.behaviour import check_behaviour, check_golden
-from slipway.checks.structure import check_structure
+from slipway.checks.structure import check_structure, is_safe_to_run
 from slipway.contract import Contract, read_contract
 from slipway.errors import ContractViolation, SourceError
 from slipway.golden import Golden
@@ -62,9 +62,11 @@ def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list
 
     Returns:
         Checks, distances to the golden answers, and the accuracy (0..1) if labels are known. Signatures whose
-        names or inputs are not as promised are not run.
+        names or inputs are not as promised are not run; nothing is, where the op policy refuses an op.
     """
     checks = check_structure(contract, directory)
+    if not is_safe_to_run(checks):
+        return checks, [], None
     from slipway.models import session  # noqa: PLC0415 - seconds; the structure needs no TensorFlow
 
     try:

@@ -1,9 +1,8 @@
 import pytest
 import yaml
 
-from slipway.checks.structure import check_structure, reachable_ops
+from slipway.checks.structure import check_structure
 from slipway.contract import Contract
-from slipway_wire import messages
 
 
 @pytest.fixture(scope="module")
@@ -103,54 +102,3 @@ def test_another_file_is_one_failed_check(content, promised, tmp_path):
     (check,) = check_structure(Contract.model_validate(promised), tmp_path)
 
     assert not check.ok
-
-
-def graph(nodes, functions=()):
-    """A meta graph whose signature `f` gives node `out`; functions are name -> nodes, a node is (name, op, inputs, calls)."""
-    meta = messages.MetaGraphDef()
-    meta.signature_def["f"].outputs["y"].name = "out:0"
-
-    def add(to, name, op, inputs=(), calls=()):
-        node = to.add(name=name, op=op, input=inputs)
-        for key, function in enumerate(calls):
-            node.attr[str(key)].func.name = function
-
-    for node in nodes:
-        add(meta.graph_def.node, *node)
-    for name, body in functions:
-        function = meta.graph_def.library.function.add()
-        function.signature.name = name
-        for node in body:
-            add(function.node_def, *node)
-    return meta
-
-
-def test_only_what_a_signature_reaches_counts():
-    meta = graph([("out", "Add", ["a", "^b"]), ("a", "Const"), ("b", "NoOp"), ("c", "PyFunc")])
-
-    assert set(reachable_ops(meta, "f")) == {"Add", "Const", "NoOp"}
-
-
-def test_functions_are_followed_wherever_they_are_named():
-    body = [("r", "RandomUniform")]
-    branches = [("then", [("t", "PartitionedCall", [], ["inner"])]), ("inner", body), ("unused", [("p", "PyFunc")])]
-
-    assert set(reachable_ops(graph([("out", "If", [], ["then"])], branches), "f")) == {
-        "If",
-        "PartitionedCall",
-        "RandomUniform",
-    }
-    assert set(reachable_ops(graph([("out", "inner")], branches), "f")) == {"RandomUniform"}
-
-
-def test_functions_in_a_list_are_followed():
-    meta = graph([("out", "Case")], [("a", [("x", "PyFunc")])])
-    meta.graph_def.node[0].attr["branches"].list.func.add().name = "a"
-
-    assert set(reachable_ops(meta, "f")) == {"Case", "PyFunc"}
-
-
-def test_functions_that_call_themselves_end():
-    meta = graph([("out", "While", [], ["loop"])], [("loop", [("again", "While", [], ["loop"])])])
-
-    assert set(reachable_ops(meta, "f")) == {"While"}

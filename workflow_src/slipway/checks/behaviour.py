@@ -34,7 +34,7 @@ _ROW_SUM_SLACK = 1e-4
 
 def check_behaviour(contract: Contract, name: str, golden: Golden, run: Run) -> list[Check]:
     """
-    Check how signature *name* behaves: every batch size, every output, alone and among others, twice.
+    Check how signature *name* behaves: every batch size, every output, alone and among others, in any order, twice.
 
     Args:
         contract: What is promised.
@@ -42,10 +42,10 @@ def check_behaviour(contract: Contract, name: str, golden: Golden, run: Run) -> 
         golden: Rows to ask about, where the signature takes them.
         run: Signature and inputs -> outputs; SourceError if the model fails.
     """
-    sizes = sorted(set(contract.probe.batch_sizes))
+    sizes = contract.batch_sizes
     asked = rows.rows_for(contract, name, sizes[-1], golden)
     answers: dict[int, Arrays] = {}
-    checks = []
+    checks: list[Check] = []
     for size in sizes:
         try:
             answers[size] = run(name, {key: array[:size] for key, array in asked.items()})
@@ -63,7 +63,12 @@ def check_behaviour(contract: Contract, name: str, golden: Golden, run: Run) -> 
     for output, tensor in contract.outputs_of(name).items():
         if all(output in found for found in answers.values()):
             checks += _check_output(f"{name}.outputs.{output}", output, tensor, answers, answered, dims)
-    return [*checks, _check_rows_apart(contract, name, answers), _check_repeats(contract, name, asked, answers, run)]
+    if contract.determinism_of(name) is False:
+        return checks
+    if contract.rows_are_apart(name):
+        checks.append(_check_rows_apart(contract, name, answers))
+        checks.append(_check_row_order(contract, name, asked, answers, run))
+    return [*checks, _check_repeats(contract, name, asked, answers, run)]
 
 
 def _check(
@@ -114,10 +119,14 @@ def _check_output(
         yield _check(
             f"{subject}.finite", not wrong, "finite values", f"{wrong} NaN or infinite" if wrong else "finite values"
         )
-    if tensor.range:
+    bounds = tensor.range or (tensor.bounds if isinstance(tensor, OutputContract) else None)
+    if bounds and bounds != (-np.inf, np.inf):
         least, greatest = min(float(a.min()) for a in values), max(float(a.max()) for a in values)
-        ok = tensor.range[0] - _RANGE_SLACK <= least and greatest <= tensor.range[1] + _RANGE_SLACK
-        yield _check(f"{subject}.range", ok, _interval(*tensor.range), _interval(least, greatest))
+        ok = bounds[0] - _RANGE_SLACK <= least and greatest <= bounds[1] + _RANGE_SLACK
+        meant = (
+            "" if tensor.range or not isinstance(tensor, OutputContract) else f", for its meaning is {tensor.meaning}"
+        )
+        yield _check(f"{subject}.range", ok, _interval(*bounds) + meant, _interval(least, greatest))
     if isinstance(tensor, OutputContract) and tensor.row_sum is not None:
         sums = np.concatenate([array.astype(np.float64).sum(axis=-1).ravel() for array in values])
         ok = bool(np.allclose(sums, tensor.row_sum, rtol=0, atol=_ROW_SUM_SLACK))
@@ -141,15 +150,44 @@ def _check_rows_apart(contract: Contract, name: str, answers: Mapping[int, Array
     return _check(f"{name}.batch_invariance", not apart, expected, "; ".join(apart) or "the same answers")
 
 
+def _check_row_order(contract: Contract, name: str, asked: Arrays, answers: Mapping[int, Arrays], run: Run) -> Check:
+    """Check that a row's answer depends neither on its place nor on the rows in front of it: the same rows, backwards."""
+    largest = max(answers)
+    expected = "the same answers wherever a row stands"
+    backwards = {key: array[:largest][::-1] for key, array in asked.items()}
+    try:
+        found = run(name, backwards)
+    except SourceError as error:
+        return _check(f"{name}.row_order", False, expected, str(error))
+    turned = {output: array[::-1] if array.shape[:1] == (largest,) else array for output, array in found.items()}
+    apart = [
+        f"{parity.output} moves by {parity.max_abs:.3g} when the rows come the other way round"
+        for parity in _parities(contract, name, answers[largest], turned)
+        if not parity.ok
+    ]
+    return _check(f"{name}.row_order", not apart, expected, "; ".join(apart) or expected)
+
+
 def _check_repeats(contract: Contract, name: str, asked: Arrays, answers: Mapping[int, Arrays], run: Run) -> Check:
     largest = max(answers)
-    again = run(name, {key: array[:largest] for key, array in asked.items()})
+    bitwise = contract.determinism_of(name) == "bitwise"
+    expected = "the same bits twice" if bitwise else "the same answer twice"
+    try:
+        again = run(name, {key: array[:largest] for key, array in asked.items()})
+    except SourceError as error:
+        return _check(f"{name}.repeatable", False, expected, str(error))
     apart = [
-        f"{parity.output} moves by {parity.max_abs:.3g}: a Dropout or another random op is live"
+        f"{parity.output} moves by {parity.max_abs:.3g}: a Dropout or another random op is live, or the model counts"
         for parity in _parities(contract, name, answers[largest], again)
         if not parity.ok
     ]
-    return _check(f"{name}.repeatable", not apart, "the same answer twice", "; ".join(apart) or "the same answer twice")
+    if bitwise and not apart:
+        apart = [
+            f"{output} has other bits"
+            for output, array in answers[largest].items()
+            if array.dtype.kind != "O" and array.tobytes() != again[output].tobytes()
+        ]
+    return _check(f"{name}.repeatable", not apart, expected, "; ".join(apart) or expected)
 
 
 def _parities(contract: Contract, name: str, expected: Arrays, found: Arrays) -> list[Parity]:
@@ -182,22 +220,31 @@ def check_golden(
         if asked is None or not expected:
             continue
         try:
-            found = run(name, asked)
+            found = _run_in_parts(contract, name, asked, run)
         except SourceError as error:
             checks.append(_check(f"{name}.golden", False, "answers to golden rows", str(error), "golden"))
             continue
-        tolerance = contract.golden
-        parities += [
-            compare(PATH, name, output, array, found[output], atol=tolerance.atol, rtol=tolerance.rtol)
-            for output, array in expected.items()
-            if output in found
-        ]
+        for output, array in expected.items():
+            if output in found:
+                atol, rtol = contract.tolerance(name, output)
+                parities.append(compare(PATH, name, output, array, found[output], atol=atol, rtol=rtol))
         label = contract.golden.label
         if signature is contract.default and label and label in found and golden.labels is not None:
             measured = accuracy(found[label], golden.labels)
     if contract.golden.min_accuracy is not None:
         checks.append(_check_accuracy(contract.golden.min_accuracy, measured))
     return checks, parities, measured
+
+
+def _run_in_parts(contract: Contract, name: str, asked: Arrays, run: Run) -> Arrays:
+    """Run as many rows at once as the model takes."""
+    rows_asked = len(next(iter(asked.values())))
+    most = contract.max_rows or rows_asked
+    parts = [
+        run(name, {key: array[start : start + most] for key, array in asked.items()})
+        for start in range(0, rows_asked, most)
+    ]
+    return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def _check_accuracy(least: float, measured: float | None) -> Check:

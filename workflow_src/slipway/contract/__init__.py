@@ -9,6 +9,7 @@ records, request bodies and the load. It knows no TensorFlow: sizes, dtypes and 
 from slipway.contract.signatures import (
     DEFAULT_SIGNATURE,
     ClassifySignature,
+    Determinism,
     PredictSignature,
     RegressSignature,
     Signature,
@@ -31,6 +32,7 @@ __all__ = [
     "ROWS",
     "ClassifySignature",
     "Contract",
+    "Determinism",
     "Dtype",
     "GoldenContract",
     "InputContract",

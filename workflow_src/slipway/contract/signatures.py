@@ -12,19 +12,27 @@ DEFAULT_SIGNATURE = "serving_default"
 SignatureName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
-class PredictSignature(Section):
+# bitwise: equal bits each time. within_tolerance: as near as the probe's tolerances. false: answers are drawn by chance.
+Determinism = Literal["bitwise", "within_tolerance", False]
+
+
+class _Promising(Section):
+    doc: str = ""
+    deterministic: Determinism | None = Field(None, description="Other than the whole contract's, for this signature.")
+    row_independent: bool | None = Field(None, description="Other than the whole contract's, for this signature.")
+
+
+class PredictSignature(_Promising):
     """Tensors in, tensors out: REST `:predict`, gRPC `Predict`."""
 
     method: Literal["predict"]
-    doc: str = ""
     inputs: dict[TensorName, InputContract] = Field(
         min_length=1, description="By name; a model with one input takes it under any name."
     )
     outputs: dict[TensorName, OutputContract] = Field(min_length=1)
 
 
-class _ExampleSignature(Section):
-    doc: str = ""
+class _ExampleSignature(_Promising):
     features: dict[TensorName, str] = Field(
         default_factory=dict,
         description="Input of serving_default -> feature of the tf.Example that carries it, flattened; "

@@ -1,12 +1,13 @@
 """What a contract says of one tensor: its name, dtype, shape and values."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
 
 ROWS = "N"
 
@@ -35,6 +36,15 @@ Expression = Annotated[
 Shape = Annotated[tuple[Dimension, ...], Field(min_length=1)]
 
 
+Meaning = Literal["probability", "log_probability", "logits", "score", "distance", "embedding", "class_index"]
+_BOUNDS = {
+    "probability": (0.0, 1.0),
+    "log_probability": (-math.inf, 0.0),
+    "distance": (0.0, math.inf),
+    "class_index": (0.0, math.inf),
+}
+
+
 class Section(BaseModel):
     """A part of a contract's file: unknown keys are faults, and what was read stays as it is."""
 
@@ -52,6 +62,7 @@ class TensorContract(Section):
     range: tuple[float, float] | None = Field(
         None, description="Least and greatest value. Inputs are drawn from it, outputs must lie in it."
     )
+    units: str = Field("", description="What a value of 1 stands for, such as px, °C or EUR; empty for a plain number.")
     doc: str = Field("", description="One sentence for people who call the model.")
 
     @model_validator(mode="after")
@@ -100,7 +111,39 @@ class OutputContract(TensorContract):
         "A model with one output gives it under any name.",
     )
     row_sum: float | None = Field(None, description="What the last axis must add up to.")
-    meaning: Literal["probability", "logits"] | None = Field(None, description="How to read scores.")
+    meaning: Meaning | None = Field(
+        None,
+        description="How to read values: probability (0 to 1), log_probability (at most 0), logits (softmax or sigmoid "
+        "makes probabilities of them), score (greater is likelier, no more), distance (at least 0, less is nearer), "
+        "embedding (a vector per row, to be compared with others), class_index (an integer from 0 on).",
+    )
+    atol: NonNegativeFloat | None = Field(
+        None, description="Absolute tolerance of this output; without it golden.atol."
+    )
+    rtol: NonNegativeFloat | None = Field(
+        None, description="Relative tolerance of this output; without it golden.rtol."
+    )
+
+    @model_validator(mode="after")
+    def _means_what_it_can(self) -> "OutputContract":
+        if self.meaning is None:
+            return self
+        if self.meaning == "class_index":
+            if "int" not in self.dtype:
+                raise ValueError(f"meaning class_index is for integers, got dtype {self.dtype}")
+        elif not self.dtype.startswith("float"):
+            raise ValueError(f"meaning {self.meaning} is for floats, got dtype {self.dtype}")
+        if self.meaning == "embedding" and len(self.shape) < 2:
+            raise ValueError(f"meaning embedding needs a vector per row, got shape {list(self.shape)}")
+        if self.range and not (self.bounds[0] <= self.range[0] and self.range[1] <= self.bounds[1]):
+            least, greatest = self.bounds
+            raise ValueError(f"meaning {self.meaning} lies in {least:g} … {greatest:g}, got range {list(self.range)}")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest value that the meaning allows; infinite where it sets no bound."""
+        return _BOUNDS.get(self.meaning or "", (-math.inf, math.inf))
 
     @model_validator(mode="after")
     def _argmax_is_an_integer(self) -> "OutputContract":

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
@@ -13,6 +13,7 @@ from slipway.contract.faults import faults_of_dims, faults_of_examples, faults_o
 from slipway.contract.signatures import (
     DEFAULT_SIGNATURE,
     ClassifySignature,
+    Determinism,
     PredictSignature,
     RegressSignature,
     Signature,
@@ -23,33 +24,31 @@ from slipway.errors import SettingsError
 from slipway.records import SignatureRecord, TensorRecord
 from slipway.settings import fault_lines
 
-# Ops that make an answer depend on chance, on the machine's files or on a Python process; each is what a
-# training graph or a careless tf.function leaves behind in an export.
+# Ops that draw by chance; each is what a training graph leaves behind in an export, such as a Dropout that stays live.
+# What reaches outside the model (files, processes, other hosts) is for `slipway.op_policy` to refuse.
 FORBIDDEN_OPS = (
-    "EagerPyFunc",
-    "Iterator",
-    "IteratorV2",
     "Multinomial",
-    "OneShotIterator",
     "ParameterizedTruncatedNormal",
-    "Print",
-    "PrintV2",
-    "PyFunc",
-    "PyFuncStateless",
     "RandomGamma",
+    "RandomPoisson",
+    "RandomPoissonV2",
     "RandomShuffle",
     "RandomStandardNormal",
     "RandomUniform",
     "RandomUniformInt",
-    "ReadFile",
+    "RngReadAndSkip",
+    "RngSkip",
     "ShuffleAndRepeatDataset",
+    "StatefulRandomBinomial",
+    "StatefulStandardNormalV2",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+    "StatefulUniformFullInt",
+    "StatefulUniformInt",
     "StatelessRandomNormalV2",
     "StatelessRandomUniformV2",
     "StatelessTruncatedNormalV2",
-    "StatefulStandardNormalV2",
-    "StatefulUniform",
     "TruncatedNormal",
-    "WriteFile",
 )
 
 
@@ -74,7 +73,9 @@ class GoldenContract(Section):
 class ProbeContract(Section):
     """What the behaviour is tried with."""
 
-    batch_sizes: tuple[PositiveInt, ...] = Field((1, 2, 7, 32), min_length=1, description="Rows to try.")
+    batch_sizes: tuple[NonNegativeInt, ...] = Field(
+        (1, 2, 7, 32), min_length=1, description="Rows to try; 0 is a request without rows."
+    )
     dims: dict[str, PositiveInt] = Field(default_factory=dict, description="Symbol other than N -> size to try.")
     atol: NonNegativeFloat = Field(1e-5, description="How far a row's answer may move when its batch changes.")
     rtol: NonNegativeFloat = Field(1e-4, description="The same, relative to the answer.")
@@ -91,7 +92,24 @@ class Contract(Section):
     )
     golden: GoldenContract = Field(default_factory=GoldenContract)
     probe: ProbeContract = Field(default_factory=ProbeContract)
-    forbid_ops: tuple[str, ...] = Field(FORBIDDEN_OPS, description="Ops that no signature may reach.")
+    deterministic: Determinism = Field(
+        "within_tolerance",
+        description="What the same question gets twice: the same bits (bitwise), answers as near as the probe's "
+        "tolerances (within_tolerance), or others by chance (false; then forbid_ops is not asked).",
+    )
+    row_independent: bool = Field(
+        default=True,
+        description="Whether a row's answer is the same whoever shares its batch. false: the server must not put "
+        "requests together, so `server.batching` must be null.",
+    )
+    max_rows: PositiveInt | None = Field(
+        None, description="Most rows that the model takes at once; `server.batching.max_batch_size` must not be more."
+    )
+    forbid_ops: tuple[str, ...] = Field(FORBIDDEN_OPS, description="Ops that no deterministic signature may reach.")
+    allow_ops: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Op that the policy refuses -> why this model needs it. /job:NAME stands for a device elsewhere.",
+    )
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Contract":
@@ -116,6 +134,28 @@ class Contract(Section):
         signature = self.signatures[DEFAULT_SIGNATURE]
         assert isinstance(signature, PredictSignature)  # as validated
         return signature
+
+    def determinism_of(self, name: str) -> Determinism:
+        """Give what the same question to signature *name* gets twice."""
+        own = self.signatures[name].deterministic
+        return self.deterministic if own is None else own
+
+    def rows_are_apart(self, name: str) -> bool:
+        """Say whether a row's answer of signature *name* is the same whoever shares its batch."""
+        own = self.signatures[name].row_independent
+        return self.row_independent if own is None else own
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Rows to try, least first: the probe's, as far as the model takes them; and the most that it takes."""
+        sizes = set(self.probe.batch_sizes)
+        return sorted({size for size in sizes if size <= self.max_rows} | {self.max_rows} if self.max_rows else sizes)
+
+    def tolerance(self, name: str, output: str) -> tuple[float, float]:
+        """Give how close *output* of signature *name* must come to golden answers: absolute, relative."""
+        own = self.outputs_of(name)[output]
+        atol, rtol = (own.atol, own.rtol) if isinstance(own, OutputContract) else (None, None)
+        return self.golden.atol if atol is None else atol, self.golden.rtol if rtol is None else rtol
 
     def features(self, signature: ClassifySignature | RegressSignature) -> dict[str, str]:
         """Give the tf.Example feature that carries each input of serving_default."""
@@ -190,7 +230,9 @@ class Contract(Section):
 def _record(name: str, tensor: TensorContract) -> TensorRecord:
     notes = [tensor.doc] if tensor.doc else []
     if tensor.range:
-        notes.append(f"{tensor.range[0]:g} … {tensor.range[1]:g}")
+        notes.append(f"{tensor.range[0]:g} … {tensor.range[1]:g}" + (f" {tensor.units}" if tensor.units else ""))
+    elif tensor.units:
+        notes.append(f"in {tensor.units}")
     if isinstance(tensor, OutputContract):
         notes += [tensor.from_] if tensor.from_ else []
         notes += [tensor.meaning] if tensor.meaning else []

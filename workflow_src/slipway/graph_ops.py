@@ -1,0 +1,191 @@
+"""
+Which ops a graph can run: from signatures, and from what a loader runs before any request. Reads messages, runs nothing.
+
+The messages are those of `slipway_wire.messages` or TensorFlow's own; both have the same fields.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+# Kind of op -> name of one node of that kind.
+Ops = dict[str, str]
+
+INIT, RESTORE = "init", "restore"
+# What TensorFlow runs of a SavedModel while it loads it (saved_model/loader.cc, loader_util.cc; v1/loader_impl.py).
+_INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+_INIT_SIGNATURE = "__saved_model_init_op"
+# Methods of a resource that are run when its object is made, or given up (saved_model/load.py).
+_INIT_METHODS = ("_create_resource", "_initialize", "_destroy_resource")
+_JOB = re.compile(r"/job:([^/]+)")
+_TABLES_FROM_FILES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+# A protobuf file ends at 2 GiB, and nobody writes half of that into a graph; of a value's width, only the order counts.
+_MOST_CONSTANT_BYTES = 2**30
+_VALUE_BYTES = 4
+
+
+def signature_ops(meta_graph: Any, name: str) -> Ops:
+    """Find every op that signature *name* of a MetaGraphDef can run."""
+    return reachable_ops(meta_graph.graph_def, _tensor_names(meta_graph.signature_def[name].outputs.values()))
+
+
+def loading_ops(meta_graph: Any) -> dict[str, Ops]:
+    """
+    Find every op that runs when a MetaGraphDef is loaded, before any request.
+
+    Returns:
+        INIT -> what its initialisers run, RESTORE -> what reads its variables.
+    """
+    graph = meta_graph.graph_def
+    collections = [meta_graph.collection_def[key] for key in _INIT_COLLECTIONS if key in meta_graph.collection_def]
+    starts = [name for collection in collections for name in collection.node_list.value if name]
+    if _INIT_SIGNATURE in meta_graph.signature_def:
+        starts += _tensor_names(meta_graph.signature_def[_INIT_SIGNATURE].outputs.values())
+    restore = [meta_graph.saver_def.restore_op_name] if meta_graph.saver_def.restore_op_name else []
+    init_functions, restore_functions = _functions_of_objects(meta_graph.object_graph_def)
+    return {
+        INIT: reachable_ops(graph, starts, init_functions),
+        RESTORE: reachable_ops(graph, restore, restore_functions),
+    }
+
+
+def reachable_ops(graph_def: Any, tensors: Iterable[str], functions: Iterable[str] = ()) -> Ops:
+    """
+    Find every op that *tensors* need, through functions and the functions that those call.
+
+    Args:
+        graph_def: A GraphDef message.
+        tensors: Tensors (`x:0`) or nodes (`x`, `^x`) to start from.
+        functions: Functions of its library to start from, besides.
+
+    Returns:
+        Kind of op -> name of one node of that kind. A node that is placed in another process stands there once
+        more, as `/job:worker`: for whoever judges it, that is a kind of its own.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    library = {function.signature.name: function for function in graph_def.library.function}
+    found: Ops = {}
+    seen_functions: set[str] = set()
+    bodies = [name for name in functions if name in library]
+
+    def use(node: Any) -> None:
+        if node.op not in library:
+            found.setdefault(node.op, node.name)
+        if (job := _JOB.search(node.device)) and job[1] != "localhost":
+            found.setdefault(f"/job:{job[1]}", node.name)
+        bodies.extend(_called_functions(node, library))
+
+    for name in sorted(upstream(nodes, tensors)):
+        use(nodes[name])
+    while bodies:
+        name = bodies.pop()
+        if name not in seen_functions:
+            seen_functions.add(name)
+            for node in library[name].node_def:
+                use(node)
+    return found
+
+
+def upstream(nodes: Mapping[str, Any], tensors: Iterable[str], stop: Collection[str] = ()) -> set[str]:
+    """Name the nodes that *tensors* need, themselves included, not looking behind those in *stop*."""
+    waiting = [node_name(tensor) for tensor in tensors]
+    seen: set[str] = set()
+    while waiting:
+        current = waiting.pop()
+        if current not in seen and current in nodes:
+            seen.add(current)
+            if current not in stop:
+                waiting += map(node_name, nodes[current].input)
+    return seen
+
+
+def all_ops(graph_def: Any) -> Ops:
+    """Find every op of a GraphDef, of its functions too, reached or not."""
+    every = [function.signature.name for function in graph_def.library.function]
+    return reachable_ops(graph_def, [node.name for node in graph_def.node], every)
+
+
+def foreign_tables(meta_graph: Any) -> Ops:
+    """
+    Find lookup tables that are filled from a file that is none of the SavedModel's assets.
+
+    Returns:
+        Kind of op -> node. A file's name that comes into a function as an argument is an asset, as TensorFlow 2 writes it.
+    """
+    assets = {node_name(asset.tensor_info.name) for asset in meta_graph.asset_file_def}
+    graph = meta_graph.graph_def
+    found: Ops = {}
+    for body in (graph.node, *(function.node_def for function in graph.library.function)):
+        nodes = {node.name: node for node in body}
+        for node in body:
+            if node.op not in _TABLES_FROM_FILES or len(node.input) < 2:
+                continue
+            source = node_name(node.input[1])
+            while source in nodes and nodes[source].op == "Identity" and nodes[source].input:
+                source = node_name(nodes[source].input[0])
+            if source in nodes and source not in assets and nodes[source].op == "Const":
+                found.setdefault(node.op, node.name)
+    return found
+
+
+def large_constants(graph_def: Any) -> dict[str, int]:
+    """
+    Find constants that take more memory than any graph's constants have a reason to.
+
+    A few bytes are enough to say `one value, repeated 10^12 times`; TensorFlow makes all of them when it loads the graph.
+
+    Returns:
+        Node -> bytes once it is expanded, for those beyond 1 GiB.
+    """
+    found = {}
+    for body in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+        for node in body:
+            if node.op == "Const":
+                tensor = node.attr["value"].tensor
+                size = math.prod(max(dim.size, 0) for dim in tensor.tensor_shape.dim) * _VALUE_BYTES
+                if size > _MOST_CONSTANT_BYTES:
+                    found[node.name] = size
+    return found
+
+
+def _functions_of_objects(graph: Any) -> tuple[list[str], list[str]]:
+    """Name the functions that TensorFlow 2 runs as it makes a SavedModel's objects: to fill them, and to restore them."""
+    init, restore = [], []
+    for node in graph.nodes:
+        children = {child.local_name: child.node_id for child in node.children}
+        init += [name for method in _INIT_METHODS for name in _concrete(graph, children.get(method))]
+        for saveable in node.saveable_objects.values():
+            restore += _concrete(graph, saveable.restore_function)
+    return init, restore
+
+
+def _concrete(graph: Any, node_id: int | None) -> list[str]:
+    if node_id is None or not 0 <= node_id < len(graph.nodes):
+        return []
+    node = graph.nodes[node_id]
+    return [*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name]
+
+
+def _called_functions(node: Any, library: Mapping[str, Any]) -> Iterator[str]:
+    """Name the functions that *node* calls: as its op, or as attributes (PartitionedCall, If, While, MapDataset)."""
+    names = [node.op]
+    for key in sorted(node.attr):
+        value = node.attr[key]
+        names += [value.func.name, *(function.name for function in value.list.func)]
+    return (name for name in names if name in library)
+
+
+def _tensor_names(infos: Iterable[Any]) -> list[str]:
+    """Name the tensors of TensorInfo messages: one of a dense tensor, several of a sparse or composite one."""
+    names = []
+    for info in infos:
+        sparse = info.coo_sparse
+        names += [info.name, sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
+        names += _tensor_names(info.composite_tensor.components)
+    return [name for name in names if name]
+
+
+def node_name(tensor: str) -> str:
+    """Name the node of a tensor (`x:0`) or of a control input (`^x`)."""
+    return tensor.removeprefix("^").split(":")[0]
