@@ -9,6 +9,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/train.smk"
 include: "rules/checkpoint.smk"
 include: "rules/export.smk"
 include: "rules/validate.smk"

@@ -1,7 +1,7 @@
 """
 A version's source -> the checkpoint and its golden answers.
 
-INPUTS:  the source's files, if it is not built in
+INPUTS:  the source's files, if it is not built in; or what its training left, results/training/{model}/{version}
 OUTPUTS: results/checkpoints/{model}/{version}/
 """
 
@@ -10,6 +10,8 @@ rule make_checkpoint:
     """Train or read version {wildcards.version} of {wildcards.model} and keep its golden answers."""
     input:
         source_files,
+        trained=trained,
+        training=training_record,
     output:
         source=directory("results/checkpoints/{model}/{version}/source"),
         golden="results/checkpoints/{model}/{version}/golden.npz",
@@ -30,6 +32,8 @@ rule make_checkpoint:
         "slipway checkpoint"
         " --model {wildcards.model} --version {wildcards.version}"
         " --source {params.spec:q}"
+        " --trained {input.trained:q}"
+        " --train-record {input.training:q}"
         " --contract {params.contract:q}"
         " --out-source {output.source:q}"
         " --golden {output.golden:q}"

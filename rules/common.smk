@@ -12,10 +12,13 @@ from slipway.locks import claim_working_directory
 from slipway.logs import plainly, print_errors
 from slipway.provenance import code_digest, tool_versions
 from slipway.records import ServableRecord
-from slipway.settings import cache_directory, check_files, parse_settings
+from slipway.settings import cache_directory, check_files, of_its_own_models, parse_settings
+from slipway.source_settings import located, training_of
 
+# Another workflow that uses this one as a module may give it a config of its own, and no file is read here.
+given = {} if workflow.modifier.skip_configfile else workflow.config_settings.overwrite_config
 with plainly():
-    settings = parse_settings(config)
+    settings = parse_settings(of_its_own_models(config, given))
     check_files(settings)
 published_index = str(settings.publish.directory / "index.html")
 
@@ -62,14 +65,53 @@ def by_version(pattern):
     ]
 
 
+def version_source(wildcards):
+    """What the settings say that the version is made from."""
+    return settings.models[wildcards.model].versions[int(wildcards.version)].source
+
+
+def training(wildcards):
+    """How the version's source is trained, as JSON."""
+    return as_json(training_of(version_source(wildcards)))
+
+
+def training_files(wildcards):
+    """The script that makes the version's source, what it imports, and its inputs."""
+    return training_of(version_source(wildcards)).files()
+
+
+def training_threads(wildcards):
+    """Threads that the script computes with."""
+    return training_of(version_source(wildcards)).threads
+
+
+def training_gpus(wildcards):
+    """GPUs that the script needs."""
+    return int(training_of(version_source(wildcards)).gpu)
+
+
+def trained(wildcards):
+    """The folder that the training leaves; nothing for a version that has none."""
+    found = f"results/training/{wildcards.model}/{wildcards.version}"
+    return [found] if training_of(version_source(wildcards)) else []
+
+
+def training_record(wildcards):
+    """The record of the training; nothing for a version that has none."""
+    return [f"{folder}.json" for folder in trained(wildcards)]
+
+
 def source(wildcards):
-    """What the version is made from, as JSON."""
-    return as_json(settings.models[wildcards.model].versions[int(wildcards.version)].source)
+    """What the version is made from, as JSON; files that its training makes are where that leaves them."""
+    folder = Path("results/training", wildcards.model, wildcards.version)
+    return as_json(located(version_source(wildcards), folder))
 
 
 def source_files(wildcards):
-    """The files that the version is made from; none for a built-in model."""
-    return settings.models[wildcards.model].versions[int(wildcards.version)].source.files()
+    """The files that the version is made from, beside those of its training; none for a built-in model."""
+    chosen = version_source(wildcards)
+    known = set(training_files(wildcards)) if training_of(chosen) else set()
+    return [file for file in chosen.files() if file not in known]
 
 
 def contract(wildcards):

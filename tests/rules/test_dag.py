@@ -76,6 +76,56 @@ def test_a_touched_but_equal_contract_reruns_nothing(workflow):
     assert workflow.take_jobs() == []
 
 
+TRAINED = """
+models:
+  flowers:
+    contract: config/contracts/digits.yaml
+    versions:
+      1: {source: {kind: keras, path: flowers.keras, train: {script: mine/train.py, options: {seed: 1}, inputs: [rows.csv]}}}
+"""
+
+
+def test_a_source_is_trained_again_when_what_its_training_stands_on_changes_and_only_then(workflow):
+    (workflow.directory / "mine").mkdir()
+    (workflow.directory / "mine/train.py").write_text("import network\n")
+    (workflow.directory / "mine/network.py").write_text("WIDTH = 8\n")
+    (workflow.directory / "rows.csv").write_text("1,2\n")
+    (workflow.directory / "mine/config.yaml").write_text(TRAINED)
+
+    def run() -> list[str]:
+        code, output = workflow.run("servables", "--configfile", "mine/config.yaml")
+        assert code == 0, output
+        return [job for job in workflow.take_jobs() if job.startswith(("train", "checkpoint"))]
+
+    assert run() == ["checkpoint flowers/1", "train flowers/1"]
+    for file, old, new in [
+        ("mine/network.py", "8", "16"),
+        ("rows.csv", "1,2", "3,4"),
+        ("mine/config.yaml", "seed: 1", "seed: 2"),
+    ]:
+        workflow.edit(file, old, new)
+        assert run() == ["checkpoint flowers/1", "train flowers/1"], file
+    workflow.edit("mine/config.yaml", "path: flowers.keras", "path: flowers.h5")
+    assert run() == ["checkpoint flowers/1"]
+
+
+def test_a_config_with_models_of_its_own_builds_no_others_and_one_without_runs_those_of_the_default(workflow):
+    mine = workflow.directory / "mine.yaml"
+    mine.write_text(
+        "models: {mine: {contract: config/contracts/digits.yaml, versions: {7: {source: {kind: builtin, epochs: 1}}}}}\n"
+        "benchmark: {rows: 2}\n"
+    )
+    workflow.edit("config/config.yaml", "  rows: 1\n", "  versions: {digits: [1]}\n  rows: 1\n")
+
+    code, output = workflow.run("servables", "--configfile", str(mine))
+    assert code == 0, output
+    assert {job.split()[1] for job in workflow.take_jobs()} == {"mine/7"}
+
+    code, output = workflow.run("servables", "--configfile", "config/smoke.yaml")
+    assert code == 0, output
+    assert {job.split()[1] for job in workflow.take_jobs()} == {"digits/1", "digits/2"}
+
+
 def test_a_new_version_leaves_the_others_alone(workflow):
     workflow.run()
     workflow.take_jobs()

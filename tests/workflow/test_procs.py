@@ -143,3 +143,33 @@ def test_a_tool_is_told_by_its_status_and_all_its_words():
     script = "import sys; print('out'); sys.stdout.flush(); sys.stderr.write('err\\n'); sys.exit(3)"
 
     assert procs.run_owned([sys.executable, "-c", script]) == (3, "out\nerr\n")
+
+
+class TestRelaying:
+    """What a child writes is passed on while it runs."""
+
+    def relay(self, code, sink):
+        return procs.relay_owned([sys.executable, "-c", code], sink)
+
+    def test_both_streams_come_in_order_with_the_status_and_the_last_lines(self, tmp_path):
+        code = "import sys; print('one', flush=True); print('two', file=sys.stderr, flush=True); sys.exit(3)"
+        with (tmp_path / "log").open("wb") as sink:
+            assert self.relay(code, sink) == (3, ["one", "two"])
+
+        assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+    def test_a_flood_is_passed_on_whole_and_not_kept(self, tmp_path):
+        with (tmp_path / "log").open("wb") as sink:
+            status, tail = self.relay("print('x' * 1_000_000); [print(n) for n in range(1000)]", sink)
+
+        assert status == 0
+        assert tail == [str(number) for number in range(950, 1000)]
+        assert len((tmp_path / "log").read_bytes()) == 1_000_001 + 3890
+
+    def test_a_grandchild_that_holds_the_stream_is_ended_and_not_waited_for(self, tmp_path):
+        code = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True)"
+        with (tmp_path / "log").open("wb") as sink:
+            status, (pid,) = self.relay(code, sink)
+
+        assert status == 0
+        assert wait_until(lambda: gone(int(pid)))

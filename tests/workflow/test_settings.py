@@ -1,11 +1,12 @@
 from copy import deepcopy
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 
 from slipway.errors import SettingsError
-from slipway.settings import cache_directory, parse_settings
+from slipway.settings import cache_directory, of_its_own_models, parse_settings
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -104,3 +105,33 @@ def test_the_builders_module_is_one_of_the_files(file, tmp_path, monkeypatch):
 )
 def test_the_cache_is_where_the_user_or_the_xdg_specification_says(environment, expected):
     assert cache_directory(environment) == Path(expected)
+
+
+class TestModelsOfItsOwn:
+    """What the command line says of models replaces the default's; anything else is merged by Snakemake."""
+
+    MERGED: ClassVar = {
+        "models": {"digits": 1, "mine": 2},
+        "benchmark": {"rows": 2, "versions": {"digits": [1]}},
+        "report": {},
+    }
+
+    def test_models_that_are_given_are_the_only_ones_and_so_are_their_measured_versions(self):
+        config = of_its_own_models(self.MERGED, {"models": {"mine": 2}, "benchmark": {"rows": 2}})
+
+        assert config == {"models": {"mine": 2}, "benchmark": {"rows": 2}, "report": {}}
+
+    def test_versions_to_measure_that_are_given_stay(self):
+        given = {"models": {"mine": 2}, "benchmark": {"versions": {"mine": [7]}}}
+
+        assert of_its_own_models(self.MERGED, given)["benchmark"] == {"rows": 2, "versions": {"mine": [7]}}
+
+    @pytest.mark.parametrize("given", [{}, {"benchmark": {"rows": 2}}, {"models": None}])
+    def test_without_any_all_is_as_it_was_merged(self, given):
+        assert of_its_own_models(self.MERGED, given) == self.MERGED
+
+    def test_a_config_that_is_not_yet_checked_may_hold_anything(self):
+        assert of_its_own_models({"models": 3, "benchmark": 4}, {"models": {"a": 1}}) == {
+            "models": {"a": 1},
+            "benchmark": 4,
+        }

@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from slipway.source_settings import Source, full_name, latest_checkpoint
+from slipway.source_settings import Source, full_name, latest_checkpoint, located, training_of
 
 NER = {"kind": "tf1_checkpoint", "path": "ck/ner.ckpt-100", "inputs": {"chars": "ChatInputs"}, "outputs": {"y": "z:0"}}
 
@@ -128,6 +130,7 @@ def test_a_url_is_kept_apart_from_what_the_file_is_called():
         ({"path": "ftp://a/b.zip", "sha256": "0" * 64}, "ftp:// is not fetched; there are: https://, http://, s3://, gs://"),
         ({"path": "file:///etc/passwd", "sha256": "0" * 64}, "file:// is not fetched"),
         ({"path": "https://a/", "sha256": "0" * 64}, "names no file"),
+        ({"path": URL, "sha256": "0" * 64, "train": {"script": "t.py"}}, "train: makes the files that `path` names, but"),
         ({"sha256": "0" * 63}, "String should match pattern"),
         ({"inside": "a/b"}, "inside: ner.ckpt-100 is no archive; archives end in .tar, "),
         ({"path": "a.zip", "inside": "/etc/passwd"}, "String should match pattern"),
@@ -142,3 +145,36 @@ def test_what_cannot_be_fetched_or_unpacked_is_refused(more, expected):
 def test_an_archive_is_waited_for_as_the_one_file_it_is():
     assert parse(NER | {"path": "a/b.tar.zst"}).files() == ["a/b.tar.zst"]
     assert parse(NER | {"path": "a/b.zip", "sha256": "0" * 64}).digests == {"b.zip": "0" * 64}
+
+
+class TestTraining:
+    """A source that a script makes: what it is made from before, and where it lies after."""
+
+    TRAINED: ClassVar = {
+        "kind": "keras",
+        "path": "m.keras",
+        "golden": "g.npz",
+        "train": {"script": "t.py", "inputs": ["rows.csv"]},
+    }
+
+    def test_before_it_is_made_from_what_its_script_needs(self):
+        assert parse(self.TRAINED).files() == ["t.py", "rows.csv"]
+
+    def test_a_builder_counts_beside_the_script(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "nets.py").touch()
+
+        source = parse(self.TRAINED | {"kind": "weights", "builder": "nets:build"})
+
+        assert source.files() == ["t.py", "rows.csv", "nets.py"]
+
+    def test_after_its_files_are_where_the_training_left_them(self, tmp_path):
+        source = located(parse(self.TRAINED), tmp_path)
+
+        assert training_of(source) is None
+        assert source.files() == [str(tmp_path / "m.keras"), str(tmp_path / "g.npz")]
+
+    @pytest.mark.parametrize("found", [{"kind": "builtin"}, {"kind": "keras", "path": "m.keras"}])
+    def test_a_source_without_training_stays_where_it_is(self, found, tmp_path):
+        assert training_of(parse(found)) is None
+        assert located(parse(found), tmp_path) == parse(found)

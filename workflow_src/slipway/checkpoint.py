@@ -15,7 +15,7 @@ from slipway.errors import SettingsError, SourceError
 from slipway.golden import Golden
 from slipway.parity import accuracy
 from slipway.provenance import tool_versions
-from slipway.records import CheckpointRecord, TreeManifest
+from slipway.records import CheckpointRecord, TrainRecord, TreeManifest
 from slipway.settings import fault_lines
 from slipway.source_settings import (
     BuiltinSource,
@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
     add_source_arguments(parser)
     parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
+    # Two options without a value where nothing was trained.
+    parser.add_argument("--trained", type=Path, nargs="?", metavar="DIR", help="what `slipway train` left, if it ran")
+    parser.add_argument("--train-record", type=Path, nargs="?", metavar="FILE", help="its record (JSON)")
     parser.add_argument("--out-source", type=Path, required=True, metavar="DIR", help="gets the source's files")
     parser.add_argument(
         "--golden", type=Path, required=True, metavar="FILE", help="gets golden rows and answers (.npz)"
@@ -62,6 +65,9 @@ def parse_source(text: str) -> Source:
 def run(arguments: argparse.Namespace) -> None:
     """Fill the source directory, compute golden answers, and write both down."""
     source, contract = parse_source(arguments.source), read_contract(arguments.contract)
+    training = TrainRecord.read(arguments.train_record) if arguments.train_record else None
+    if training and arguments.trained:
+        training.tree.verify(arguments.trained)
     with files.new_directory(arguments.out_source) as directory:
         try:
             answered, parameters = _fill(source, contract, directory)
@@ -74,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         version=arguments.version,
         kind=source.kind,
-        description=describe(source, answered),
+        description=describe(source, answered) + (f" Made by {training.script}." if training else ""),
         tree=tree,
         golden_digest=files.sha256_file(arguments.golden),
         golden_rows=answered.rows,

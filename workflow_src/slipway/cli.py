@@ -12,6 +12,7 @@ from slipway_wire import __version__
 # Subcommand -> what `slipway --help` says of it. The module of the same name has `add_arguments` and `run`;
 # its docstring is the help of the command.
 STAGES = {
+    "train": "run a source's training script",
     "checkpoint": "make or read a checkpoint; keep golden answers",
     "export": "checkpoint -> SavedModel",
     "validate": "check a SavedModel against its contract",

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -119,15 +120,56 @@ def run_owned(argv: Sequence[str], *, env: dict[str, str] | None = None) -> tupl
         Exit status and everything it wrote.
     """
     with tempfile.TemporaryFile() as output:
-        process = start_owned(argv, log=output, env=env)
-        kill_group = f"import os; os.killpg({process.pid}, {signal.SIGKILL:d})"
-        with guardian.guarded([sys.executable, "-I", "-S", "-c", kill_group], at_exit=False):
-            try:
-                status = process.wait()
-            finally:
-                stop_group(process, grace_s=5)
+        status = _wait_owned(start_owned(argv, log=output, env=env))
         output.seek(0)
         return status, output.read().decode(errors="replace")
+
+
+def relay_owned(argv: Sequence[str], sink: IO[bytes], *, env: dict[str, str] | None = None) -> tuple[int, list[str]]:
+    """
+    Run *argv* to its end as `run_owned` does, and pass on what it writes while it runs.
+
+    Args:
+        argv: Program and arguments.
+        sink: Gets standard output and standard error as they come.
+        env: Environment; None: ours.
+
+    Returns:
+        Exit status, and the last lines it wrote (at most 50, each of at most 2000 characters).
+    """
+    tail: deque[str] = deque(maxlen=50)
+    reading, writing = os.pipe()
+
+    def relay() -> None:
+        with os.fdopen(reading, "rb") as pipe:
+            # In pieces, so that a line without an end, such as a progress bar, does not fill the memory.
+            while line := pipe.readline(2000):
+                sink.write(line)
+                sink.flush()
+                tail.append(line.decode(errors="replace").rstrip())
+
+    relaying = threading.Thread(target=relay, name="relay", daemon=True)
+    try:
+        process = start_owned(argv, log=writing, env=env)
+    finally:
+        os.close(writing)
+        relaying.start()
+    try:
+        status = _wait_owned(process)
+    finally:
+        # Its group is gone, and with it the last writer; one that left the group is not waited for.
+        relaying.join(5)
+    return status, list(tail)
+
+
+def _wait_owned(process: subprocess.Popen[bytes]) -> int:
+    """Wait for *process*, then end all of its group; so does a guardian if we are killed."""
+    kill_group = f"import os; os.killpg({process.pid}, {signal.SIGKILL:d})"
+    with guardian.guarded([sys.executable, "-I", "-S", "-c", kill_group], at_exit=False):
+        try:
+            return process.wait()
+        finally:
+            stop_group(process, grace_s=5)
 
 
 def stop_group(process: subprocess.Popen[bytes], grace_s: float) -> int:

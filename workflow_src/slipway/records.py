@@ -6,7 +6,7 @@ digests are `sha256:<64 hex digits>`; a value that was not measured is None, nev
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -91,6 +91,19 @@ class TreeManifest(Record):
 
 
 # --- checkpoint, export ----------------------------------------------------------------------------
+
+
+class TrainRecord(Record):
+    """results/training/{model}/{version}.json."""
+
+    model: str
+    version: int
+    script: str
+    sources: dict[str, Digest] = Field(description="The script, what it imports and its inputs -> their content.")
+    options: dict[str, Any]
+    threads: int
+    tree: TreeManifest = Field(description="What the script left.")
+    tools: dict[str, str] = Field(description="Package -> version that it could import.")
 
 
 class CheckpointRecord(Record):

@@ -213,6 +213,27 @@ def parse_settings(config: Mapping[str, Any], name: str = "config") -> Settings:
         raise SettingsError("\n".join(fault_lines(error, name))) from error
 
 
+def of_its_own_models(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Take the models of config/config.yaml out of *config* where the command line brings models of its own.
+
+    Snakemake merges what a `--configfile` says into config/config.yaml: a file that names models would get the
+    models there beside its own, and build and measure them, too. One that names none changes how those are run.
+
+    Args:
+        config: The merged config.
+        given: What `--configfile` and `--config` say, merged.
+    """
+    if not given.get("models"):
+        return dict(config)
+    own = {**config, "models": given["models"]}
+    if isinstance(benchmark := config.get("benchmark"), Mapping):
+        # Which versions are measured is said per model.
+        shared = {key: value for key, value in benchmark.items() if key != "versions"}
+        own["benchmark"] = shared | (given.get("benchmark") or {})
+    return own
+
+
 def check_files(settings: Settings, name: str = "config") -> None:
     """Raise SettingsError, one line per fault, unless every file that *settings* names is there."""
     faults = []

@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveInt, Tag, model_validator
 
+from slipway.train_settings import TrainSettings
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Builder = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 # As in a contract: tensor names become Python argument names inside TensorFlow.
@@ -75,6 +77,9 @@ class FileSource(Section):
         description="A .npz with golden input rows (and `labels`), named as the inputs of the default signature. "
         "Without it, rows are drawn at random within the contract's ranges.",
     )
+    train: TrainSettings | None = Field(
+        None, description="A script that makes the files; `path` and `golden` are looked up in what it leaves."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +96,8 @@ class FileSource(Section):
             if scheme not in SCHEMES:
                 there = ", ".join(f"{name}://" for name in SCHEMES)
                 raise ValueError(f"path: {scheme}:// is not fetched; there are: {there}")
+            if self.train is not None:
+                raise ValueError(f"train: makes the files that `path` names, but that is a URL, {self.url}")
             if not self.path.name:
                 raise ValueError(f"path: {self.url} names no file")
             if not isinstance(self.sha256, str):
@@ -115,7 +122,9 @@ class FileSource(Section):
         return [str(self.path)] if self.path.exists() or not found else found
 
     def files(self) -> list[str]:
-        """List the files it is made from, as far as they lie here: what is fetched does not."""
+        """List the files it is made from, as far as they lie here: what is fetched or trained does not."""
+        if self.train:
+            return self.train.files()
         local = [] if self.url else [str(self.path)] if self.is_archive else self.model_files()
         return [*local, str(self.golden)] if self.golden else local
 
@@ -283,6 +292,19 @@ Source = Annotated[
 def url_name(url: str) -> str:
     """Give what the file at *url* is called: the last part of its path."""
     return PurePosixPath(unquote(urlsplit(url).path)).name
+
+
+def training_of(source: Source) -> TrainSettings | None:
+    """Give what makes the files of *source*; None where they are there."""
+    return None if isinstance(source, BuiltinSource) else source.train
+
+
+def located(source: Source, directory: Path) -> Source:
+    """Give *source* as it is once its training, if it has one, has left its files in *directory*."""
+    if isinstance(source, BuiltinSource) or source.train is None:
+        return source
+    golden = directory / source.golden if source.golden else None
+    return source.model_copy(update={"train": None, "path": directory / source.path, "golden": golden})
 
 
 def full_name(tensor: str) -> str:
