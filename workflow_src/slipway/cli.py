@@ -25,11 +25,14 @@ STAGES = {
     "publish": "keep the report and its data under a run id",
 }
 TOOLS = {
+    "contract": "write a contract from a model, check it, or compare two",
     "inspect": "print what a SavedModel is, without TensorFlow",
     "compare": "say whether a model, a server or its settings got worse",
     "doctor": "say what this machine can and cannot do",
     "schema": "write the JSON Schemas of config and result",
 }
+# Where the module is called otherwise; else a command's hyphens are its module's underscores.
+MODULES = {"contract": "contract_tool"}
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
@@ -51,7 +54,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
         if only not in (None, name):
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"slipway.{name}")
+        module = importlib.import_module(f"slipway.{MODULES.get(name, name.replace('-', '_'))}")
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

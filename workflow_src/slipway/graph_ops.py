@@ -19,6 +19,9 @@ _INIT_SIGNATURE = "__saved_model_init_op"
 # Methods of a resource that are run when its object is made, or given up (saved_model/load.py).
 _INIT_METHODS = ("_create_resource", "_initialize", "_destroy_resource")
 _JOB = re.compile(r"/job:([^/]+)")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+# Functions may call themselves; no output lies this deep.
+_MOST_STEPS = 100
 _TABLES_FROM_FILES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 # A protobuf file ends at 2 GiB, and nobody writes half of that into a graph; of a value's width, only the order counts.
 _MOST_CONSTANT_BYTES = 2**30
@@ -63,28 +66,75 @@ def reachable_ops(graph_def: Any, tensors: Iterable[str], functions: Iterable[st
         Kind of op -> name of one node of that kind. A node that is placed in another process stands there once
         more, as `/job:worker`: for whoever judges it, that is a kind of its own.
     """
-    nodes = {node.name: node for node in graph_def.node}
-    library = {function.signature.name: function for function in graph_def.library.function}
     found: Ops = {}
-    seen_functions: set[str] = set()
-    bodies = [name for name in functions if name in library]
-
-    def use(node: Any) -> None:
-        if node.op not in library:
+    for node, _ in _reached(graph_def, tensors, functions):
+        if node.op:
             found.setdefault(node.op, node.name)
         if (job := _JOB.search(node.device)) and job[1] != "localhost":
             found.setdefault(f"/job:{job[1]}", node.name)
-        bodies.extend(_called_functions(node, library))
+    for function in graph_def.library.function:
+        found.pop(function.signature.name, None)
+    return found
 
+
+def _reached(
+    graph_def: Any, tensors: Iterable[str], functions: Iterable[str] = ()
+) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Give each node that *tensors* and *functions* need, with the nodes of the body that it stands in, by name."""
+    nodes = {node.name: node for node in graph_def.node}
+    library = {function.signature.name: function for function in graph_def.library.function}
+    bodies = [name for name in functions if name in library]
     for name in sorted(upstream(nodes, tensors)):
-        use(nodes[name])
+        yield nodes[name], nodes
+        bodies += _called_functions(nodes[name], library)
+    seen: set[str] = set()
     while bodies:
         name = bodies.pop()
-        if name not in seen_functions:
-            seen_functions.add(name)
+        if name not in seen:
+            seen.add(name)
+            inner = {node.name: node for node in library[name].node_def}
             for node in library[name].node_def:
-                use(node)
-    return found
+                yield node, inner
+                bodies += _called_functions(node, library)
+
+
+def parsed_features(meta_graph: Any, name: str) -> tuple[str, ...]:
+    """Name the features of the tf.Examples that signature *name* parses, sorted; () where it parses none."""
+    starts = _tensor_names(meta_graph.signature_def[name].outputs.values())
+    found: set[str] = set()
+    for node, nodes in _reached(meta_graph.graph_def, starts):
+        if node.op == "ParseExampleV2":
+            keys = node.input[2:5]
+        elif node.op == "ParseExample":
+            keys = node.input[2 : 2 + node.attr["Nsparse"].i + node.attr["Ndense"].i]
+        else:
+            continue
+        for key in keys:
+            constant = nodes.get(node_name(key))
+            if constant is not None:
+                found |= {text.decode(errors="replace") for text in constant.attr["value"].tensor.string_val}
+    return tuple(sorted(found))
+
+
+def maker(graph_def: Any, tensor: str) -> str:
+    """Name the kind of op that makes *tensor*, looking through identities and the functions that are called; or ''."""
+    library = {function.signature.name: function for function in graph_def.library.function}
+    nodes = {node.name: node for node in graph_def.node}
+    for _ in range(_MOST_STEPS):
+        node = nodes.get(node_name(tensor))
+        if node is None:
+            return ""
+        index = int(number) if (number := tensor.rpartition(":")[2]).isdigit() else 0
+        called = next(_called_functions(node, library), None) if node.op in (*_CALLS, *library) else None
+        if called is not None and index < len(library[called].signature.output_arg):
+            function = library[called]
+            nodes = {inner.name: inner for inner in function.node_def}
+            tensor = function.ret[function.signature.output_arg[index].name]
+        elif node.op == "Identity" and node.input:
+            tensor = node.input[0]
+        else:
+            return str(node.op)
+    return ""
 
 
 def upstream(nodes: Mapping[str, Any], tensors: Iterable[str], stop: Collection[str] = ()) -> set[str]:

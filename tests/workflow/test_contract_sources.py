@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from slipway import contract_sources
+from slipway.errors import SourceError
+
+TESTDATA = Path(__file__).parents[1] / "testdata"
+
+
+def test_a_saved_model_says_what_it_takes_gives_and_parses():
+    found = contract_sources.read(TESTDATA / "saved_model_half_plus_two_cpu")
+
+    default = found.signatures["serving_default"]
+    assert (default.method, default.inputs["x"].shape, default.outputs["y"].op) == (
+        "tensorflow/serving/predict",
+        (None, 1),
+        "Add",
+    )
+    assert found.signatures["regress_x_to_y"].features == ("x", "x2")
+    assert found.source == {"kind": "saved_model", "path": str(TESTDATA / "saved_model_half_plus_two_cpu/00000123")}
+
+
+def test_functions_are_looked_through(exported):
+    found = contract_sources.read(exported.export)
+
+    made = {name: tensor.op for name, tensor in found.signatures["serving_default"].outputs.items()}
+    assert made == {"label": "ArgMax", "logits": "BiasAdd", "probabilities": "Softmax"}
+    assert found.signatures["classify"].features == ("image/raw",)
+    assert found.remarks == ()
+
+
+def test_what_the_op_policy_refuses_is_remarked():
+    found = contract_sources.read(TESTDATA / "saved_model_counter")
+
+    assert any("op AssignAdd (node incr_counter_op/AssignAdd) changes the model" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("nowhere", None, "there is nothing at this path"),
+    ("m.index", b"", "m: a checkpoint holds weights and no signatures"),
+    ("saved_model.pb", b"\xff\xff", "not a SavedModel, or damaged"),
+])  # fmt: skip
+def test_what_has_no_signatures_is_one_line(name, content, said, tmp_path):
+    place = tmp_path / name
+    if content is not None:
+        place.write_bytes(content)
+    if name == "saved_model.pb":
+        place = tmp_path
+    elif name.endswith(".index"):
+        place = place.with_suffix("")
+
+    with pytest.raises(SourceError) as caught:
+        contract_sources.read(place)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
