@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from slipway_server import memory
+from slipway_server import cpus, memory
 from slipway_server.backends.loading import loader_maker
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler
 from slipway_server.batching.sizes import batches_like
@@ -409,10 +409,12 @@ def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:
 
 
 def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics) -> Scheduler:
-    direct = DirectScheduler(settings.grpc_max_threads, metrics, settings.max_enqueued_requests)
+    # Who waits for a GPU needs no CPU meanwhile.
+    count_cpus = (lambda: math.inf) if cpus.has_gpu() else cpus.count
+    direct = DirectScheduler(settings.grpc_max_threads, metrics, settings.max_enqueued_requests, count_cpus)
     if policy is None:
         return direct
-    batched = BatchScheduler(policy, metrics)
+    batched = BatchScheduler(policy, metrics, count_cpus)
     batched.start()
     return PerModelScheduler(batched, direct)
 

@@ -4,13 +4,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Protocol
 
+from slipway_server import cpus
 from slipway_server.batching.execution import Ran, run_batch
+from slipway_server.batching.pace import Pace
 from slipway_server.batching.queue import Batch, Part, QueueFull, Reason
 from slipway_server.batching.rotation import Rotation
 from slipway_server.batching.task import Answer, Division, Task, Work
@@ -57,6 +59,8 @@ class _Taken:
     batch: Batch[Task] | None = None
     late: list[Task] = field(default_factory=list)
     """Tasks whose deadline has come, to be told so."""
+    began: float | None = None
+    """When the batch was taken (monotonic, s)."""
 
 
 class _Threads:
@@ -69,16 +73,20 @@ class _Threads:
     # Whether threads start when they are needed, rather than all at once.
     _grows = False
 
-    def __init__(self, threads: int, name: str, metrics: Metrics) -> None:
+    def __init__(self, threads: int, name: str, metrics: Metrics, count_cpus: Callable[[], float]) -> None:
         self._limit = threads
+        self._pace = Pace(count_cpus)
         self._name = name
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         self._rotation: Rotation[Task] = Rotation()
         self._threads: list[threading.Thread] = []
         self._stopping = False
-        self._idle = 0
+        # Threads with nothing to do, each behind a condition of its own: whoever is called is no longer among them.
+        self._idle: list[threading.Condition] = []
+        # Whether one was called that has not looked yet. It will see to all there is, so that nobody else need be called:
+        # the requests that a turn of the event loop brings wake one thread, and leave as one batch.
+        self._is_called = False
         # Until when one of the idle threads waits; the others wait to be called.
         self._watched_until = math.inf
         self._sweeps_again_at = -math.inf
@@ -96,7 +104,8 @@ class _Threads:
         """See `Scheduler.stop`."""
         with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            while self._idle:
+                self._call()
         for thread in self._threads:
             thread.join()
 
@@ -143,20 +152,24 @@ class _Threads:
                 if not refusal.is_permanent:
                     refusal.retry_after_s = self._retry_after_s(key)
                 raise
-            if self._idle:
-                ready_at = lane.queue.ready_at() or now
-                if ready_at <= now or min(ready_at, work.deadline) < self._watched_until:
-                    self._changed.notify()
-            else:
-                self._call_another()
+            self._see_to(lane.queue.ready_at() or now, work.deadline, now)
         return task
 
-    def _call_another(self) -> None:
-        """Wake a thread, or start one; if all are busy, the next that is free will look by itself."""
+    def _see_to(self, ready_at: float, deadline: float, now: float) -> None:
+        """Wake or start a thread for what is ready or late then; if all are busy, the next that is free looks by itself."""
+        if self._is_called:
+            return
         if self._idle:
-            self._changed.notify()
+            due_at = max(ready_at, self._pace.next_at(now))
+            if due_at <= now or min(due_at, deadline) < self._watched_until:
+                self._call()
         elif self._grows and len(self._threads) < self._limit:
             self._start_one()
+
+    def _call(self) -> None:
+        """Wake the thread that went idle last; what it needs is still in the CPU's caches."""
+        self._is_called = True
+        self._idle.pop().notify()
 
     def _withdraw(self, task: Task) -> bool:
         """Take what waits of *task* out of its queue; say whether that is the end of it. See `Task.cancel`."""
@@ -184,7 +197,10 @@ class _Threads:
     # On the scheduler's own threads.
 
     def _work(self) -> None:
-        while (taken := self._next()) is not None:
+        mine = threading.Condition(self._lock)
+        began: float | None = None
+        while (taken := self._next(mine, began)) is not None:
+            began = taken.began
             self._serve(taken)
             # Else the last batch would stay in memory until the next.
             del taken
@@ -202,35 +218,52 @@ class _Threads:
                 if not task.done():
                     task.finish(Internal("internal error"))
 
-    def _next(self) -> _Taken | None:
-        """Wait for a batch, or for tasks that have expired; None once the scheduler stops and nothing is left."""
+    def _next(self, mine: threading.Condition, began: float | None) -> _Taken | None:
+        """
+        Wait for a batch, or for tasks that have expired; None once the scheduler stops and nothing is left.
+
+        Args:
+            mine: What this thread waits behind.
+            began: When this thread took the batch that it has run by now.
+        """
         with self._lock:
+            if began is not None:
+                self._pace.end(began)
             while True:
                 now = time.monotonic()
                 taken = _Taken(late=self._sweep(now))
-                if (turn := self._rotation.take(math.inf if self._stopping else now)) is not None:
+                may_run = self._stopping or self._pace.next_at(now) <= now
+                if may_run and (turn := self._rotation.take(math.inf if self._stopping else now)) is not None:
                     _, batch = turn
                     batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
-                    taken.batch = batch if batch.parts else None
-                    if len(self._rotation):
+                    if batch.parts:
+                        taken.batch, taken.began = batch, now
+                        self._pace.begin(now)
+                    if len(self._rotation) and (self._idle or self._grows):
                         # This thread is busy now; another must watch over what still waits.
-                        self._call_another()
+                        self._see_to(self._rotation.next_at(), self._rotation.next_deadline, now)
                     return taken
                 if taken.late:
                     return taken
                 if self._stopping:
                     return None
-                self._wait(now)
+                self._wait(mine, now)
 
-    def _wait(self, now: float) -> None:
+    def _wait(self, mine: threading.Condition, now: float) -> None:
         """Wait for a change; if no other thread does so in time, wait no longer than until something is due."""
-        until = min(self._rotation.next_at(), max(self._rotation.next_deadline, self._sweeps_again_at))
+        until = min(
+            max(self._rotation.next_at(), self._pace.next_at(now)),
+            max(self._rotation.next_deadline, self._sweeps_again_at),
+        )
         watches = until < self._watched_until
         if watches:
             self._watched_until = until
-        self._idle += 1
-        self._changed.wait(max(until - now, 0.0) if watches else None)
-        self._idle -= 1
+        self._idle.append(mine)
+        mine.wait(max(until - now, 0.0) if watches else None)
+        if mine in self._idle:  # nobody has called: it is time
+            self._idle.remove(mine)
+        else:
+            self._is_called = False
         if watches and self._watched_until == until:
             self._watched_until = math.inf
 
@@ -271,15 +304,16 @@ class _Threads:
 class BatchScheduler(_Threads):
     """Queues take turns on `num_batch_threads` threads that all models share, as in TF Serving."""
 
-    def __init__(self, policy: BatchingPolicy, metrics: Metrics) -> None:
+    def __init__(self, policy: BatchingPolicy, metrics: Metrics, count_cpus: Callable[[], float] = cpus.count) -> None:
         """
         Put together.
 
         Args:
             policy: The threads, and the parameters of servables that have none of their own.
             metrics: Where to count.
+            count_cpus: See `Pace`.
         """
-        super().__init__(policy.num_batch_threads, "batch", metrics)
+        super().__init__(policy.num_batch_threads, "batch", metrics, count_cpus)
         self._policy = policy
         self._queuing_latency_us = metrics.queuing_latency_us.of(policy.thread_pool_name)
 
@@ -373,7 +407,13 @@ class DirectScheduler(_Threads):
 
     _grows = True
 
-    def __init__(self, threads: int, metrics: Metrics, max_waiting: int = 10_000) -> None:
+    def __init__(
+        self,
+        threads: int,
+        metrics: Metrics,
+        max_waiting: int = 10_000,
+        count_cpus: Callable[[], float] = cpus.count,
+    ) -> None:
         """
         Put together; threads start when they are needed.
 
@@ -381,8 +421,9 @@ class DirectScheduler(_Threads):
             threads: How many requests run at once.
             metrics: Where to count.
             max_waiting: Requests of one model that may wait for a thread.
+            count_cpus: See `Pace`.
         """
-        super().__init__(threads, "run", metrics)
+        super().__init__(threads, "run", metrics, count_cpus)
         self._policy = BatchingPolicy(max_batch_size=1, max_enqueued_batches=max_waiting)
 
     def submit(self, work: Work) -> Task:

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from slipway_server.batching import pace
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Work
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
@@ -215,7 +216,7 @@ def test_when_the_thread_that_watches_becomes_busy_another_watches(scheduler_of,
     waits = scheduler.submit(work(model, 1.0))
     fast, slow = Model(), Model()
     slow.gate.clear()
-    # Whoever has waited longest is called: the other one, so that the one that watches is the next.
+    # Whoever went idle last is called: the one that watches.
     scheduler.submit(work(fast, 1.0, 2.0, key="fast")).result(WAIT_S)
     wait_for_idle(scheduler, 2)
     blocked = scheduler.submit(work(slow, 1.0, 2.0, key="slow"))
@@ -223,6 +224,43 @@ def test_when_the_thread_that_watches_becomes_busy_another_watches(scheduler_of,
     assert waits.result(WAIT_S).outputs["y"].tolist() == [2.0]
     assert not blocked.done()
     slow.gate.set()
+
+
+@pytest.mark.parametrize(("cpus", "rows"), [(1, [1, 2]), (2, [1, 1, 1])])
+def test_short_runs_take_turns_on_a_cpu(monkeypatch, model, cpus, rows):
+    """Two threads on one CPU would only make two batches of what one thread runs as one."""
+    monkeypatch.setattr(pace, "GRACE_S", 1000.0)
+    scheduler = BatchScheduler(BatchingPolicy(max_batch_size=8, num_batch_threads=2), Metrics(), lambda: cpus)
+    scheduler.start()
+    wait_for_idle(scheduler, 2)
+    model.gate.clear()
+    futures = [scheduler.submit(work(model, 0.0))]
+    assert model.started.acquire(timeout=WAIT_S)
+    futures.append(scheduler.submit(work(model, 1.0)))
+    if cpus > 1:
+        assert model.started.acquire(timeout=WAIT_S)
+    futures.append(scheduler.submit(work(model, 2.0)))
+    model.gate.set()
+
+    assert [future.result(WAIT_S).outputs["y"].tolist() for future in futures] == [[0.0], [2.0], [4.0]]
+    assert model.rows == rows
+    scheduler.stop()
+
+
+def test_a_long_run_keeps_no_cpu_from_the_others(model):
+    """It may be one that waits for something, and another model's requests must not wait for it, too."""
+    scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=2), Metrics(), lambda: 1)
+    scheduler.start()
+    slow = Model()
+    slow.gate.clear()
+    blocked = scheduler.submit(work(slow, 0.0, key="slow"))
+    assert slow.started.acquire(timeout=WAIT_S)
+
+    assert scheduler.submit(work(model, 1.0)).result(WAIT_S).outputs["y"].tolist() == [2.0]
+
+    assert not blocked.done()
+    slow.gate.set()
+    scheduler.stop()
 
 
 def test_requests_without_rows_take_room_too(scheduler_of, model, busy):
@@ -419,32 +457,26 @@ def test_a_fault_of_the_scheduler_is_told_and_its_thread_goes_on(scheduler_of, m
     assert "ZeroDivisionError" in caplog.text
 
 
-class CountedWaits:
-    """A condition that counts how often somebody stopped waiting."""
+class CountedWaits(BatchScheduler):
+    """Counts how often one of its threads has woken."""
 
-    def __init__(self, condition):
-        self._condition = condition
-        self.ended = 0
+    ended = 0
 
-    def wait(self, timeout=None):
-        self._condition.wait(timeout)
+    def _wait(self, mine, now):
+        super()._wait(mine, now)
         self.ended += 1
-
-    def __getattr__(self, name):
-        return getattr(self._condition, name)
 
 
 @pytest.fixture
 def counted(model):
-    """A scheduler with three threads, and its condition, which counts."""
+    """A scheduler with three threads, which counts."""
     made = []
 
     def make(**parameters):
-        scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=3, **parameters), Metrics())
-        scheduler._changed = CountedWaits(scheduler._changed)
+        scheduler = CountedWaits(BatchingPolicy(num_batch_threads=3, **parameters), Metrics())
         scheduler.start()
         made.append(scheduler)
-        return scheduler, scheduler._changed
+        return scheduler
 
     yield make
     for scheduler in made:
@@ -453,25 +485,25 @@ def counted(model):
 
 def wait_for_idle(scheduler, threads=3):
     deadline = time.monotonic() + WAIT_S
-    while scheduler._idle < threads:
+    while len(scheduler._idle) < threads:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
 def test_idle_threads_are_woken_by_requests_only(counted, model):
     """TF Serving's batch threads wake every millisecond; a server that does nothing should use no CPU."""
-    scheduler, condition = counted()
+    scheduler = counted()
     for number in range(5):
         wait_for_idle(scheduler)
-        assert condition.ended <= 2 * number
+        assert scheduler.ended <= 2 * number
         scheduler.submit(work(model, 1.0)).result(WAIT_S)
     wait_for_idle(scheduler)
 
-    assert condition.ended <= 10
+    assert scheduler.ended <= 10
 
 
 def test_a_batch_that_waits_for_its_timeout_is_watched_by_one_thread(counted, model):
-    scheduler, condition = counted(batch_timeout_s=0.05, max_batch_size=100)
+    scheduler = counted(batch_timeout_s=0.05, max_batch_size=100)
     wait_for_idle(scheduler)
     futures = [scheduler.submit(work(model, float(n))) for n in range(20)]
 
@@ -479,7 +511,7 @@ def test_a_batch_that_waits_for_its_timeout_is_watched_by_one_thread(counted, mo
     wait_for_idle(scheduler)
     assert model.rows == [20]
     # Each may be told before the first of them watches; then the clock tells that one.
-    assert condition.ended <= 4
+    assert scheduler.ended <= 4
 
 
 def test_metrics_under_tf_servings_names_and_ours(model, busy):

@@ -1,0 +1,54 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway_server.batching.pace import GRACE_S, Pace
+
+
+def test_another_run_begins_when_one_has_ended_or_taken_long():
+    pace = Pace(lambda: 1)
+    assert pace.next_at(10.0) == -math.inf
+
+    pace.begin(10.0)
+    assert pace.next_at(10.001) == 10.0 + GRACE_S
+    assert pace.next_at(10.0 + GRACE_S) == -math.inf
+
+    pace.end(10.0)
+    assert pace.next_at(10.001) == -math.inf
+
+
+def test_cpus_are_looked_up_again_as_time_goes_by():
+    cpus = [1]
+    pace = Pace(lambda: cpus[0])
+    pace.begin(0.0)
+    assert pace.next_at(0.001) == GRACE_S
+
+    cpus[0] = 2
+
+    assert pace.next_at(0.002) == GRACE_S
+    pace.end(0.0)
+    pace.begin(2.0)
+    assert pace.next_at(2.001) == -math.inf
+
+
+def test_with_a_gpu_nobody_waits():
+    pace = Pace(lambda: math.inf)
+    for _ in range(100):
+        assert pace.next_at(1.0) == -math.inf
+        pace.begin(1.0)
+
+
+@given(st.integers(1, 4), st.lists(st.floats(0, 0.004), min_size=1, max_size=30))
+def test_no_more_young_runs_than_cpus(cpus, steps):
+    """If everybody waits as told, and nobody ends, every 5 ms see as many begin as there are CPUs, and not fewer."""
+    pace = Pace(lambda: cpus)
+    now, began = 100.0, []
+    for step in steps:
+        now = max(now + step, pace.next_at(now + step))
+        young = [then for then in began if then + GRACE_S > now]
+        assert len(young) < cpus
+        pace.begin(now)
+        began.append(now)
+        if len(young) + 1 >= cpus:
+            assert now < pace.next_at(now) <= now + GRACE_S
