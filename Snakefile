@@ -18,6 +18,7 @@ include: "rules/servable.smk"
 include: "rules/image.smk"
 include: "rules/launch.smk"
 include: "rules/benchmark.smk"
+include: "rules/api.smk"
 include: "rules/report.smk"
 include: "rules/publish.smk"
 

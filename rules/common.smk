@@ -101,6 +101,16 @@ def training_record(wildcards):
     return [f"{folder}.json" for folder in trained(wildcards)]
 
 
+def newest_version(pattern):
+    """Fill *pattern* for the newest version of the job's model."""
+    return lambda wildcards: pattern.format(model=wildcards.model, version=max(settings.versions(wildcards.model)))
+
+
+def shown_signature(wildcards):
+    """The signature that the report shows how to call: what is measured, if the model is."""
+    return settings.benchmark.signature if settings.benchmarked(wildcards.model) else "serving_default"
+
+
 def source(wildcards):
     """What the version is made from, as JSON; files that its training makes are where that leaves them."""
     folder = Path("results/training", wildcards.model, wildcards.version)

@@ -17,6 +17,8 @@ rule report:
         per_model("results/images/{model}/image.json"),
         per_model("results/launch/{model}.json"),
         per_benchmark("results/benchmarks/{model}/{version}/benchmark.json"),
+        per_model("results/api/{model}.json"),
+        per_model("results/api/{model}"),
     output:
         directory("results/report"),
     log:

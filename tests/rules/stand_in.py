@@ -44,9 +44,9 @@ elif command == "publish":
         index.write("run\n")
 else:
     directories = {"export": ["--out"], "checkpoint": ["--out-source"], "image": ["--out-layout"]}
-    directories |= {"train": ["--out"], "benchmark": ["--samples"], "report": ["--out"]}
+    directories |= {"train": ["--out"], "benchmark": ["--samples"], "report": ["--out"], "api": ["--out"]}
     written = {"checkpoint": ["--golden", "--record"], "image": ["--record"], "export": ["--record"]}
-    written |= {"train": ["--record"], "warmup": ["--out", "--record"], "report": []}
+    written |= {"train": ["--record"], "warmup": ["--out", "--record"], "report": [], "api": ["--record"]}
     for option in directories.get(command, []):
         Path(options[option]).mkdir(parents=True, exist_ok=True)
     for option in written.get(command, ["--out"]):

@@ -8,7 +8,7 @@ import pytest
 
 EVERYTHING = sorted(
     [f"{stage} digits/{v}" for stage in ("checkpoint", "export", "validate", "warmup", "servable") for v in (1, 2)]
-    + ["image digits", "launch digits", "benchmark digits/2", "report", "publish"]
+    + ["image digits", "launch digits", "benchmark digits/2", "api digits/2", "report", "publish"]
 )
 
 

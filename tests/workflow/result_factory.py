@@ -6,8 +6,9 @@ import random
 
 import numpy as np
 
-from slipway import statistics
+from slipway import files, statistics
 from slipway.records import (
+    ApiRecord,
     BenchmarkRecord,
     Ceiling,
     Cell,
@@ -31,6 +32,7 @@ from slipway.records import (
     Result,
     ServableRecord,
     SignatureRecord,
+    SnippetRecord,
     StageTime,
     TensorRecord,
     TreeManifest,
@@ -327,7 +329,38 @@ def image(model: str, versions: list[int]) -> ImageRecord:
     )
 
 
-def model_result(model: str = "digits", versions=(1, 2), benchmarked=(2,), **more) -> ModelResult:
+API_FILES = {
+    "README.md": b"# How to call digits\n",
+    "grpc_client.py": b"client = None\n",
+    "openapi.json": b"{}\n",
+    "requests/serving_default.row.json": b"{}",
+    "requests/classify.row.json": b"{}",
+}
+
+
+def api(model: str, version: int) -> ApiRecord:
+    entries = {
+        name: FileEntry(digest=files.sha256_bytes(data), bytes=len(data)) for name, data in sorted(API_FILES.items())
+    }
+    return ApiRecord(
+        model=model,
+        version=version,
+        signature="serving_default",
+        snippets=[
+            SnippetRecord(title="curl", file="serving_default.sh", text="curl --data '<&>'\n"),
+            SnippetRecord(title="Python, gRPC", file="serving_default_grpc.py", text="import numpy as np\n"),
+        ],
+        tree=TreeManifest(digest=files.digest_of_digests({n: e.digest for n, e in entries.items()}), files=entries),
+    )
+
+
+def write_api_files(root) -> None:
+    for name, data in API_FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+
+
+def model_result(model: str = "digits", versions=(1, 2), benchmarked=(2,), api=None, **more) -> ModelResult:
     numbers = list(versions)
     return ModelResult(
         model=model,
@@ -335,6 +368,7 @@ def model_result(model: str = "digits", versions=(1, 2), benchmarked=(2,), **mor
         image=image(model, numbers),
         launch=launch(model, numbers),
         benchmarks=[benchmark(model, v, seed=v, **more) for v in benchmarked],
+        api=api,
     )
 
 
@@ -411,5 +445,8 @@ def write_records(model: ModelResult, root):
         made.write(root / "manifests" / model.model / f"{number}.json")
     model.image.write(root / "images" / model.model / "image.json")
     model.launch.write(root / "launch" / f"{model.model}.json")
+    if model.api:
+        model.api.write(root / "api" / f"{model.model}.json")
+        write_api_files(root / "api" / model.model)
     for record in model.benchmarks:
         record.write(root / "benchmarks" / model.model / str(record.version) / "benchmark.json")

@@ -44,7 +44,7 @@ class Project:
 
     def draw(self, result: Result) -> Path:
         with files.new_directory(self.root / "report") as directory:
-            report.write_report(result, directory)
+            report.write_report(result, directory, self.root / "api")
         return self.root / "report"
 
     def arguments(self) -> list[str]:
@@ -83,6 +83,15 @@ def test_a_run_is_kept_whole_under_its_id(project):
     assert kept["index.html"].read_bytes() == (project.root / "report" / "index.html").read_bytes()
     assert project.runs() == [result.run_id]
     assert "REST" in (project.published / "index.html").read_text()
+
+
+def test_how_it_is_called_is_kept_with_the_run(project):
+    result = made()
+    model = result.models[0].model_copy(update={"api": factory.api("digits", 2)})
+    factory.write_api_files(project.root / "api" / "digits")
+
+    assert project.publish(result.model_copy(update={"models": [model]})) == 0
+    assert (project.published / result.run_id / "api/digits/openapi.json").read_bytes() == b"{}\n"
 
 
 def test_publishing_twice_changes_nothing_but_the_time_of_the_index(project):

@@ -18,6 +18,7 @@ STAGES = {
     "validate": "check a SavedModel against its contract",
     "warmup": "write warm-up records and replay them",
     "servable": "assemble SavedModel and warm-up records",
+    "api": "write OpenAPI, request bodies and ready programs",
     "image": "assemble the OCI image",
     "launch": "run the image and compare its answers with the checkpoint's",
     "benchmark": "measure REST and gRPC under load",

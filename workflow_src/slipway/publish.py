@@ -71,6 +71,7 @@ def _contents(report: Path, samples: Sequence[Path]) -> dict[str, Path]:
         if not (report / name).is_file():
             raise SourceError(f"{report / name}: not there. Run `slipway report`, or `snakemake --cores all`.")
     contents = {name: report / name for name in REPORT_FILES}
+    contents |= {f"api/{name}": path for name, path in files.tree_files(report / "api").items()}
     for directory in samples:
         if not directory.is_dir():
             raise SourceError(f"{directory}: no directory of samples. Run the benchmark that writes it.")

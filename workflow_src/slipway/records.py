@@ -464,6 +464,27 @@ class BenchmarkRecord(Record):
     )
 
 
+# --- api -------------------------------------------------------------------------------------------
+
+
+class SnippetRecord(Record):
+    """A program of a few lines that calls the model."""
+
+    title: str = Field(description="What it is written in.")
+    file: str = Field(description="Its name in the directory that it runs in.")
+    text: str
+
+
+class ApiRecord(Record):
+    """results/api/{model}.json."""
+
+    model: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Names a directory, too.")
+    version: int = Field(description="The version whose golden rows and answers are the examples.")
+    signature: str = Field(description="What the snippets call.")
+    snippets: list[SnippetRecord]
+    tree: TreeManifest = Field(description="results/api/{model}: OpenAPI, requests, answers, programs.")
+
+
 # --- result ----------------------------------------------------------------------------------------
 
 
@@ -494,6 +515,7 @@ class ModelResult(Record):
     image: ImageRecord
     launch: LaunchRecord
     benchmarks: list[BenchmarkRecord]
+    api: ApiRecord | None = Field(None, description="How it is called; None: a run of an older Slipway.")
 
 
 class Result(Record):

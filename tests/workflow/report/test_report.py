@@ -1,8 +1,10 @@
 import json
+import re
 
 import pytest
+from tests.workflow import result_factory as factory
 
-from slipway import cli
+from slipway import cli, files
 from slipway.errors import SettingsError
 from slipway.report import parse_versions
 
@@ -42,6 +44,41 @@ def test_a_result_is_drawn_again_to_the_same_bytes(results, tmp_path):
     report("--from", first / "result.json", "--out", second)
 
     assert {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
+
+
+class TestHowItIsCalled:
+    """The page links files, so they go where the page goes."""
+
+    @pytest.fixture
+    def called(self, tmp_path):
+        factory.write_records(factory.model_result(api=factory.api("digits", 2)), tmp_path / "called")
+        return tmp_path / "called"
+
+    def draw(self, called, out):
+        return report("--records", called, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", out)
+
+    def test_the_files_lie_where_the_page_links_them(self, called, tmp_path):
+        first, second = tmp_path / "first", tmp_path / "second"
+        assert self.draw(called, first) == 0
+        assert report("--from", first / "result.json", "--out", second) == 0
+
+        targets = re.findall(r'href="(api/[^"]+)"', (first / "index.html").read_text())
+        assert len(targets) == 4
+        assert all((first / target).is_file() for target in targets)
+        written = [{n: p.read_bytes() for n, p in files.tree_files(out).items()} for out in (first, second)]
+        assert written[0] == written[1]
+
+    def test_files_that_changed_are_refused(self, called, tmp_path, capsys):
+        (called / "api/digits/openapi.json").write_text("other")
+
+        assert self.draw(called, tmp_path / "out") == 2
+        assert "openapi.json: changed after it was written" in capsys.readouterr().err
+
+    def test_those_of_an_older_version_are_refused(self, called, tmp_path, capsys):
+        factory.api("digits", 1).write(called / "api/digits.json")
+
+        assert self.draw(called, tmp_path / "out") == 2
+        assert "api/digits.json: shows version 1, but the newest of digits is 2" in capsys.readouterr().err
 
 
 def test_a_report_that_fails_leaves_the_old_one(results, tmp_path, capsys):

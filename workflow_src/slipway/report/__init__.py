@@ -1,6 +1,7 @@
 """Draw the report from what was measured: result.json, index.html, summary.md and cells.csv in one directory."""
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,12 +37,31 @@ def run(arguments: argparse.Namespace) -> None:
         result = gather(arguments.records, models, benchmarked, title=arguments.title, usage=arguments.usage)
     else:
         raise SettingsError("nothing to draw: give --model NAME=V1,V2 with --benchmarked NAME=V, or --from result.json")
+    # Beside a result that is drawn again lie the files of its report, beside the records those of the line.
+    api = (arguments.source.parent if arguments.source else arguments.records) / "api"
     with files.new_directory(arguments.out) as directory:
-        write_report(result, directory)
+        write_report(result, directory, api)
 
 
-def write_report(result: Result, directory: Path) -> None:
-    """Write the report of *result* into *directory*: the same result, the same bytes."""
+def write_report(result: Result, directory: Path, api: Path) -> None:
+    """
+    Write the report of *result* into *directory*: the same result, the same bytes.
+
+    Args:
+        result: What is drawn.
+        directory: Gets the files.
+        api: Has a directory for each model with the files of its ApiRecord.
+
+    Raises:
+        SourceError: If those files are missing or have changed.
+    """
+    for model in result.models:
+        if model.api:
+            model.api.tree.verify(api / model.api.model)
+            for name, source in files.tree_files(api / model.api.model).items():
+                copy = directory / "api" / model.api.model / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
     files.write_bytes(directory / "result.json", result_bytes(result))
     files.write_text(directory / "index.html", render_report(result))
     files.write_text(directory / "summary.md", summary_markdown(result))

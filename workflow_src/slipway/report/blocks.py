@@ -217,7 +217,15 @@ class Links:
     links: tuple[Link, ...]
 
 
-Block = Table | Figure | Pair | Folded | Heading | Items | Tiles | VerdictBlock | Chain | Links
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Lines to copy, as they stand."""
+
+    template: ClassVar[str] = "code.html"
+    text: str
+
+
+Block = Table | Figure | Pair | Folded | Heading | Items | Tiles | VerdictBlock | Chain | Links | Code
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from slipway import files, provenance
 from slipway.cli import STAGES
 from slipway.errors import SourceError
 from slipway.records import (
+    ApiRecord,
     BenchmarkRecord,
     CheckpointRecord,
     ExportRecord,
@@ -99,7 +100,20 @@ def _model(records: Path, model: str, versions: Sequence[int], benchmarked: Sequ
         image=ImageRecord.read(records / "images" / model / "image.json"),
         launch=LaunchRecord.read(records / "launch" / f"{model}.json"),
         benchmarks=measured,
+        api=_api(records, model, read[-1].version),
     )
+
+
+def _api(records: Path, model: str, newest: int) -> ApiRecord | None:
+    path = records / "api" / f"{model}.json"
+    if not path.exists():
+        return None
+    record = ApiRecord.read(path)
+    if record.version != newest:
+        raise SourceError(
+            f"{path}: shows version {record.version}, but the newest of {model} is {newest}. Delete it and run again."
+        )
+    return record
 
 
 def _version(records: Path, model: str, version: int) -> VersionResult:

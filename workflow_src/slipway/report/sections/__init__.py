@@ -6,6 +6,7 @@ from slipway.records import ModelResult, Result
 from slipway.report.blocks import Section
 from slipway.report.content import Measurement
 from slipway.report.sections.answers import answers
+from slipway.report.sections.calling import calling
 from slipway.report.sections.cold_start import cold_start
 from slipway.report.sections.contract import contract
 from slipway.report.sections.data import cells, data
@@ -35,7 +36,8 @@ def of_measurement(measurement: Measurement, verdict: Verdict, command: str) -> 
 
 def of_model(model: ModelResult) -> tuple[Section, ...]:
     """Write what a model promises, whether it answers right, and what it was made from."""
-    return (contract(model), answers(model), image(model), provenance(model))
+    called = (calling(model),) if model.api else ()
+    return (contract(model), *called, answers(model), image(model), provenance(model))
 
 
 def of_run(result: Result, measured: Sequence[Measurement]) -> tuple[Section, ...]:

@@ -1,0 +1,160 @@
+"""One call of each signature: a golden row as a request in every form that goes over the wire, and its golden answer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import json_format
+
+from slipway.contract import DEFAULT_SIGNATURE, ClassifySignature, Contract, PredictSignature, RegressSignature
+from slipway.golden import Golden
+from slipway.rows import misfits, rows_for
+from slipway_wire import inference, json_examples, json_predict, messages, paths, predict, tensors
+from slipway_wire.inference import Classification, Regression
+from slipway_wire.paths import PostVerb
+from slipway_wire.status import InvalidArgument
+
+Array = npt.NDArray[Any]
+
+_GRPC_METHODS: Mapping[PostVerb, str] = {
+    "predict": paths.GRPC_PREDICT,
+    "classify": paths.GRPC_CLASSIFY,
+    "regress": paths.GRPC_REGRESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    A request and, where it is known, its answer.
+
+    Attributes:
+        model: Name of the model.
+        signature: Name of the signature.
+        method: How it is called.
+        inputs: Name -> array of shape [rows, …], as in the SignatureDef; for classify and regress `inputs`, serialized
+            tf.Examples of shape [rows].
+        outputs: Name -> array of shape [rows, …], as in the SignatureDef; None where golden data have no answer.
+    """
+
+    model: str
+    signature: str
+    method: PostVerb
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array] | None
+
+    @property
+    def rest_path(self) -> str:
+        """Path of the POST, for the version that the server chooses."""
+        return paths.rest_path(self.model, self.method)
+
+    @property
+    def grpc_method(self) -> str:
+        """Full name of the gRPC method, as grpcurl wants it: without the slash in front."""
+        return _GRPC_METHODS[self.method].removeprefix("/")
+
+    @property
+    def sent_signature(self) -> str:
+        """The signature as it is sent: the default of Predict goes unnamed."""
+        return "" if self.method == "predict" and self.signature == DEFAULT_SIGNATURE else self.signature
+
+    def row_request(self) -> bytes | None:
+        """Write the REST body: `instances` or `examples`; None if JSON has no such type."""
+        if self.method != "predict":
+            return json_examples.encode_request(self.inputs["inputs"].tolist(), signature_name=self.sent_signature)
+        return self._predict_body(row_format=True)
+
+    def columnar_request(self) -> bytes | None:
+        """Write the REST body with `inputs`; None if JSON has no such type, or the method no such form."""
+        return self._predict_body(row_format=False) if self.method == "predict" else None
+
+    def _predict_body(self, *, row_format: bool) -> bytes | None:
+        try:
+            return json_predict.encode_request(self.inputs, row_format=row_format, signature_name=self.sent_signature)
+        except InvalidArgument:
+            return None
+
+    def row_answer(self) -> bytes | None:
+        """Write what the server answers to `row_request`; None if nobody knows."""
+        if self.outputs is None:
+            return None
+        if self.method == "classify":
+            return json_examples.encode_classify_response(
+                Classification(self.outputs[inference.CLASSES], self.outputs[inference.SCORES])
+            )
+        if self.method == "regress":
+            return json_examples.encode_regress_response(Regression(self.outputs[inference.OUTPUTS]))
+        return self._predict_answer(row_format=True)
+
+    def columnar_answer(self) -> bytes | None:
+        """Write what the server answers to `columnar_request`; None if nobody knows."""
+        return self._predict_answer(row_format=False) if self.method == "predict" else None
+
+    def _predict_answer(self, *, row_format: bool) -> bytes | None:
+        if self.outputs is None:
+            return None
+        # A server gives outputs in the order of their names: a SignatureDef has no other.
+        named = {name: self.outputs[name] for name in sorted(self.outputs)}
+        try:
+            return json_predict.encode_response(named, row_format=row_format)
+        except InvalidArgument:
+            return None
+
+    def grpc_request(self) -> bytes:
+        """Write the serialized PredictRequest, ClassificationRequest or RegressionRequest."""
+        if self.method == "predict":
+            return predict.encode_request(self.model, self.inputs, signature_name=self.sent_signature)
+        return inference.encode_request(self.model, self.inputs["inputs"].tolist(), signature_name=self.sent_signature)
+
+    def grpcurl_request(self) -> bytes:
+        """Write `grpc_request` as the JSON that grpcurl reads, numbers in the typed fields, where people can read them."""
+        if self.method == "predict":
+            message = messages.PredictRequest.FromString(self.grpc_request())
+            for name, array in self.inputs.items():
+                message.inputs[name].CopyFrom(tensors.to_proto(array, as_content=False))
+        else:
+            message = messages.ClassificationRequest.FromString(self.grpc_request())
+        document = json_format.MessageToDict(message, descriptor_pool=messages.POOL)
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def calls(contract: Contract, golden: Golden, model: str) -> list[Call]:
+    """Make a call of one row for each signature of *contract*, in its order."""
+    return [
+        Call(
+            model=model,
+            signature=name,
+            method=signature.method,
+            inputs=rows_for(contract, name, 1, golden),
+            outputs=answers(contract, name, golden, 1),
+        )
+        for name, signature in contract.signatures.items()
+    ]
+
+
+def answers(contract: Contract, name: str, golden: Golden, rows: int) -> dict[str, Array] | None:
+    """
+    Give the golden answers to the first *rows* golden rows, as signature *name* gives them.
+
+    Returns:
+        Output name -> array of shape [rows, …]; None if golden data lack an input or an output.
+    """
+    signature = contract.signatures[name]
+    predict_signature = signature if isinstance(signature, PredictSignature) else contract.default
+    inputs = predict_signature.inputs
+    if not inputs.keys() <= golden.inputs.keys() or misfits(inputs, golden.inputs):
+        return None
+    match signature:
+        case PredictSignature():
+            if not signature.outputs.keys() <= golden.outputs.keys():
+                return None
+            return {output: golden.outputs[output][:rows] for output in signature.outputs}
+        case ClassifySignature():
+            scores = golden.outputs[signature.scores][:rows].astype(np.float32)
+            labels = np.array([label.encode() for label in contract.classes(signature)], object)
+            return {inference.CLASSES: np.broadcast_to(labels, scores.shape), inference.SCORES: scores}
+        case RegressSignature():
+            return {inference.OUTPUTS: golden.outputs[signature.value][:rows].astype(np.float32).reshape(-1)}
