@@ -135,6 +135,16 @@ def golden_part(wildcards):
         return read_contract(settings.models[wildcards.model].contract).golden_part()
 
 
+def warmup_settings(wildcards):
+    """What records the model's versions are warmed with, as JSON."""
+    return as_json(settings.warmup_of(wildcards.model))
+
+
+def logged_requests(wildcards):
+    """The logs of requests that the model's records are made from, if any."""
+    return settings.warmup_of(wildcards.model).files()
+
+
 def batch_sizes(wildcards):
     """The batch sizes to warm."""
     batching = settings.server.batching

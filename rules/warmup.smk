@@ -1,7 +1,7 @@
 """
-Valid SavedModel -> warm-up records, replayed as proof.
+Valid SavedModel -> warm-up records, replayed by a server as proof.
 
-INPUTS:  results/exports/{model}/{version}, its validation, the contract, golden.npz
+INPUTS:  results/exports/{model}/{version}, its validation, the contract, golden.npz, logged requests if settings name some
 OUTPUTS: results/warmup/{model}/{version}/
 """
 
@@ -14,6 +14,7 @@ rule warmup:
         validation="results/validation/{model}/{version}.json",
         golden="results/checkpoints/{model}/{version}/golden.npz",
         contract=contract,
+        logged=logged_requests,
     output:
         requests=ensure(
             "results/warmup/{model}/{version}/tf_serving_warmup_requests",
@@ -27,8 +28,10 @@ rule warmup:
     conda:
         "../deploy/env.yaml"
     params:
+        settings=warmup_settings,
         batch_sizes=batch_sizes,
-        code=code_digest("slipway.warmup"),
+        ready_timeout_s=settings.launch.ready_timeout_s,
+        code=code_digest("slipway.warmup", "slipway_server"),
         tools=tool_versions("tensorflow-cpu"),
     shell:
         "slipway warmup"
@@ -37,7 +40,9 @@ rule warmup:
         " --golden {input.golden:q}"
         " --export {input.saved_model:q}"
         " --export-record {input.export:q}"
+        " --settings {params.settings:q}"
         " --batch-sizes {params.batch_sizes:q}"
+        " --ready-timeout-s {params.ready_timeout_s}"
         " --out {output.requests:q}"
         " --record {output.record:q}"
         " > {log:q} 2>&1"

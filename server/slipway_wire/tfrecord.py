@@ -38,15 +38,16 @@ def frame_all(records: Iterable[bytes]) -> bytes:
     return b"".join(map(frame, records))
 
 
-def read(stream: BinaryIO) -> Iterator[bytes]:
+def read(stream: BinaryIO, max_bytes: int | None = None) -> Iterator[bytes]:
     """
     Read the records of an uncompressed TFRecord file, one at a time.
 
     Args:
         stream: Open for reading bytes, at the start of a record.
+        max_bytes: Most that one record may take in memory; None: what the file has.
 
     Raises:
-        DataLoss: At the first record that is cut off or damaged: which one, at which byte, and what is wrong.
+        DataLoss: At the first record that is cut off, damaged or too large: which one, at which byte, and what is wrong.
     """
     index = offset = 0
     while header := stream.read(_HEADER_BYTES):
@@ -57,6 +58,8 @@ def read(stream: BinaryIO) -> Iterator[bytes]:
         if _CHECKSUM.unpack(checksum)[0] != masked_crc32c(length_bytes):
             raise DataLoss(f"{where}: corrupted: the checksum of its length does not match")
         (length,) = _LENGTH.unpack(length_bytes)
+        if max_bytes is not None and length > max_bytes:
+            raise DataLoss(f"{where}: too large: its data take {length} bytes, at most {max_bytes} are read")
         data = stream.read(length)
         checksum = stream.read(_CHECKSUM.size)
         left = len(data) + len(checksum)

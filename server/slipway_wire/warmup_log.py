@@ -1,7 +1,8 @@
 """Warm-up records: PredictionLog messages, as the file `assets.extra/tf_serving_warmup_requests` holds them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
 
@@ -26,10 +27,18 @@ _METHOD = {field: method for method, field in _LOG_FIELD.items()}
 
 @dataclass(frozen=True, slots=True)
 class WarmupRequest:
-    """A recorded request to replay; model name and version in its spec are those of the time of recording."""
+    """
+    A recorded request to replay; model name and version in its spec are those of the time of recording.
+
+    Attributes:
+        method: What kind of request it is.
+        request: As it was sent.
+        served_version: The version that answered it, where the log says so.
+    """
 
     method: Method
     request: PredictRequest | ExamplesRequest | MultiInferenceRequest
+    served_version: int | None = None
 
 
 def encode(method: Method, request: bytes, response: bytes | None = None, metadata: bytes | None = None) -> bytes:
@@ -71,8 +80,10 @@ def decode(record: bytes) -> WarmupRequest | None:
     if field not in _METHOD:
         raise Unimplemented(f"Unsupported log_type for warmup: {field}")
     method, request = _METHOD[field], getattr(log, field).request
+    read: Callable[[Any], PredictRequest | ExamplesRequest | MultiInferenceRequest] = inference.examples_from_proto
     if method == "predict":
-        return WarmupRequest(method, predict.request_from_proto(request))
-    if method == "multi_inference":
-        return WarmupRequest(method, inference.multi_inference_from_proto(request))
-    return WarmupRequest(method, inference.examples_from_proto(request))
+        read = predict.request_from_proto
+    elif method == "multi_inference":
+        read = inference.multi_inference_from_proto
+    served = log.log_metadata.model_spec
+    return WarmupRequest(method, read(request), served.version.value if served.HasField("version") else None)

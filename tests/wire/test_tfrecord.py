@@ -64,6 +64,14 @@ def test_a_length_beyond_all_memory_is_not_asked_for():
         read_all(lying)
 
 
+def test_a_record_larger_than_the_caller_has_room_for_is_not_read():
+    content = tfrecord.frame_all([b"four", b"sixsix"])
+
+    assert list(tfrecord.read(io.BytesIO(content), max_bytes=6)) == [b"four", b"sixsix"]
+    with pytest.raises(DataLoss, match=r"^record 1 at byte 20: too large: its data take 6 bytes, at most 5 are read$"):
+        list(tfrecord.read(io.BytesIO(content), max_bytes=5))
+
+
 def test_the_checksum_is_the_published_one():
     """RFC 3720, B.4: 32 bytes of zeros have the CRC32C 8a9136aa; the mask is TensorFlow's."""
     rotated = (0x8A9136AA >> 15 | 0x8A9136AA << 17) & 0xFFFF_FFFF

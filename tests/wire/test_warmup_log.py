@@ -23,6 +23,19 @@ def test_a_prediction_comes_back_as_it_was():
     assert found.request.inputs["x"].tolist() == X.tolist()
 
 
+@pytest.mark.parametrize("version", [None, 3])
+def test_the_version_that_answered_is_that_of_the_log(version):
+    """What was asked for may have been a label, or nothing in particular."""
+    metadata = messages.LogMetadata(model_spec=messages.ModelSpec(name="m"))
+    if version is not None:
+        metadata.model_spec.version.value = version
+    request = predict.encode_request("m", {"x": X}, label="stable")
+    record = warmup_log.encode("predict", request, metadata=metadata.SerializeToString())
+
+    assert warmup_log.decode(record).served_version == version
+    assert warmup_log.decode(warmup_log.encode("predict", request)).served_version is None
+
+
 @pytest.mark.parametrize("method", ["classify", "regress"])
 def test_examples_come_back_as_they_were(method):
     found = warmup_log.decode(warmup_log.encode(method, inference.encode_request("m", [b"", b""])))

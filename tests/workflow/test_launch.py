@@ -10,15 +10,16 @@ import pytest
 
 from slipway import files, golden, launch
 from slipway.contract import Contract
-from slipway.errors import ContractViolation, SettingsError, SourceError
+from slipway.errors import ContractViolation, ServerError, SettingsError, SourceError
 from slipway.golden import Golden
-from slipway.launch import check_answer, difference, read_golden, request_sizes
+from slipway.launch import check_answer, check_replayed, difference, read_golden, request_sizes, warms_up
 from slipway.oci import archive, layout, serving_config
 from slipway.oci.layers import LayerStore
 from slipway.oci.layout import ContainerConfig
 from slipway.records import CheckpointRecord, ImageRecord, LaunchRecord, TreeManifest
 from slipway.servers import ServerSpec
 from slipway.settings import BatchingSettings, LaunchSettings, ServerSettings
+from slipway_wire import predict, tfrecord, warmup_log
 
 TESTDATA = Path(__file__).parents[1] / "testdata"
 CONTRACT = {
@@ -104,17 +105,55 @@ def run_stage(place, **settings):
 
 
 def test_every_version_is_compared_over_both_protocols(line, capsys):
+    warmed = warmup_log.encode("predict", predict.encode_request("half", {"x": X[:3]}))
+    (line / "half/2/assets.extra").mkdir()
+    (line / "half/2" / warmup_log.WARMUP_FILE).write_bytes(tfrecord.frame_all([warmed] * 3))
+
     run_stage(line)
 
     record = LaunchRecord.read(line / "launch.json")
     assert record.ok
     assert record.versions == {1: "AVAILABLE", 2: "AVAILABLE"}
+    # Through the batcher of the image's own settings, and by the server's own count.
+    assert record.replayed == {2: 3}
     assert [(a.protocol, a.version) for a in record.answers] == [("rest", 1), ("rest", 2), ("grpc", 1), ("grpc", 2)]
     assert all(parity.rows == len(X) and parity.max_abs < 1e-6 for a in record.answers for parity in a.parity)
     assert {parity.path for a in record.answers for parity in a.parity} == {"checkpoint→REST", "checkpoint→gRPC"}
     # Without a container it must be said, and loudly.
     assert not record.engine.isolated
     assert "WARNING: no container engine" in capsys.readouterr().err
+
+
+def test_records_that_were_passed_over_are_told(line):
+    spec = ServerSpec("half", line / "layout", ImageRecord.read(line / "image.json"), line / "half", LaunchSettings())
+    (line / "half/1/assets.extra").mkdir()
+    path = line / "half/1" / warmup_log.WARMUP_FILE
+    path.write_bytes(tfrecord.frame_all([b"one", b"two"]))
+
+    check_replayed(spec, {1: 2})
+    with pytest.raises(ServerError, match=r"^half version 1: expected 2 warm-up records replayed .*, found 1 by the"):
+        check_replayed(spec, {1: 1})
+    path.write_bytes(b"damaged")
+    with pytest.raises(SourceError, match=r"requests: record 0 at byte 0: truncated"):
+        check_replayed(spec, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], True),
+        (["--enable_model_warmup=false"], False),
+        (["--enable_model_warmup=0", "--enable_model_warmup=TRUE"], True),
+    ],
+)
+def test_a_server_told_not_to_warm_up_is_not_blamed(tmp_path, line, flags, expected):
+    config = serving_config.config_files("half", ServerSettings(flags=flags))
+    entries = [archive.file(f"etc/slipway/{name}", content) for name, content in config.items()]
+    layer = LayerStore(tmp_path / "other", tmp_path / "cache", "gzip", print).layer("config", None, lambda: entries)
+    image = ImageRecord.read(line / "image.json").model_copy(update={"layers": [layer]})
+
+    assert warms_up(ServerSpec("half", tmp_path / "other", image, line / "half", LaunchSettings())) is expected
+    assert warms_up(ServerSpec("half", None, None, line / "half", LaunchSettings()))
 
 
 def servers() -> set[int]:

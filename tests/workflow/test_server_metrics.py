@@ -47,6 +47,19 @@ def test_a_server_that_counts_nothing_of_ours_leaves_blanks_not_zeros():
     assert between(None, parse(AFTER), model="m", protocol="rest") == nothing
 
 
+def test_replayed_records_are_counted_by_version():
+    """Those that failed, that the server made up, or that are another model's are not among them."""
+    text = """
+slipway_warmup_requests_total{model="m",version="1",source="record",status="OK"} 12
+slipway_warmup_requests_total{model="m",version="2",source="record",status="OK"} 3
+slipway_warmup_requests_total{model="m",version="2",source="record",status="UNKNOWN"} 1
+slipway_warmup_requests_total{model="m",version="3",source="batch_size",status="OK"} 9
+slipway_warmup_requests_total{model="other",version="1",source="record",status="OK"} 9
+"""
+    assert server_metrics.replayed(parse(text), "m") == {1: 12, 2: 3}
+    assert server_metrics.replayed(None, "m") == {}
+
+
 def test_labels_are_read_with_their_escapes_and_in_any_order():
     found = parse('a_total{x="1 \\"quoted\\", comma",y="}"} 3 1700000000000\nb 4\n')
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from slipway.errors import SettingsError
-from slipway.settings import cache_directory, of_its_own_models, parse_settings
+from slipway.settings import cache_directory, check_files, of_its_own_models, parse_settings
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
@@ -135,3 +135,52 @@ class TestModelsOfItsOwn:
             "models": {"a": 1},
             "benchmark": 4,
         }
+
+
+# --- warm-up -----------------------------------------------------------------------------------------
+
+
+def with_warmup(warmup, /, **of_model):
+    config = deepcopy(DEFAULT)
+    config["models"]["digits"] |= of_model
+    return parse_settings(config | {"warmup": warmup})
+
+
+def test_a_model_may_be_warmed_in_its_own_way(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name in ("b", "a", ".hidden"):
+        (logs / name).touch()
+    recorded = {"source": "recorded", "recorded": {"path": str(logs)}}
+
+    settings = with_warmup({"source": "synthetic", "seed": 3}, warmup=recorded)
+
+    assert settings.warmup.files() == []
+    assert settings.warmup_of("digits").files() == [str(logs / "a"), str(logs / "b")]
+    assert with_warmup({}).warmup_of("digits").source == "golden"
+
+
+@pytest.mark.parametrize(
+    ("warmup", "said"),
+    [
+        ({"source": "recorded"}, "config: warmup: `source: recorded` and `recorded: {path: …}` go together"),
+        ({"recorded": {"path": "log"}}, "config: warmup: `source: recorded` and `recorded: {path: …}` go together"),
+        ({"max_bytes": 2**31}, "config: warmup.max_bytes: should be less than or equal to 2147483647, got 2147483648"),
+    ],
+)
+def test_faults_of_the_warm_up_are_told(warmup, said):
+    with pytest.raises(SettingsError) as caught:
+        with_warmup(warmup)
+
+    assert str(caught.value) == said
+
+
+def test_a_log_that_is_not_there_is_told():
+    missing = {"source": "recorded", "recorded": {"path": "gone"}}
+
+    with pytest.raises(SettingsError, match=r"config: warmup\.recorded\.path: nothing at gone; looked in "):
+        check_files(with_warmup(missing))
+    with pytest.raises(
+        SettingsError, match=r"config: models\.digits\.warmup\.recorded\.path: nothing at gone; looked in "
+    ):
+        check_files(with_warmup({}, warmup=missing))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway import clients, files, golden
+from slipway import clients, files, golden, server_metrics
 from slipway.arguments import by_version, section
 from slipway.clients import Client, GrpcClient, RestClient
 from slipway.contract import DEFAULT_SIGNATURE, Contract, read_contract
@@ -26,10 +26,14 @@ from slipway.parity import accuracy, compare
 from slipway.records import CheckpointRecord, GoldenAnswer, ImageRecord, LaunchRecord, Protocol
 from slipway.servers import RunningServer, ServerSpec, running_server
 from slipway.settings import LaunchSettings
+from slipway_wire import tfrecord
+from slipway_wire.status import DataLoss
+from slipway_wire.warmup_log import WARMUP_FILE
 
 Array = npt.NDArray[Any]
 _NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
 _MOST_ROWS = 32
+_WARMUP_FLAG = "--enable_model_warmup="
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -105,6 +109,9 @@ def launch(
     with running_server(spec, log=log) as server:
         if not server.engine.isolated:
             _warn(server)
+        replayed = server_metrics.replayed(server_metrics.scrape(server.host, server.rest_port), spec.model)
+        if warms_up(spec):
+            check_replayed(spec, replayed)
         checked = list(_check_answers(server, spec.model, contract, answers, sizes))
         server.check_alive()
         code, stop_s = server.stop()
@@ -123,9 +130,47 @@ def launch(
         ready_s=server.ready_s,
         versions=server.versions,
         answers=checked,
+        replayed=replayed,
         stop_s=stop_s,
         exit_code=code,
     )
+
+
+def warms_up(spec: ServerSpec) -> bool:
+    """Say whether the server replays warm-up records: it does unless the image's flags turn that off."""
+    if spec.image is None or spec.image_layout is None:
+        return True
+    config = read_layer_files(spec.image_layout, spec.image, "config", serving_config.DIRECTORY)
+    flags = config[serving_config.FLAGS].decode().split()
+    chosen = [flag.removeprefix(_WARMUP_FLAG).lower() for flag in flags if flag.startswith(_WARMUP_FLAG)]
+    return not chosen or chosen[-1] not in ("false", "0")
+
+
+def check_replayed(spec: ServerSpec, replayed: Mapping[int, int]) -> None:
+    """
+    Compare what the server replayed before it was ready with what its versions bring.
+
+    Raises:
+        ServerError: If records of a version were passed over: its first requests would be slow.
+        SourceError: If the records on disk are damaged.
+    """
+    for version in spec.versions():
+        brought = _count_records(spec.servable_root / str(version) / WARMUP_FILE)
+        if (found := replayed.get(version, 0)) != brought:
+            raise ServerError(
+                f"{spec.model} version {version}: expected {brought} warm-up records replayed before it was AVAILABLE, "
+                f"found {found} by the server's own count."
+            )
+
+
+def _count_records(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    try:
+        with path.open("rb") as stream:
+            return sum(1 for _ in tfrecord.read(stream))
+    except DataLoss as error:
+        raise SourceError(f"{path}: {error.message}. Run `slipway warmup` again.") from error
 
 
 def request_sizes(spec: ServerSpec, contract: Contract) -> list[int]:

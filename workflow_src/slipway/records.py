@@ -202,12 +202,36 @@ class ValidationRecord(Record):
 
 
 class WarmupEntry(Record):
-    """One warm-up record and what its replay took."""
+    """One warm-up record."""
 
     signature: str
     method: Literal["predict", "classify", "regress"]
     rows: int
     bytes: int
+    source: Literal["golden", "recorded", "synthetic"] = Field("golden", description="Where its first row comes from.")
+    synthetic_rows: int = Field(0, description="Rows of it that were made up, because the source had no more.")
+    form: Literal["values", "filled"] = Field(
+        "values", description="filled: it carries its first value alone (of Examples the first one), which fills it."
+    )
+
+
+class WarmupOmission(Record):
+    """A signature and batch size without a record of its own."""
+
+    signature: str
+    rows: int
+    bytes: int = Field(description="What its record would have weighed in its smallest form.")
+
+
+class RequestLogReading(Record):
+    """What was found in a log of requests."""
+
+    files: int
+    requests: int = Field(description="Requests that were read.")
+    taken: int = Field(description="Requests whose rows were kept.")
+    spare: int = Field(description="Requests that would do, too, but rows there were enough.")
+    skipped: dict[str, int] = Field(description="Why a request would not do -> requests.")
+    complete: bool = Field(description="False: reading stopped early, for every signature had enough rows.")
 
 
 class WarmupRecord(Record):
@@ -218,7 +242,10 @@ class WarmupRecord(Record):
     digest: Digest = Field(description="Of tf_serving_warmup_requests.")
     bytes: int
     entries: list[WarmupEntry]
-    replayed: int = Field(description="Records that were run against the SavedModel without an error.")
+    replayed: int = Field(description="Records that a server replayed, by its own count, before it served the version.")
+    max_bytes: int | None = Field(None, description="The budget.")
+    left_out: list[WarmupOmission] = Field(default_factory=list, description="What the budget had no room for.")
+    log: RequestLogReading | None = Field(None, description="The requests' log; None: another source.")
 
 
 class ServableRecord(Record):
@@ -294,6 +321,9 @@ class LaunchRecord(Record):
     ready_s: float = Field(description="From the start of the container until every version was AVAILABLE.")
     versions: dict[int, str] = Field(description="Version -> state, as the server reported it.")
     answers: list[GoldenAnswer]
+    replayed: dict[int, int] | None = Field(
+        None, description="Version -> warm-up records replayed before it was AVAILABLE, by the server's own count."
+    )
     stop_s: float = Field(description="From SIGTERM to the end of the process.")
     exit_code: int
 

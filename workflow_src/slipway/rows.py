@@ -69,6 +69,13 @@ def edges(contract: Contract, signature: PredictSignature) -> dict[str, Array]:
     return drawn
 
 
+def has_golden_rows(contract: Contract, name: str, golden: Golden) -> bool:
+    """Say whether *golden* has all inputs of signature *name*."""
+    signature = contract.signatures[name]
+    predict = signature if isinstance(signature, PredictSignature) else contract.default
+    return predict.inputs.keys() <= golden.inputs.keys() and not misfits(predict.inputs, golden.inputs)
+
+
 def rows_for(contract: Contract, name: str, rows: int, golden: Golden) -> dict[str, Array]:
     """
     Make the inputs of one call of signature *name*, as its SignatureDef has them.
@@ -81,7 +88,7 @@ def rows_for(contract: Contract, name: str, rows: int, golden: Golden) -> dict[s
     """
     signature = contract.signatures[name]
     predict = signature if isinstance(signature, PredictSignature) else contract.default
-    if predict.inputs.keys() <= golden.inputs.keys() and not misfits(predict.inputs, golden.inputs):
+    if has_golden_rows(contract, name, golden):
         inputs = {key: golden.first(rows)[key] for key in predict.inputs}
     else:
         inputs = draw(contract, predict, rows)

@@ -50,6 +50,17 @@ def scrape(host: str, rest_port: int) -> Metrics | None:
     return parse(text) if answer.status == 200 else None
 
 
+def replayed(metrics: Metrics | None, model: str) -> dict[int, int]:
+    """Read how many warm-up records of each version of *model* were replayed; a version without any is not in it."""
+    found: dict[int, int] = defaultdict(int)
+    for (metric, labels), value in (metrics or {}).items():
+        named = dict(labels)
+        wanted = {"model": model, "source": "record", "status": "OK"}
+        if metric == "slipway_warmup_requests_total" and wanted.items() <= named.items():
+            found[int(named["version"])] += round(value)
+    return dict(found)
+
+
 def between(before: Metrics | None, after: Metrics | None, *, model: str, protocol: str) -> ServerSide:
     """Take the difference of two readings around a load that had the server to itself."""
     if before is None or after is None:

@@ -37,6 +37,65 @@ class ModelSettings(Section):
         min_length=1,
         description="Explicit integers: a number that counts up by itself would not be reproducible.",
     )
+    warmup: "WarmupSettings | None" = Field(None, description="Takes the place of the section `warmup` for this model.")
+
+
+# --- warm-up ---------------------------------------------------------------------------------------
+
+
+class RecordedRequests(Section):
+    """Requests that were logged in production."""
+
+    path: Path = Field(
+        description="A request log, or a directory of them: PredictionLog records (TFRecord), as model servers log "
+        "requests; or JSON lines, each a REST body or a line of our server's own log."
+    )
+    model: str | None = Field(
+        None, min_length=1, description="Name under which the model was served there; without it the model's own."
+    )
+    versions: list[VersionNumber] | None = Field(
+        None,
+        min_length=1,
+        description="Take requests that these versions answered, and no others; without it of any version, for a new "
+        "one has been asked nothing yet.",
+    )
+
+
+class WarmupSettings(Section):
+    """What a version is asked before it serves: every signature in every allowed batch size."""
+
+    source: Literal["golden", "recorded", "synthetic"] = Field(
+        "golden",
+        description="Rows to ask with: golden data; requests that were logged; or rows made up from the contract. "
+        "Where a signature has no golden rows, or too few were logged, the rest is made up.",
+    )
+    recorded: RecordedRequests | None = Field(None, description="The logged requests; for `source: recorded`.")
+    seed: int | None = Field(None, ge=0, description="Seed of made-up rows; without it the contract's probe.seed.")
+    max_bytes: PositiveInt = Field(
+        64 * 2**20,
+        # A message of protobuf can be no larger.
+        le=2**31 - 1,
+        description="Most that all records together may weigh. Where they would weigh more, the largest carry one value "
+        "that fills their tensors; what is too large even so is left out, the largest batch sizes first.",
+    )
+
+    @model_validator(mode="after")
+    def _recorded_are_named(self) -> "WarmupSettings":
+        if (self.source == "recorded") != (self.recorded is not None):
+            raise ValueError("`source: recorded` and `recorded: {path: …}` go together")
+        return self
+
+    def files(self) -> list[str]:
+        """List the files that records are made from; the directory itself while there is nothing in it."""
+        if self.recorded is None:
+            return []
+        path = self.recorded.path
+        return [str(file) for file in log_files(path)] if path.is_dir() else [str(path)]
+
+
+def log_files(directory: Path) -> list[Path]:
+    """List the files directly in *directory*, by name; hidden ones are no logs."""
+    return sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 # --- server, image, launch -------------------------------------------------------------------------
@@ -156,6 +215,7 @@ class Settings(Section):
 
     format: Literal[1]
     models: dict[Name, ModelSettings] = Field(min_length=1)
+    warmup: WarmupSettings = Field(default_factory=WarmupSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
     image: ImageSettings = Field(default_factory=ImageSettings)
     launch: LaunchSettings = Field(default_factory=LaunchSettings)
@@ -177,6 +237,10 @@ class Settings(Section):
     def versions(self, model: str) -> list[int]:
         """List the versions of *model*, lowest first."""
         return sorted(self.models[model].versions)
+
+    def warmup_of(self, model: str) -> WarmupSettings:
+        """Give what holds for the warm-up of *model*."""
+        return self.models[model].warmup or self.warmup
 
     def benchmarked(self, model: str) -> list[int]:
         """List the versions of *model* that are measured, lowest first."""
@@ -246,6 +310,9 @@ def check_files(settings: Settings, name: str = "config") -> None:
                 for file in made.source.files()
                 if not Path(file).exists()
             ]
+        if (recorded := settings.warmup_of(model).recorded) and not recorded.path.exists():
+            where = f"models.{model}.warmup" if chosen.warmup else "warmup"
+            faults.append(f"{name}: {where}.recorded.path: nothing at {recorded.path}; looked in {Path.cwd()}")
     if settings.image.base and not settings.image.base.is_file():
         faults.append(f"{name}: image.base: no file {settings.image.base}; looked in {Path.cwd()}")
     if faults:
