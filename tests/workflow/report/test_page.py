@@ -16,6 +16,7 @@ import pytest
 from tests.workflow import result_factory as factory
 
 from slipway import files, report
+from slipway.publish import REPORT_FILES
 from slipway.records import EngineRecord, Result
 from slipway.report.page import render_report, result_bytes
 
@@ -234,9 +235,7 @@ def test_nothing_is_loaded_from_anywhere(case):
     for element in document_of(case).iter():
         for name in ("src", "href", "action", "data", "srcset", "{http://www.w3.org/1999/xlink}href"):
             target = element.attrib.get(name, "")
-            assert target in ("", "data:,", "result.json", "cells.csv", "summary.md") or target.startswith(
-                ("#", "api/digits/")
-            )
+            assert target in ("", "data:,", *REPORT_FILES) or target.startswith(("#", "api/digits/"))
     style = words(elements(document_of(case), "style")[0])
     assert not re.search(r"url\(|@import", style)
 
@@ -297,7 +296,7 @@ def test_the_same_result_gives_the_same_bytes_anywhere(tmp_path):
         made.append({path.name: path.read_bytes() for path in out.iterdir()})
 
     assert made[0] == made[1]
-    assert set(made[0]) == {"result.json", "index.html", "summary.md", "cells.csv"}
+    assert set(made[0]) == set(REPORT_FILES)
     assert made[0]["index.html"].decode() == page_of("plain")
 
 

@@ -6,6 +6,7 @@ from tests.workflow import result_factory as factory
 
 from slipway import cli, files
 from slipway.errors import SettingsError
+from slipway.publish import REPORT_FILES
 from slipway.report import parse_versions
 
 
@@ -30,7 +31,7 @@ def test_records_become_a_report(results, tmp_path):
     )
 
     assert code == 0
-    assert {path.name for path in out.iterdir()} == {"result.json", "index.html", "summary.md", "cells.csv"}
+    assert {path.name for path in out.iterdir()} == set(REPORT_FILES)
     written = json.loads((out / "result.json").read_text())
     assert written["schema"] == "slipway.result/1"
     assert written["title"] == "Digits"

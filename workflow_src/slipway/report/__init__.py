@@ -1,4 +1,4 @@
-"""Draw the report from what was measured: result.json, index.html, summary.md and cells.csv in one directory."""
+"""Draw the report from what was measured: result.json, index.html, summary.md, cells.csv, junit.xml and badge.svg in one directory."""
 
 import argparse
 import shutil
@@ -8,8 +8,10 @@ from pathlib import Path
 from slipway import files
 from slipway.errors import SettingsError
 from slipway.records import Result
+from slipway.report.badge import BADGE_FILE, badge_svg
 from slipway.report.cells import cells_csv
 from slipway.report.gather import gather
+from slipway.report.junit import junit_xml
 from slipway.report.page import render_report, result_bytes
 from slipway.report.summary import summary_markdown
 
@@ -66,6 +68,8 @@ def write_report(result: Result, directory: Path, api: Path) -> None:
     files.write_text(directory / "index.html", render_report(result))
     files.write_text(directory / "summary.md", summary_markdown(result))
     files.write_text(directory / "cells.csv", cells_csv(result))
+    files.write_text(directory / "junit.xml", junit_xml(result))
+    files.write_text(directory / BADGE_FILE, badge_svg(result))
 
 
 def parse_versions(words: Sequence[str], option: str) -> dict[str, list[int]]:

@@ -24,4 +24,6 @@ def test_what_was_not_measured_has_its_reason_once():
         "result.json",
         "cells.csv",
         "summary.md",
+        "junit.xml",
+        "badge.svg",
     ]

@@ -25,6 +25,8 @@ DATA = (
     Link("result.json", "result.json", "everything on this page was drawn from this file"),
     Link("cells.csv", "cells.csv", "one line per repetition"),
     Link("summary.md", "summary.md", "the verdict in a few lines, for a pull request"),
+    Link("junit.xml", "junit.xml", "what was checked, for CI systems that show such files"),
+    Link("badge.svg", "badge.svg", "the verdict, for a README"),
 )
 
 
