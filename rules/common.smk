@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from slipway.contract import read_contract
+from slipway.contract.batching import check_batching
 from slipway.files import remove_partials
 from slipway.locks import claim_working_directory
 from slipway.logs import plainly, print_errors
@@ -129,10 +130,33 @@ def contract(wildcards):
     return str(settings.models[wildcards.model].contract)
 
 
+def baseline(wildcards):
+    """The contract that callers know, where the config names it."""
+    named = settings.models[wildcards.model].contract_baseline
+    return [str(named)] if named else []
+
+
+def callers(wildcards):
+    """
+    Whom the contract must not break: the one before, or where the last one was published; and whether it may.
+
+    What lies in that directory is no input: a report that is published makes no validation run again.
+    """
+    why = settings.models[wildcards.model].allow_breaking
+    known = [f"--baseline={file}" for file in baseline(wildcards)] or [f"--published={settings.publish.directory}"]
+    return [*known, *([f"--allow-breaking={why}"] if why else [])]
+
+
 def golden_part(wildcards):
-    """What of the contract golden data depend on: a changed tolerance must not train again."""
+    """
+    What of the contract golden data depend on: a changed tolerance must not train again.
+
+    It is asked for every version before anything runs: a contract that the server's batching breaks stops here.
+    """
     with plainly():
-        return read_contract(settings.models[wildcards.model].contract).golden_part()
+        found = read_contract(settings.models[wildcards.model].contract)
+        check_batching(wildcards.model, found, settings.server)
+        return found.golden_part()
 
 
 def warmup_settings(wildcards):

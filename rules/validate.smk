@@ -1,7 +1,7 @@
 """
 SavedModel + contract + golden answers -> the verdict of the validation.
 
-INPUTS:  results/exports/{model}/{version}, the contract, golden.npz
+INPUTS:  results/exports/{model}/{version}, the contract, golden.npz; the contract before, if the config names it
 OUTPUTS: results/validation/{model}/{version}.json; if it fails, {version}.failed.json stays
 """
 
@@ -13,6 +13,7 @@ rule validate:
         export="results/exports/{model}/{version}.json",
         golden="results/checkpoints/{model}/{version}/golden.npz",
         contract=contract,
+        baseline=baseline,
     output:
         record="results/validation/{model}/{version}.json",
     log:
@@ -22,6 +23,7 @@ rule validate:
     conda:
         "../deploy/env.yaml"
     params:
+        callers=callers,
         code=code_digest("slipway.validate"),
         tools=tool_versions("tensorflow-cpu"),
     shell:
@@ -31,5 +33,6 @@ rule validate:
         " --golden {input.golden:q}"
         " --export {input.saved_model:q}"
         " --export-record {input.export:q}"
+        " {params.callers:q}"
         " --out {output.record:q}"
         " > {log:q} 2>&1"

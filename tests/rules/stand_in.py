@@ -30,6 +30,9 @@ if os.environ.get("HANG") == command:
 with Path("journal").open("a") as journal:
     journal.write(f"{command} {name}".strip() + "\n")
 
+if command == "validate":
+    Path("arguments").write_text("\n".join(words))
+
 if command == "servable":
     told = Path("content", options["--version"])
     content = told.read_text() if told.exists() else options["--version"]

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -5,6 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from slipway.contract import read_contract
 
 EVERYTHING = sorted(
     [f"{stage} digits/{v}" for stage in ("checkpoint", "export", "validate", "warmup", "servable") for v in (1, 2)]
@@ -124,6 +127,56 @@ def test_a_config_with_models_of_its_own_builds_no_others_and_one_without_runs_t
     code, output = workflow.run("servables", "--configfile", "config/smoke.yaml")
     assert code == 0, output
     assert {job.split()[1] for job in workflow.take_jobs()} == {"digits/1", "digits/2"}
+
+
+def publish_contract(workflow, run_id):
+    """Publish the contract of digits as it stands, under another run."""
+    path = workflow.directory / "published" / run_id / "contracts/digits.json"
+    path.parent.mkdir(parents=True)
+    contract = read_contract(workflow.directory / "config/contracts/digits.yaml")
+    path.write_text(json.dumps(contract.model_dump(mode="json", by_alias=True, exclude_none=True)))
+
+
+def test_a_contract_that_is_published_reruns_nothing(workflow):
+    """The line publishes the very contract that its validation looks for: an input of it would make a circle."""
+    workflow.run()
+    workflow.take_jobs()
+    publish_contract(workflow, "20310101T000000Z-00000001")
+    code, output = workflow.run()
+
+    assert code == 0
+    assert "Nothing to be done" in output
+
+
+def test_a_contract_before_that_the_config_names_is_an_input(workflow):
+    before = workflow.directory / "before.yaml"
+    shutil.copy(workflow.directory / "config/contracts/digits.yaml", before)
+    named = "    contract: config/contracts/digits.yaml\n"
+    workflow.edit(
+        "config/config.yaml", named, f"{named}    contract_baseline: before.yaml\n    allow_breaking: it is wanted\n"
+    )
+    workflow.run("--until", "validate")
+    said = (workflow.directory / "arguments").read_text()
+    assert "--baseline=before.yaml" in said
+    assert "--allow-breaking=it is wanted" in said
+    assert "--published" not in said
+    workflow.take_jobs()
+    workflow.run("--until", "validate")
+    assert workflow.take_jobs() == []
+
+    before.write_text(before.read_text() + "\n# other words\n")
+    workflow.run("--until", "validate")
+    assert workflow.take_jobs() == ["validate digits/1", "validate digits/2"]
+
+
+def test_a_model_that_must_not_be_batched_is_refused_before_anything_is_made(workflow):
+    workflow.edit("config/contracts/digits.yaml", "format: 1\n", "format: 1\nrow_independent: false\n")
+    code, output = workflow.run()
+
+    assert code == 1
+    assert "server.batching: must be null: digits's signature serving_default is row_independent: false" in output
+    assert "Traceback" not in output
+    assert workflow.take_jobs() == []
 
 
 def test_a_new_version_leaves_the_others_alone(workflow):

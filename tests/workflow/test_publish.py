@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.workflow import result_factory as factory
 
-from slipway import cli, files, publish, report
+from slipway import baseline, cli, files, publish, report
 from slipway.errors import SourceError, StorageError
 from slipway.records import Result
 
@@ -92,6 +92,23 @@ def test_how_it_is_called_is_kept_with_the_run(project):
 
     assert project.publish(result.model_copy(update={"models": [model]})) == 0
     assert (project.published / result.run_id / "api/digits/openapi.json").read_bytes() == b"{}\n"
+
+
+def test_the_contract_of_each_model_is_kept_for_the_next_to_be_compared_with(project):
+    result = made()
+    (model,) = result.models
+    contract = {"format": 1, "signatures": {}}
+    versions = [
+        version.model_copy(update={"validation": version.validation.model_copy(update={"contract": contract})})
+        for version in model.versions
+    ]
+    result = result.model_copy(update={"models": [model.model_copy(update={"versions": versions})]})
+
+    for _ in range(2):
+        assert project.publish(result) == 0
+        kept = project.published / result.run_id / "contracts/digits.json"
+        assert json.loads(kept.read_text()) == contract
+    assert baseline.published(project.published, "digits") == kept
 
 
 def test_publishing_twice_changes_nothing_but_the_time_of_the_index(project):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slipway import files
+from slipway.baseline import CONTRACTS
 from slipway.errors import SourceError, StorageError
 from slipway.locks import waiting_lock
 from slipway.records import Result
@@ -55,15 +56,30 @@ def keep(result: Result, report: Path, samples: Sequence[Path], target: Path) ->
         SourceError: If a file of the report is missing.
     """
     wanted = _contents(report, samples)
+    contracts = _contracts(result)
     if target.exists():
         _refuse_other_data(result, wanted, target)
-        if _digests(wanted) == _digests(files.tree_files(target)):
+        of_contracts = {name: files.sha256_bytes(content) for name, content in contracts.items()}
+        if _digests(wanted) | of_contracts == _digests(files.tree_files(target)):
             return
     with files.new_directory(target) as directory:
         for name, source in wanted.items():
             copy = directory / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+        for name, content in contracts.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_bytes(content)
+
+
+def _contracts(result: Result) -> dict[str, bytes]:
+    """Give the contract of each model, for the next one to be compared with: path below the run's folder -> JSON."""
+    newest = {model.model: max(model.versions, key=lambda version: version.version) for model in result.models}
+    return {
+        f"{CONTRACTS}/{model}.json": files.canonical_json(version.validation.contract)
+        for model, version in newest.items()
+        if version.validation.contract is not None
+    }
 
 
 def _contents(report: Path, samples: Sequence[Path]) -> dict[str, Path]:

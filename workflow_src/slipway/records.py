@@ -155,7 +155,7 @@ class SignatureRecord(Record):
 class Check(Record):
     """One thing the contract demands, and whether it is so."""
 
-    kind: Literal["structure", "behaviour", "golden"]
+    kind: Literal["structure", "behaviour", "golden", "compatibility"]
     subject: str = Field(description="What was looked at, e.g. serving_default.outputs.logits.")
     ok: bool
     expected: str
@@ -187,6 +187,7 @@ class ValidationRecord(Record):
     model: str
     version: int
     contract_digest: Digest
+    contract: dict[str, Any] | None = Field(None, description="The contract itself, as JSON; not kept before 0.2.")
     signatures: list[SignatureRecord]
     checks: list[Check]
     parity: list[Parity]

@@ -37,6 +37,16 @@ class ModelSettings(Section):
         min_length=1,
         description="Explicit integers: a number that counts up by itself would not be reproducible.",
     )
+    contract_baseline: Path | None = Field(
+        None,
+        description="The contract that callers know (YAML or JSON); a new one that breaks them fails the validation. "
+        "Without it, the newest that was published counts.",
+    )
+    allow_breaking: str | None = Field(
+        None,
+        min_length=1,
+        description="Why this contract may break callers of the one before; take it out again once it is published.",
+    )
     warmup: "WarmupSettings | None" = Field(None, description="Takes the place of the section `warmup` for this model.")
 
 
@@ -304,6 +314,10 @@ def check_files(settings: Settings, name: str = "config") -> None:
     for model, chosen in settings.models.items():
         if not chosen.contract.is_file():
             faults.append(f"{name}: models.{model}.contract: no file {chosen.contract}; looked in {Path.cwd()}")
+        if chosen.contract_baseline and not chosen.contract_baseline.is_file():
+            faults.append(
+                f"{name}: models.{model}.contract_baseline: no file {chosen.contract_baseline}; looked in {Path.cwd()}"
+            )
         for version, made in chosen.versions.items():
             faults += [
                 f"{name}: models.{model}.versions.{version}.source: no file {file}; looked in {Path.cwd()}"

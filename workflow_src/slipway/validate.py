@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from slipway import files, golden
+from slipway import baseline, files, golden
 from slipway.checks.behaviour import check_behaviour, check_golden
 from slipway.checks.structure import check_structure, is_safe_to_run
 from slipway.contract import Contract, read_contract
@@ -15,6 +15,11 @@ from slipway.records import Check, ExportRecord, Parity, ValidationRecord
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
     add_export_arguments(parser)
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="the contract that callers know")
+    parser.add_argument(
+        "--published", type=Path, metavar="DIR", help="without it: where the last published one is found"
+    )
+    parser.add_argument("--allow-breaking", metavar="WHY", help="why the contract may break callers")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="gets the report (JSON) if all is well")
 
 
@@ -33,11 +38,20 @@ def run(arguments: argparse.Namespace) -> None:
     contract = read_contract(arguments.contract)
     answered = golden.read(arguments.golden)
     ExportRecord.read(arguments.export_record).tree.verify(arguments.export)
-    checks, parity, accuracy = inspect(contract, answered, arguments.export)
+    old = arguments.baseline
+    if old is None and arguments.published is not None:
+        old = baseline.published(arguments.published, arguments.model)
+    checks = baseline.check(contract, old, arguments.allow_breaking)
+    parity: list[Parity] = []
+    accuracy = None
+    if all(check.ok for check in checks):
+        found, parity, accuracy = inspect(contract, answered, arguments.export)
+        checks += found
     record = ValidationRecord(
         model=arguments.model,
         version=arguments.version,
         contract_digest=files.sha256_file(arguments.contract),
+        contract=contract.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"forbid_ops"}),
         signatures=contract.signature_records(),
         checks=checks,
         parity=parity,

@@ -53,6 +53,7 @@ _CHECK_KINDS = {
     "structure": "Structure: names, dtypes and shapes in the SavedModel",
     "behaviour": "Behaviour: what it does with rows, ranges and odd batches",
     "golden": "Golden data: answers on rows that were kept",
+    "compatibility": "Callers: the contract keeps what the one before promised",
 }
 
 

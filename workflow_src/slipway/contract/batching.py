@@ -1,0 +1,33 @@
+"""Whether a server may put requests together as it is told to, by what a contract promises."""
+
+from slipway.contract.whole import Contract
+from slipway.errors import SettingsError
+from slipway.settings import ServerSettings
+
+
+def check_batching(model: str, contract: Contract, server: ServerSettings) -> None:
+    """
+    Raise SettingsError, one line per fault, if *server* would put rows together that *contract* keeps apart.
+
+    A server that batches puts strangers' rows together, and pads with rows of its own.
+    """
+    faults = []
+    if mixing := [name for name in contract.signatures if not contract.rows_are_apart(name)]:
+        faults += [
+            f"server.batching: must be null: {model}'s signature {name} is row_independent: false in its contract, so "
+            "that a batch of several requests would answer each of them otherwise"
+            for name in mixing
+            if server.batching is not None
+        ]
+        faults += [
+            f"server.flags: {flag} must not be there, for the same reason: {model}'s contract says row_independent: false"
+            for flag in server.flags
+            if flag.split("=")[0].lstrip("-") == "enable_batching" and not flag.endswith(("=false", "=0"))
+        ]
+    most = server.batching.max_batch_size if server.batching else None
+    if most is not None and contract.max_rows is not None and most > contract.max_rows:
+        faults.append(
+            f"server.batching.max_batch_size: must be at most {contract.max_rows}, the max_rows of {model}'s contract, got {most}"
+        )
+    if faults:
+        raise SettingsError("\n".join(faults))
