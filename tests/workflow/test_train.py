@@ -159,3 +159,9 @@ def test_computing_is_made_repeatable_and_the_gpu_is_seen_only_if_it_is_asked_fo
 
 def test_a_long_last_line_is_cut():
     assert len(failure(1, ["x" * 5000], Path("t.py"))) < 400
+
+
+def test_the_node_below_an_error_of_tensorflow_is_not_what_is_told():
+    tail = ["Graph execution error:", "", "Attempting to use uninitialized value w", "\t [[{{node w/read}}]]", ""]
+
+    assert failure(1, tail, Path("t.py")).startswith("exit status 1: Attempting to use uninitialized value w. ")

@@ -29,6 +29,7 @@ TOOLS = {
     "contract": "write a contract from a model, check it, or compare two",
     "inspect": "print what a SavedModel is, without TensorFlow",
     "compare": "say whether a model, a server or its settings got worse",
+    "overview": "say what was made of which source",
     "doctor": "say what this machine can and cannot do",
     "schema": "write the JSON Schemas of config and result",
 }

@@ -96,7 +96,9 @@ def failure(status: int, tail: Sequence[str], script: Path) -> str:
         script: Its file; the last place in it that a traceback names is told, too.
     """
     how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-    said = next((line.strip() for line in reversed(tail) if line.strip()), "it said nothing")
+    lines = [line.strip() for line in tail if line.strip()]
+    # TensorFlow ends an error with the node that it is about.
+    said = next((line for line in reversed(lines) if not line.startswith("[[{{node")), "it said nothing")
     places = [
         found[2] for line in tail if (found := _LINE_OF_SCRIPT.match(line)) and Path(found[1]).name == script.name
     ]
