@@ -85,6 +85,10 @@ def write_digits(directory):
     parsed = _parse_examples(graph, examples)
     default = {"image": (image, "float")}, _outputs(graph, "", image, weights, offsets)
     graph.signature("serving_default", *default)
+    shape = graph.meta.signature_def["serving_default"].inputs["image"].tensor_shape
+    shape.unknown_rank = False
+    for size in (-1, 64):
+        shape.dim.add().size = size
     scored = _outputs(graph, "e_", parsed, weights, offsets)
     rows = graph.node("Shape", "shape", [scored["label"][0]], T="int64", out_type="int32")
     one = graph.node("Const", "one", dtype="int32", value=np.int32([1]))
@@ -142,13 +146,14 @@ def _parse_examples(graph, examples):
 
 
 def write_types(directory):
-    """Write what gives back its inputs: `serving_default` (float x -> y), `two` (float a, string b_bytes), `int` (uint16)."""
+    """Write what gives back its inputs: `serving_default` (float x -> y), `two` (float a, string b_bytes), `text`, `int` (uint16)."""
     graph = saved_models.Graph()
     ends = {}
     for dtype in ("float", "string", "uint16"):
         given = graph.placeholder(f"x_{dtype}", dtype)
         ends[dtype] = (given, dtype), (graph.node("Identity", f"y_{dtype}", [given], T=dtype), dtype)
     graph.signature("serving_default", {"x": ends["float"][0]}, {"y": ends["float"][1]})
+    graph.signature("text", {"words": ends["string"][0]}, {"y_bytes": ends["string"][1]})
     graph.signature("int", {"x": ends["uint16"][0]}, {"y": ends["uint16"][1]})
     two = [{"a": ends["float"][end], "b_bytes": ends["string"][end]} for end in (0, 1)]
     graph.signature("two", *two)

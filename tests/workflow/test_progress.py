@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from slipway.progress import steps
+from slipway.progress import counter, steps
 
 
 def take_two_steps():
@@ -57,3 +57,14 @@ def test_an_error_passes(capsys):
     with pytest.raises(RuntimeError, match="out"):
         fail()
     assert "only" in capsys.readouterr().err
+
+
+def test_a_log_gets_a_line_at_every_tenth(capsys):
+    with counter("asked", 25) as advance:
+        for _ in range(25):
+            advance(1)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "asked: 3 of 25"
+    assert lines[-1] == "asked: 25 of 25"
+    assert len(lines) == 10

@@ -28,6 +28,8 @@ STAGES = {
 TOOLS = {
     "contract": "write a contract from a model, check it, or compare two",
     "inspect": "print what a SavedModel is, without TensorFlow",
+    "verify": "measure how often a served model is wrong",
+    "predict": "call a served model once",
     "compare": "say whether a model, a server or its settings got worse",
     "overview": "say what was made of which source",
     "doctor": "say what this machine can and cannot do",
@@ -94,4 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stopped.code or 1)
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        # Of a tool; 128 + SIGINT, as shells have it.
+        return 130
     return 0

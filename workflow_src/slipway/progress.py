@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -67,3 +67,35 @@ def steps(count: int, total_s: float) -> Iterator[Steps]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         yield Steps(total_s, count, bar)
+
+
+@contextlib.contextmanager
+def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """
+    Tell how many of *total* small things are done during the block, on standard error.
+
+    Args:
+        what: What is being done.
+        total: Things, at least 1.
+
+    Yields:
+        To be called with how many more are done: a bar on a terminal, a line at every tenth of them in a log.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda more: bar.advance(task, more)
+        return
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done
+        told = 10 * done // total
+        done += more
+        if 10 * done // total > told:
+            sys.stderr.write(f"{what}: {done:,} of {total:,}\n")
+            sys.stderr.flush()
+
+    yield advance
