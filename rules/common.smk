@@ -1,5 +1,6 @@
 """One-line lookups from the settings, for the rules; and what holds for every job."""
 
+import functools
 import json
 import os
 import shlex
@@ -13,13 +14,14 @@ from slipway.locks import claim_working_directory
 from slipway.logs import plainly, print_errors
 from slipway.provenance import code_digest, tool_versions
 from slipway.records import ServableRecord
-from slipway.settings import cache_directory, check_files, of_its_own_models, parse_settings
+from slipway.settings import cache_directory, of_its_own_models, parse_settings
+from slipway.sheet import check_files, with_sheet
 from slipway.source_settings import located, training_of
 
 # Another workflow that uses this one as a module may give it a config of its own, and no file is read here.
 given = {} if workflow.modifier.skip_configfile else workflow.config_settings.overwrite_config
 with plainly():
-    settings = parse_settings(of_its_own_models(config, given))
+    settings = parse_settings(with_sheet(of_its_own_models(config, given)))
     check_files(settings)
 published_index = str(settings.publish.directory / "index.html")
 
@@ -125,6 +127,17 @@ def source_files(wildcards):
     return [file for file in chosen.files() if file not in known]
 
 
+def recorded_digest(wildcards):
+    """The content that the version's source must have, if the config says so; what is trained here has it later."""
+    found = settings.models[wildcards.model].versions[int(wildcards.version)]
+    return (not training_of(found.source) and found.digest) or ""
+
+
+def serving(wildcards):
+    """What is served of the model's versions, as JSON."""
+    return as_json(settings.models[wildcards.model].serving)
+
+
 def contract(wildcards):
     """The contract's file."""
     return str(settings.models[wildcards.model].contract)
@@ -147,16 +160,28 @@ def callers(wildcards):
     return [*known, *([f"--allow-breaking={why}"] if why else [])]
 
 
-def golden_part(wildcards):
+@functools.cache
+def contract_at(path):
+    """Many versions, and many models, may have one contract; each file is read once."""
+    return read_contract(path)
+
+
+@functools.cache
+def golden_part_of(model):
     """
-    What of the contract golden data depend on: a changed tolerance must not train again.
+    What of the contract of *model* golden data depend on: a changed tolerance must not train again.
 
     It is asked for every version before anything runs: a contract that the server's batching breaks stops here.
     """
     with plainly():
-        found = read_contract(settings.models[wildcards.model].contract)
-        check_batching(wildcards.model, found, settings.server)
+        found = contract_at(settings.models[model].contract)
+        check_batching(model, found, settings.server)
         return found.golden_part()
+
+
+def golden_part(wildcards):
+    """The same, for the job's model."""
+    return golden_part_of(wildcards.model)
 
 
 def warmup_settings(wildcards):

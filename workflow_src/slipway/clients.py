@@ -77,6 +77,29 @@ class GrpcClient:
         return self._model.predict("", inputs, version)
 
 
+def call(target: str, method: str, request: bytes, timeout_s: float = _TIMEOUT_S) -> bytes:
+    """
+    Make one gRPC call on a channel of its own.
+
+    Args:
+        target: `host:port`.
+        method: Path of the method, as in `slipway_wire.paths`.
+        request: The message.
+        timeout_s: For how long to wait for the answer.
+
+    Raises:
+        ServerError: The answer is an error, or none; with the server's code and words.
+    """
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        caller = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+        try:
+            answer: bytes = caller(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            failed = cast("grpc.Call", error)
+            raise ServerError(f"{target}: {method}: {failed.code().name}: {failed.details()}") from error
+    return answer
+
+
 def predict_in_parts(client: Client, version: int, inputs: Mapping[str, Array], sizes: list[int]) -> dict[str, Array]:
     """
     Send all rows of *inputs*, as requests of *sizes* rows in turn, and put the answers together again.
