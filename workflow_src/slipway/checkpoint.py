@@ -1,6 +1,8 @@
 """Make or read a checkpoint, and keep golden answers: what the model itself says, before any export."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from slipway import files, golden, rows, source_digest, source_files
+from slipway import files, golden, local_sources, rows, source_digest
 from slipway.answers import derive
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
@@ -16,7 +18,7 @@ from slipway.golden import Golden
 from slipway.parity import accuracy
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, TrainRecord, TreeManifest
-from slipway.settings import fault_lines
+from slipway.settings import cache_directory, fault_lines
 from slipway.source_settings import (
     BuiltinSource,
     CheckpointSource,
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, int]:
-    source_files.copy_source(source, directory)
+    source = local_sources.keep(source, directory, cache_directory(os.environ), say)
     # TensorFlow takes seconds to import: after the checks that need none.
     from slipway.models import digits, sources  # noqa: PLC0415
 
@@ -114,6 +116,12 @@ def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, 
         if array.dtype.kind == "f" and (wrong := int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())):
             raise SourceError(f"{name}: {wrong} of {len(array)} answers are NaN or infinite: the weights are damaged.")
     return Golden(inputs, outputs, known), model.parameters
+
+
+def say(line: str) -> None:
+    """Tell of what takes its time, on standard error: the log of a job."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _under_any_name(contract: Contract, images: Array) -> dict[str, Array]:
