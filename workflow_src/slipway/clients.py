@@ -1,15 +1,18 @@
 """Plain clients of a model server, one for each protocol: a Predict request out, named arrays back."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
 from slipway.contract import PredictSignature
+from slipway.errors import ServerError
 from slipway.model_clients import GrpcModel, RestModel
 
 Array = npt.NDArray[Any]
+_TIMEOUT_S = 60.0
 
 
 class Client(Protocol):
