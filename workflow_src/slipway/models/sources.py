@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from slipway.errors import SettingsError, SourceError, one_line
-from slipway.models import digits
+from slipway.models import digits, keras_models
 from slipway.models.model import Model
 from slipway.source_settings import (
     BuiltinSource,
@@ -39,19 +39,20 @@ class ModuleModel:
     """
 
     def __init__(self, module: Any) -> None:
-        if not isinstance(module, (keras.Model, tf.Module)) or not callable(module):
+        if not (keras_models.is_model(module) or isinstance(module, tf.Module)) or not callable(module):
             raise SourceError(
                 f"expected a Keras model or a tf.Module that can be called, found {type(module).__name__}"
             )
         self._module = module
-        self._is_keras = isinstance(module, keras.Model)
+        self._is_keras = keras_models.is_model(module)
         self._input = _input_structure(module) if self._is_keras else None
 
     @property
     def variables(self) -> list[tf.Variable]:
         """All weights; read it after a call, which may make some."""
         if self._is_keras:
-            return [weight.value for weight in self._module.weights]
+            # A weight of Keras 2 is a variable; one of Keras 3 has one.
+            return [one if isinstance(one, tf.Variable) else one.value for one in self._module.weights]
         return list(self._module.variables)
 
     @property
@@ -151,7 +152,7 @@ def _input_structure(model: keras.Model) -> Any:
 def _layers(model: keras.Model) -> list[Any]:
     found = []
     for layer in model.layers:
-        found += _layers(layer) if isinstance(layer, keras.Model) else [layer]
+        found += _layers(layer) if keras_models.is_model(layer) else [layer]
     return found
 
 
@@ -166,36 +167,25 @@ def load(source: Source, directory: Path) -> Model:
         case BuiltinSource():
             return _with_weights(digits.build(), directory / digits.WEIGHTS_FILE)
         case KerasSource():
-            return _load_keras(directory / source.path.name)
+            path = directory / source.path.name
+            return ModuleModel(keras_models.load_whole(path, source.loader, unsafe=source.unsafe))
         case WeightsSource():
-            return _with_weights(_build(source.builder), directory / source.path.name)
+            path = directory / source.path.name
+            return _with_weights(_build(source.builder), path, source.loader, by_name=source.by_name)
         case CheckpointSource():
             return _load_checkpoint(_build(source.builder), source.root, directory / source.path.name)
         case Tf1CheckpointSource() | FrozenGraphSource() | SavedModelSource():
             raise SourceError(f"kind: {source.kind}: this version of Slipway reads its settings only.")
 
 
-def _load_keras(path: Path) -> ModuleModel:
-    try:
-        return ModuleModel(keras.saving.load_model(path, compile=False))
-    except Exception as error:
-        msg = (
-            f"{path.name}: Keras {keras.__version__} cannot load it as a whole model: {one_line(error)}. "
-            "A file with weights only is `kind: weights` and needs a builder."
-        )
-        raise SourceError(msg) from error
-
-
-def _with_weights(module: Any, path: Path) -> ModuleModel:
-    if not isinstance(module, keras.Model):
+def _with_weights(
+    module: Any, path: Path, loader: keras_models.Loader = "auto", *, by_name: bool = False
+) -> ModuleModel:
+    if not keras_models.is_model(module):
         raise SourceError(
             f"{path.name}: expected a builder that returns a Keras model, it returned {type(module).__name__}."
         )
-    try:
-        module.load_weights(path)
-    except Exception as error:
-        msg = f"{path.name}: the weights do not fit the model, or the file is damaged: {one_line(error)}"
-        raise SourceError(msg) from error
+    keras_models.load_weights(module, path, loader, by_name=by_name)
     return ModuleModel(module)
 
 
