@@ -9,13 +9,14 @@ from slipway.contract import Contract
 from slipway.golden import Golden
 from slipway_wire import messages, signatures
 
+PADDED = {"ids": {"pad": 0}}
 BYTES = {"dtype": "string", "shape": ["N"]}
 CONTRACT = {
     "format": 1,
     "signatures": {
-        "serving_default": {"method": "classify", "scores": "scores", "classes": {"file": "labels.txt"}, "top_k": 2},
-        "all_classes": {"method": "classify", "scores": "scores", "classes": {"file": "labels.txt"}},
-        "named_here": {"method": "classify", "scores": "scores", "classes": ["a", "b", "c"], "top_k": 1},
+        "serving_default": {"method": "classify", "features": PADDED, "scores": "scores", "classes": {"file": "labels.txt"}, "top_k": 2},
+        "all_classes": {"method": "classify", "features": PADDED, "scores": "scores", "classes": {"file": "labels.txt"}},
+        "named_here": {"method": "classify", "features": PADDED, "scores": "scores", "classes": ["a", "b", "c"], "top_k": 1},
         "tensors": {
             "method": "predict",
             "inputs": {
