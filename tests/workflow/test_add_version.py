@@ -43,6 +43,7 @@ def project(tmp_path, monkeypatch):
     Path("config.yaml").write_text(CONFIG)
     Path("one.keras").write_text("1")
     Path("two.keras").write_text("2")
+    Path("config.yaml.txt").write_text("no model")
     return tmp_path
 
 
@@ -120,6 +121,13 @@ def test_a_source_may_be_written_out(add, given):
     assert versions()[2]["source"] == {"kind": "keras", "path": "two.keras"}
 
 
+def test_a_saved_model_says_by_itself_what_it_is(add):
+    model = Path(__file__).parents[1] / "testdata/saved_model_half_plus_two_cpu/00000123"
+
+    assert add("a", "--source", model)[:2] == (0, "2\n")
+    assert versions()[2]["source"] == {"kind": "saved_model", "path": str(model)}
+
+
 def test_a_new_model_comes_with_its_contract(add):
     Path("c.yaml").touch()
 
@@ -150,7 +158,8 @@ def test_a_version_that_nobody_would_see_is_told(add):
     [
         (("b", "--source", "one.keras"), "no model b; there are: a"),
         (("a", "--source", "gone.keras"), "gone.keras: cannot be read (No such file or directory)"),
-        (("a", "--source", "gone"), "--source: gone is not there"),
+        (("a", "--source", "gone"), "--source: gone"),
+        (("a", "--source", "config.yaml.txt"), "--source: config.yaml.txt: "),
         (("a", "--source", "{kind: magic}"), "--source: tag 'magic'"),
         (("a", "--source", "{kind: keras"), "--source: not YAML"),
         (("a", "--source", "two.keras", "--contract", "other.yaml"), "a has the contract c.yaml"),
@@ -203,6 +212,7 @@ def test_a_disk_that_cannot_be_written_leaves_the_config_as_it_was(add, monkeypa
     assert sorted(path.name for path in Path().iterdir()) == [
         ".config.yaml.lock",
         "config.yaml",
+        "config.yaml.txt",
         "one.keras",
         "two.keras",
     ]

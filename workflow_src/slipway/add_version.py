@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from slipway import config_file, repository
 from slipway.config_file import Config
+from slipway.detection.detect import detect
 from slipway.errors import SettingsError, SourceError
 from slipway.settings import ModelSettings, fault_lines
 from slipway.source_digest import content_digest
@@ -182,15 +183,15 @@ def read_source(text: str) -> dict[str, Any]:
         return _mapping(path.read_text(encoding="utf-8"), str(path))
     if path.suffix in {".keras", ".h5"} and not path.name.endswith(".weights.h5"):
         return {"kind": "keras", "path": text}
-    if (path / "saved_model.pb").is_file():
-        return {"kind": "saved_model", "path": text}
-    if path.with_name(f"{path.name}.meta").is_file():
-        return {"kind": "tf1_checkpoint", "path": text}
-    there = "is there, but its path alone" if path.exists() else "is not there, and its path"
-    raise SettingsError(
-        f"--source: {text} {there} does not say what it is; "
-        "give `source` as in the config, such as '{kind: weights, path: …, builder: module:function}'."
-    )
+    try:
+        found = detect(path)
+    except SourceError as error:
+        raise SettingsError(f"--source: {error}") from error
+    needed = [key for key, value in found.keys.items() if isinstance(value, str) and value.endswith("…")]
+    if found.kind is None or found.is_damaged or needed:
+        asked = f"Give it as in the config: '{{kind: {found.kind}, path: {found.path}, {', '.join(needed)}: …}}'."
+        raise SettingsError(f"--source: {text}: {found.words}. {asked if needed else found.next_step()}")
+    return {"kind": found.kind, "path": str(found.path), **found.keys}
 
 
 def _mapping(text: str, name: str) -> dict[str, Any]:

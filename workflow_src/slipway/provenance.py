@@ -130,9 +130,20 @@ def _package(file: Path, root: Path) -> str:
 def _imports(file: Path, package: str) -> frozenset[str]:
     """Name the modules of ours that *file* imports, with the packages around them."""
     tree = ast.parse(file.read_bytes(), filename=str(file))
-    found = {name for node in ast.walk(tree) for name in _imported_by(node, package)}
+    found = {name for node in _statements(tree) for name in _imported_by(node, package)}
     ours = {name for name in found if name.partition(".")[0] in OURS and _module_file(name)}
     return frozenset(parent for name in ours for parent in _with_parents(name))
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Walk the statements of *tree*, however deep: imports are among them, and expressions are most of a tree."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, part, ())
+            waiting += inner if isinstance(inner, list) else ()
 
 
 def _imported_by(node: ast.AST, package: str) -> Iterator[str]:

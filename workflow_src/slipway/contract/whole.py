@@ -47,6 +47,8 @@ from slipway.settings import fault_lines
 
 # Ops that draw by chance; each is what a training graph leaves behind in an export, such as a Dropout that stays live.
 # What reaches outside the model (files, processes, other hosts) is for `slipway.op_policy` to refuse.
+# libyaml, where it is there: with a contract for each of a thousand models the pure parser takes eight seconds.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FORBIDDEN_OPS = (
     "Multinomial",
     "ParameterizedTruncatedNormal",
@@ -343,7 +345,7 @@ def read_contract(path: Path) -> Contract:
         SettingsError: If it is not there, is not YAML, or has faults: one line each.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader, in C
     except OSError as error:
         msg = f"{path}: no contract there ({error.strerror}). models.<name>.contract in the config names it."
         raise SettingsError(msg) from error
