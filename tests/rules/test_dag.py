@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,20 @@ def test_a_dry_run_runs_nothing_and_needs_no_lock(workflow):
     assert code == 0, output
     assert workflow.take_jobs() == []
     assert not (workflow.directory / ".slipway").exists()
+
+
+def test_the_real_commands_take_what_the_rules_give_them(workflow):
+    """The stand-in takes anything; Snakemake writes nothing at all for an empty value."""
+    from slipway import cli
+
+    _, output = workflow.run("--dry-run", "--printshellcmds")
+    told = [line.removeprefix("Shell command: ") for line in output.splitlines()]
+    commands = [line.split(" > ")[0] for line in told if line.startswith("slipway ")]
+
+    assert len(commands) == len(EVERYTHING)
+    for command in commands:
+        words = shlex.split(command)[1:]
+        assert cli.build_parser(only=words[0]).parse_args(words).command == words[0]
 
 
 class TestEarlyCutOff:

@@ -37,7 +37,8 @@ _TOOLS = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
     add_source_arguments(parser)
-    parser.add_argument("--digest", default="", metavar="SHA256", help="content that the source must have, if any")
+    # Without a value where the config gives none.
+    parser.add_argument("--digest", nargs="?", metavar="SHA256", help="content that the source must have, if any")
     parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
     # Two options without a value where nothing was trained.
     parser.add_argument("--trained", type=Path, nargs="?", metavar="DIR", help="what `slipway train` left, if it ran")
