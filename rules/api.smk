@@ -11,6 +11,7 @@ rule api:
     input:
         golden=newest_version("results/checkpoints/{model}/{version}/golden.npz"),
         contract=contract,
+        words=word_files,
     output:
         files=directory("results/api/{model}"),
         record="results/api/{model}.json",

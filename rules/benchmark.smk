@@ -16,6 +16,7 @@ rule benchmark:
         servable=ancient("results/manifests/{model}/{version}.json"),
         golden="results/checkpoints/{model}/{version}/golden.npz",
         contract=ancient(contract),
+        words=ancient(word_files),
     output:
         record="results/benchmarks/{model}/{version}/benchmark.json",
         samples=directory("results/benchmarks/{model}/{version}/samples"),

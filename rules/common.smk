@@ -157,6 +157,12 @@ def contract(wildcards):
     return str(settings.models[wildcards.model].contract)
 
 
+def word_files(wildcards):
+    """The text files that the contract names: class names and vocabularies."""
+    with plainly():
+        return [str(path) for path in contract_at(settings.models[wildcards.model].contract).word_files()]
+
+
 def baseline(wildcards):
     """The contract that callers know, where the config names it."""
     named = settings.models[wildcards.model].contract_baseline

@@ -12,6 +12,7 @@ rule export:
         source="results/checkpoints/{model}/{version}/source",
         checkpoint="results/checkpoints/{model}/{version}/checkpoint.json",
         contract=contract,
+        words=word_files,
     output:
         saved_model=directory("results/exports/{model}/{version}"),
         record="results/exports/{model}/{version}.json",

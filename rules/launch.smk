@@ -15,6 +15,7 @@ rule launch:
         golden=versions_of("results/checkpoints/{model}/{version}/golden.npz"),
         checkpoints=versions_of("results/checkpoints/{model}/{version}/checkpoint.json"),
         contract=contract,
+        words=word_files,
     output:
         record="results/launch/{model}.json",
     log:

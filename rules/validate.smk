@@ -13,6 +13,7 @@ rule validate:
         export="results/exports/{model}/{version}.json",
         golden="results/checkpoints/{model}/{version}/golden.npz",
         contract=contract,
+        words=word_files,
         baseline=baseline,
     output:
         record="results/validation/{model}/{version}.json",

@@ -14,6 +14,7 @@ rule warmup:
         validation="results/validation/{model}/{version}.json",
         golden="results/checkpoints/{model}/{version}/golden.npz",
         contract=contract,
+        words=word_files,
         logged=logged_requests,
     output:
         requests=ensure(

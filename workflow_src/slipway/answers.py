@@ -163,11 +163,15 @@ def expected(contract: Contract, name: str, golden: Golden) -> dict[str, Array]:
         Output -> array; empty if there are no such rows, or the signature loses something of them.
     """
     signature = contract.signatures[name]
+    is_own_form = isinstance(signature, PredictSignature) and signature.is_own_form
     own = contract.default
-    if not has_same_inputs(contract, signature) or not own.inputs.keys() <= golden.inputs.keys():
+    if not has_same_inputs(contract, signature):
+        own_inputs = signature.inputs if isinstance(signature, PredictSignature) else {}
+        return dict(golden.others.get(name, {})) if own_inputs.keys() <= golden.inputs.keys() else {}
+    if not own.inputs.keys() <= golden.inputs.keys():
         return {}
     rows = {key: golden.inputs[key] for key in own.inputs}
-    if any(not np.array_equal(array, rows[key]) for key, array in forms.carried(contract, name, rows).items()):
+    if not is_own_form and not _are_equal(forms.carried(contract, name, rows), rows):
         return {}
     match signature:
         case ClassifySignature():
@@ -184,6 +188,10 @@ def expected(contract: Contract, name: str, golden: Golden) -> dict[str, Array]:
             others = golden.others.get(name, {})
             known = {k: of_own.get(k) if k in of_own else others.get(k) for k in signature.outputs}
             return {k: array for k, array in known.items() if array is not None}
+
+
+def _are_equal(found: Mapping[str, Array], rows: Mapping[str, Array]) -> bool:
+    return all(np.array_equal(array, rows[key], equal_nan=array.dtype.kind == "f") for key, array in found.items())
 
 
 def best(scores: Array, k: int) -> Array:

@@ -35,19 +35,12 @@ assert printed.getvalue().strip()
 print(json.dumps(value, default=lambda data: data.decode("latin-1")))
 """
 # Large, with NaN, and bytes that no text can be: what cannot stand in a program itself.
-STRANGE = Golden(
-    {
-        "x": np.array([[1.5, np.nan], [0, 0]], np.float32),
-        "a": np.array([[1.5, -np.inf], [0, 0]], np.float32),
-        "b_bytes": np.array([[b"\x89PNG" + bytes(range(200)), "ü'\"".encode()], [b"", b""]], object),
-    },
-    {
-        "y": np.array([[1.5, np.nan], [0, 0]], np.float32),
-        "a": np.array([[1.5, -np.inf], [0, 0]], np.float32),
-        "b_bytes": np.array([[b"\x89PNG" + bytes(range(200)), "ü'\"".encode()], [b"", b""]], object),
-    },
-    None,
-)
+STRANGE_TWO = {
+    "a": np.array([[1.5, -np.inf], [0, 0]], np.float32),
+    "b_bytes": np.array([[b"\x89PNG" + bytes(range(200)), "ü'\"".encode()], [b"", b""]], object),
+}
+STRANGE_ONE = np.array([[1.5, np.nan], [0, 0]], np.float32)
+STRANGE = Golden({"x": STRANGE_ONE} | STRANGE_TWO, {"y": STRANGE_ONE}, None, {"two": STRANGE_TWO})
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format
 
-from slipway.contract import DEFAULT_SIGNATURE, ClassifySignature, Contract, PredictSignature, RegressSignature
+from slipway.answers import expected
+from slipway.contract import DEFAULT_SIGNATURE, Contract, PredictSignature
 from slipway.golden import Golden
-from slipway.rows import misfits, rows_for
+from slipway.rows import has_golden_rows, rows_for
 from slipway_wire import inference, json_examples, json_predict, messages, paths, predict, tensors
 from slipway_wire.inference import Classification, Regression
 from slipway_wire.paths import PostVerb
@@ -142,19 +142,10 @@ def answers(contract: Contract, name: str, golden: Golden, rows: int) -> dict[st
     Returns:
         Output name -> array of shape [rows, …]; None if golden data lack an input or an output.
     """
-    signature = contract.signatures[name]
-    predict_signature = signature if isinstance(signature, PredictSignature) else contract.default
-    inputs = predict_signature.inputs
-    if not inputs.keys() <= golden.inputs.keys() or misfits(inputs, golden.inputs):
+    known = expected(contract, name, golden) if has_golden_rows(contract, name, golden) else {}
+    promised = contract.outputs_of(name)
+    if not promised.keys() <= known.keys():
         return None
-    match signature:
-        case PredictSignature():
-            if not signature.outputs.keys() <= golden.outputs.keys():
-                return None
-            return {output: golden.outputs[output][:rows] for output in signature.outputs}
-        case ClassifySignature():
-            scores = golden.outputs[signature.scores][:rows].astype(np.float32)
-            labels = np.array([label.encode() for label in contract.classes(signature)], object)
-            return {inference.CLASSES: np.broadcast_to(labels, scores.shape), inference.SCORES: scores}
-        case RegressSignature():
-            return {inference.OUTPUTS: golden.outputs[signature.value][:rows].astype(np.float32).reshape(-1)}
+    signature = contract.signatures[name]
+    are_rows = not isinstance(signature, PredictSignature) or signature.batched
+    return {output: known[output][: rows if are_rows else None] for output in promised}

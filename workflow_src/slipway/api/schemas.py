@@ -164,22 +164,30 @@ def _body(name: str, key: str, values: Schema) -> Schema:
 
 def _examples(contract: Contract, name: str, signature: ClassifySignature | RegressSignature) -> Schema:
     features = {}
-    for input_name, feature in contract.features(signature).items():
-        given = contract.default.inputs[input_name]
-        element: Schema = {"float32": {"type": "number"}, "int64": {"type": "integer"}, "string": STRING}[
-            example_dtype(given.dtype)
-        ]
-        if given.range:
+    forms = contract.feature_forms(signature.features)
+    for input_name, form in forms.items():
+        given, feature = contract.default.inputs[input_name], form.feature or input_name
+        kind = "string" if form.image is not None or form.vocabulary is not None else example_dtype(given.dtype)
+        element: Schema = {"float32": {"type": "number"}, "int64": {"type": "integer"}, "string": STRING}[kind]
+        if given.range and kind != "string":
             element = element | {"minimum": given.range[0], "maximum": given.range[1]}
         count = 1
-        for size in given.shape[1:]:
+        for size in () if form.image is not None else given.shape[1:]:
             count *= size if isinstance(size, int) else 1
+        if form.pad is not None:
+            what = f"any × {kind}, padded to the longest of the request: {_describe(given, given.shape[1:])}"
+            features[feature] = {"type": "array", "items": element, "description": what}
+            continue
         flat: Schema = {"type": "array", "items": element, "minItems": count, "maxItems": count}
-        kind = example_dtype(given.dtype)
         # A number without a point is an int64 feature, whatever the model expects.
         point = ", each with a decimal point (1.0, not 1)" if kind == "float32" else ""
-        what = {"description": f"{count} × {kind}{point}: {_describe(given, given.shape[1:])}"}
-        features[feature] = ({"anyOf": [element, flat]} if count == 1 else flat) | what
-    example = _object(features)
+        described = "an encoded picture" if form.image is not None else _describe(given, given.shape[1:])
+        told = {"description": f"{count} × {kind}{point}: {described}"}
+        values: Schema = {"anyOf": [element, flat]} if count == 1 else flat
+        features[feature] = values | told
+    example = _object(features) if forms else {"type": "object"}
+    may_lack = {f.feature or name for name, f in forms.items() if f.default is not None or f.pad is not None}
+    if may_lack:
+        example = example | {"required": [name for name in features if name not in may_lack]}
     whole = _object({"signature_name": {"enum": [name]}, "examples": {**_list(example), "minItems": 1}})
     return whole | {"required": ["signature_name", "examples"]}

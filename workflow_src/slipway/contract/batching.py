@@ -1,5 +1,6 @@
 """Whether a server may put requests together as it is told to, by what a contract promises."""
 
+from slipway.contract.signatures import PredictSignature
 from slipway.contract.whole import Contract
 from slipway.errors import SettingsError
 from slipway.settings import ServerSettings
@@ -12,6 +13,12 @@ def check_batching(model: str, contract: Contract, server: ServerSettings) -> No
     A server that batches puts strangers' rows together, and pads with rows of its own.
     """
     faults = []
+    faults += [
+        f"server.batching: must be null: {model}'s signature {name} is batched: false in its contract, so that no answer "
+        "to a batch can be dealt out; or give its outputs rows, `from: tile(…)`"
+        for name, signature in contract.signatures.items()
+        if server.batching is not None and isinstance(signature, PredictSignature) and not signature.batched
+    ]
     if mixing := [name for name in contract.signatures if not contract.rows_are_apart(name)]:
         faults += [
             f"server.batching: must be null: {model}'s signature {name} is row_independent: false in its contract, so "

@@ -1,8 +1,9 @@
 """The whole contract, as its YAML file has it."""
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -291,7 +292,7 @@ class Contract(Section):
         """What else golden data depend on: Examples that are drawn, class names, and what other forms can carry."""
         own = self.default
         parts: list[Any] = [t.model_dump(mode="json", include={"example"}) for t in own.inputs.values() if t.example]
-        parts += [output.class_names for output in own.outputs.values() if output.class_names]
+        parts += [_digest(output.class_names) for output in own.outputs.values() if output.class_names]
         for signature in self.signatures.values():
             parts += [
                 form.model_dump(mode="json", include={"to", "image", "vocabulary", "features"})
@@ -299,8 +300,12 @@ class Contract(Section):
                 if not isinstance(form, InputContract) or form.is_form
             ]
         parts = [part for part in parts if part != {"features": {}}]
-        parts += [words.lines for words in words_in(self) if isinstance(words, Vocabulary)]
+        parts += [_digest(words.lines) for words in words_in(self) if isinstance(words, Vocabulary)]
         return parts
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def words_in(part: Any) -> Iterator[Words | Vocabulary]:

@@ -222,9 +222,13 @@ def _misfit_of_example(
         features = messages.Example.FromString(example).features.feature
     except DecodeError:
         return "not a tf.Example"
-    for name, feature in contract.features(signature).items():
-        tensor = contract.default.inputs[name]
-        kind, wanted = _LIST[example_dtype(tensor.dtype)], math.prod(tensor.sizes({ROWS: 1}))
+    for name, form in contract.feature_forms(signature.features).items():
+        tensor, feature = contract.default.inputs[name], form.feature or name
+        if form.pad is not None or (form.default is not None and feature not in features):
+            continue
+        is_string = form.image is not None or form.vocabulary is not None
+        kind = _LIST["string" if is_string else example_dtype(tensor.dtype)]
+        wanted = 1 if form.image is not None else math.prod(tensor.sizes({ROWS: 1}))
         if feature not in features:
             return f"a tf.Example without feature {feature}"
         found = len(getattr(features[feature], kind).value)
