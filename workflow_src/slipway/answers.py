@@ -5,7 +5,7 @@ Golden answers are made here and not by the operations that an export adds: two 
 are what makes their comparison a proof.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -74,9 +74,9 @@ def pick(outputs: Mapping[str, Value], name: str) -> Value:
 
 def make(
     signature: PredictSignature, raw: Mapping[str, Value], inputs: Mapping[str, Value], functions: Functions[Value]
-) -> dict[str, Value]:
+) -> Iterator[tuple[str, Value]]:
     """
-    Make the outputs of *signature* as its expressions say, with functions of one framework.
+    Make the outputs of *signature*, one after the other, as its expressions say, with functions of one framework.
 
     Args:
         signature: Names the outputs and what they are made from.
@@ -103,7 +103,7 @@ def make(
                 place = Place(output, next(iter(inputs.values())) if inputs else next(iter(raw.values())))
                 return functions[function](place, *[evaluate(one, output) for one in arguments], *numbers)
 
-    return {name: value(name) for name in signature.outputs}
+    return ((name, value(name)) for name in signature.outputs)
 
 
 def derive(
@@ -120,7 +120,7 @@ def derive(
     Returns:
         Name -> array; integers have the contract's dtype, all else that of what it is made from.
     """
-    return make(signature, raw, inputs or {}, FUNCTIONS)
+    return dict(make(signature, raw, inputs or {}, FUNCTIONS))
 
 
 def derive_others(

@@ -171,7 +171,7 @@ class _Signatures:
     def _derive(self, signature: PredictSignature, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Call the model and make the outputs of *signature*; `slipway.answers.derive` in TensorFlow."""
         made = make(signature, self._model.call(inputs), inputs, self._functions)
-        return {name: _with_static_shape(made[name], tensor) for name, tensor in signature.outputs.items()}
+        return {name: _with_static_shape(value, signature.outputs[name]) for name, value in made}
 
 
 def _static_shape(tensor: TensorContract) -> list[int | None]:
