@@ -145,6 +145,16 @@ def test_a_source_that_cannot_be_used_is_one_line_and_leaves_nothing(
     assert list(version.directory.iterdir()) == []
 
 
+def test_a_source_whose_content_changed_since_its_version_was_added_is_refused(user_version, user_files, fresh):
+    version = user_version({"kind": "keras", "path": "flowers.keras"}, FLOWERS)
+
+    finished = fresh.slipway(*version.words("checkpoint"), "--digest", f"sha256:{'0' * 64}", directory=user_files)
+
+    assert finished.code == 2
+    assert finished.errors[0].startswith(f"mine 1: expected content sha256:{'0' * 64}, found sha256:")
+    assert list(version.directory.iterdir()) == []
+
+
 @pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, 1)])
 def test_a_stage_that_is_stopped_leaves_nothing_that_the_next_does_not_remove(
     number, left, user_version, user_files, fresh
