@@ -16,6 +16,7 @@ SHOWN_ELSEWHERE = {
     # Interfaces and records, without behaviour of their own.
     "server/slipway_server/servables/loader.py": "tests/server/servables/test_manager.py",
     "workflow_src/slipway/models/model.py": "tests/workflow/models/test_sources.py",
+    "workflow_src/slipway/contract/sections.py": "tests/workflow/contract/test_whole.py",
     "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
     "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from slipway import files, golden, rows, source_files
-from slipway.answers import derive
+from slipway import files, forms, golden, rows, source_files
+from slipway.answers import derive, derive_others
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
 from slipway.golden import Golden
@@ -105,12 +105,15 @@ def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, 
     else:
         digits.compute_reproducibly()
         inputs, known = _golden_inputs(source.golden, contract)
+    inputs = forms.carried_by_all(contract, inputs)
     model = sources.load(source, directory)
-    outputs = derive(contract.default, model.answer(inputs))
+    raw = model.answer(inputs)
+    outputs = derive(contract.default, raw, inputs)
+    others = derive_others(contract, raw, inputs)
     for name, array in outputs.items():
         if array.dtype.kind == "f" and (wrong := int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())):
             raise SourceError(f"{name}: {wrong} of {len(array)} answers are NaN or infinite: the weights are damaged.")
-    return Golden(inputs, outputs, known), model.parameters
+    return Golden(inputs, outputs, known, others), model.parameters
 
 
 def _under_any_name(contract: Contract, images: Array) -> dict[str, Array]:

@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 
 
 class Client(Protocol):
-    """Calls serving_default over one protocol, on one connection."""
+    """Calls one predict signature over one protocol, on one connection."""
 
     def predict(self, version: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """
@@ -34,7 +34,7 @@ class Client(Protocol):
 class RestClient:
     """Row format over one HTTP/1.1 connection. Use it as a context manager."""
 
-    def __init__(self, host: str, port: int, model: str, signature: PredictSignature) -> None:
+    def __init__(self, host: str, port: int, model: str, signature: PredictSignature, signature_name: str = "") -> None:
         """
         Say whom to call.
 
@@ -43,9 +43,10 @@ class RestClient:
             port: Its REST port.
             model: Name of the model.
             signature: Gives the names and dtypes of outputs, of which JSON says little.
+            signature_name: Its key; empty for the default.
         """
         self._model = RestModel(host, port, model)
-        self._signature = signature
+        self._signature, self._signature_name = signature, signature_name
 
     def __enter__(self) -> Self:
         return self
@@ -56,15 +57,16 @@ class RestClient:
     def predict(self, version: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Client`."""
         expected = {name: output.numpy_dtype() for name, output in self._signature.outputs.items()}
-        return self._model.predict("", inputs, expected, version)
+        return self._model.predict(self._signature_name, inputs, expected, version)
 
 
 class GrpcClient:
     """PredictionService over one channel. Use it as a context manager."""
 
-    def __init__(self, host: str, port: int, model: str) -> None:
-        """Say whom to call: the server's host and gRPC port, and the model's name."""
+    def __init__(self, host: str, port: int, model: str, signature_name: str = "") -> None:
+        """Say whom to call: the server's host and gRPC port, the model's name, and the signature's; empty for the default."""
         self._model = GrpcModel(host, port, model)
+        self._signature_name = signature_name
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +76,7 @@ class GrpcClient:
 
     def predict(self, version: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Client`."""
-        return self._model.predict("", inputs, version)
+        return self._model.predict(self._signature_name, inputs, version)
 
 
 def predict_in_parts(client: Client, version: int, inputs: Mapping[str, Array], sizes: list[int]) -> dict[str, Array]:

@@ -185,9 +185,11 @@ def request_sizes(spec: ServerSpec, contract: Contract) -> list[int]:
 def _check_answers(
     server: RunningServer, model: str, contract: Contract, answers: Mapping[int, Golden], sizes: list[int]
 ) -> Iterator[GoldenAnswer]:
+    own = contract.golden.signature
+    name = "" if own == DEFAULT_SIGNATURE else own
     with (
-        RestClient(server.host, server.rest_port, model, contract.default) as rest,
-        GrpcClient(server.host, server.grpc_port, model) as grpc,
+        RestClient(server.host, server.rest_port, model, contract.default, name) as rest,
+        GrpcClient(server.host, server.grpc_port, model, name) as grpc,
     ):
         by_protocol: dict[Protocol, Client] = {"rest": rest, "grpc": grpc}
         for protocol, client in by_protocol.items():
@@ -218,8 +220,9 @@ def check_answer(
             faults.append(f"{subject}: expected output {output}, found only {', '.join(sorted(found)) or 'none'}")
             continue
         path = f"checkpoint→{_NAMES[protocol]}"
-        atol, rtol = contract.tolerance(DEFAULT_SIGNATURE, output)
-        parity = compare(path, DEFAULT_SIGNATURE, output, values, found[output], atol=atol, rtol=rtol)
+        own = contract.golden.signature
+        atol, rtol = contract.tolerance(own, output)
+        parity = compare(path, own, output, values, found[output], atol=atol, rtol=rtol)
         parities.append(parity)
         if not parity.ok:
             faults.append(f"{subject}: {output}: {difference(values, found[output], atol, rtol)}")

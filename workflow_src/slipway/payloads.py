@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway import files, golden, records
+from slipway import answers, files, forms, golden, records
 from slipway.contract import DEFAULT_SIGNATURE, Contract
 from slipway.errors import SettingsError, SourceError
+from slipway.rows import own_form
 from slipway_wire import json_predict, payloads, predict, signatures
 from slipway_wire.payloads import Payload
 from slipway_wire.status import WireError
@@ -31,7 +32,7 @@ def from_golden(
         contract: Gives the tensors of *signature*.
         model: Name of the model.
         version: The version that must answer.
-        signature: A predict signature whose tensors golden data have.
+        signature: A predict signature whose answers golden data have.
         rows: Rows in each request.
 
     Raises:
@@ -43,20 +44,28 @@ def from_golden(
         raise SettingsError(
             f"benchmark.signature: no predict signature {signature} in the contract; there are: {there}"
         )
-    missing = [f"input {n}" for n in wanted.inputs if n not in data.inputs]
-    missing += [f"output {n}" for n in wanted.outputs if n not in data.outputs]
-    if missing:
+    own = own_form(contract, signature)
+    if missing := [name for name in own.inputs if name not in data.inputs]:
         raise SettingsError(
-            f"benchmark.signature: golden data have no {', no '.join(missing)} of {signature}; "
-            f"they are those of {DEFAULT_SIGNATURE}"
+            f"benchmark.signature: golden data have no input {', no input '.join(missing)} of {signature}; "
+            f"they are those of {contract.golden.signature}"
         )
+    expected = answers.expected(contract, signature, data)
+    if missing := [name for name in wanted.outputs if name not in expected]:
+        raise SettingsError(
+            f"benchmark.signature: golden data have no output {', no output '.join(missing)} of {signature}; "
+            f"they are those of {contract.golden.signature}"
+        )
+    if not wanted.batched:
+        raise SettingsError(f"benchmark.signature: {signature} has no rows, which the load counts; take another")
+    inputs = data.inputs if own is wanted else forms.encode(contract, signature, data.inputs)
     distinct = min(MOST_DISTINCT, max(data.rows // rows, 1))
     chosen = [(np.arange(rows) + number * rows) % data.rows for number in range(distinct)]
     return [
         payloads.make(
             model,
-            {name: data.inputs[name][places] for name in wanted.inputs},
-            {name: data.outputs[name][places] for name in wanted.outputs},
+            {name: inputs[name][places] for name in wanted.inputs},
+            {name: expected[name][places] for name in wanted.outputs},
             version=version,
             signature_name="" if signature == DEFAULT_SIGNATURE else signature,
         )

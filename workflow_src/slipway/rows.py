@@ -1,26 +1,19 @@
 """Input rows for a signature: golden ones where there are any, else drawn within the contract's ranges; no TensorFlow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slipway.contract import (
-    ROWS,
-    ClassifySignature,
-    Contract,
-    InputContract,
-    PredictSignature,
-    RegressSignature,
-    TensorContract,
-    example_dtype,
-)
+from slipway import forms
+from slipway.contract import ROWS, Contract, ExampleFeature, InputContract, PredictSignature, TensorContract
 from slipway.errors import SourceError
 from slipway.golden import Golden
-from slipway_wire import messages
 
 Array = npt.NDArray[Any]
+# Share of made-up Examples that lack a feature which has a default.
+_LEFT_OUT = 0.25
 
 
 def draw(contract: Contract, signature: PredictSignature, rows: int) -> dict[str, Array]:
@@ -45,6 +38,8 @@ def draw(contract: Contract, signature: PredictSignature, rows: int) -> dict[str
 
 
 def _draw_row(tensor: InputContract, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    if tensor.example:
+        return forms.pack({name: (f.dtype, [_draw_feature(f, generator)]) for name, f in tensor.example.items()})
     if tensor.values:
         values = np.array([value.encode() for value in tensor.values], object)
         return values[generator.integers(len(values), size=shape)]
@@ -54,26 +49,60 @@ def _draw_row(tensor: InputContract, shape: tuple[int, ...], generator: np.rando
     return generator.integers(int(least), int(greatest), shape, endpoint=True).astype(tensor.dtype)
 
 
+def _draw_feature(feature: ExampleFeature, generator: np.random.Generator) -> Any:
+    """Draw what one Example has of a feature; None: nothing, which the feature's default allows."""
+    # Drawn whether or not it counts, so that what follows does not depend on it.
+    is_left_out = generator.random() < _LEFT_OUT
+    if feature.default is not None and is_left_out:
+        return None
+    shape = (int(generator.integers(*feature.count, endpoint=True)),) if feature.count else feature.shape
+    if feature.values:
+        places = generator.integers(len(feature.values), size=shape)
+        return np.array([_as_held(value) for value in feature.values], object)[places]
+    low, high = feature.range or (0, 1)
+    if feature.dtype == "float32":
+        return generator.uniform(low, high, shape).astype(np.float32)
+    return generator.integers(int(low), int(high), shape, endpoint=True)
+
+
+def _as_held(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _edge_feature(feature: ExampleFeature, *, is_last: bool) -> Any:
+    shape = feature.shape if feature.count is None else (feature.count[is_last],)
+    ends = feature.values[:: len(feature.values) - 1 or 1] if feature.values else feature.range or (0, 1)
+    value = np.empty(shape, object)
+    value[...] = _as_held(ends[-1 if is_last else 0])
+    return value
+
+
 def edges(contract: Contract, signature: PredictSignature) -> dict[str, Array]:
     """
     Make two rows at the edges of what may come: every value at its least, every value at its greatest.
 
     Returns:
-        Name -> array of shape [2, …]; strings are drawn.
+        Name -> array of shape [2, …]; strings are drawn, features of Examples are at their edges.
     """
     drawn = draw(contract, signature, 2)
     for name, tensor in signature.inputs.items():
-        if not tensor.values:
+        if tensor.example:
+            drawn[name] = forms.pack(
+                {
+                    key: (feature.dtype, [_edge_feature(feature, is_last=end) for end in (False, True)])
+                    for key, feature in tensor.example.items()
+                }
+            )
+        elif not tensor.values:
             least, greatest = tensor.range or (0, 1)
             drawn[name][0], drawn[name][1] = least, greatest
     return drawn
 
 
 def has_golden_rows(contract: Contract, name: str, golden: Golden) -> bool:
-    """Say whether *golden* has all inputs of signature *name*."""
-    signature = contract.signatures[name]
-    predict = signature if isinstance(signature, PredictSignature) else contract.default
-    return predict.inputs.keys() <= golden.inputs.keys() and not misfits(predict.inputs, golden.inputs)
+    """Say whether *golden* has all that signature *name* carries to the model."""
+    own = own_form(contract, name)
+    return own.inputs.keys() <= golden.inputs.keys() and not misfits(own.inputs, golden.inputs)
 
 
 def rows_for(contract: Contract, name: str, rows: int, golden: Golden) -> dict[str, Array]:
@@ -86,46 +115,27 @@ def rows_for(contract: Contract, name: str, rows: int, golden: Golden) -> dict[s
     Returns:
         Name -> array of shape [rows, …]; for classify and regress `inputs`, serialized tf.Examples of shape [rows].
     """
-    signature = contract.signatures[name]
-    predict = signature if isinstance(signature, PredictSignature) else contract.default
+    own = own_form(contract, name)
     if has_golden_rows(contract, name, golden):
-        inputs = {key: golden.first(rows)[key] for key in predict.inputs}
+        inputs = {key: golden.first(rows)[key] for key in own.inputs}
     else:
-        inputs = draw(contract, predict, rows)
-    return inputs if isinstance(signature, PredictSignature) else {"inputs": examples(contract, signature, inputs)}
+        inputs = draw(contract, own, rows)
+    return inputs if own is contract.signatures[name] else forms.encode(contract, name, inputs)
 
 
-def examples(contract: Contract, signature: ClassifySignature | RegressSignature, inputs: Mapping[str, Array]) -> Array:
-    """
-    Pack rows of serving_default as tf.Examples.
-
-    Args:
-        contract: Gives the dtypes of the inputs.
-        signature: Names the feature that carries each input.
-        inputs: Name -> array of shape [rows, …].
-
-    Returns:
-        Serialized tf.Examples, objects (bytes) of shape [rows].
-    """
-    rows = len(next(iter(inputs.values())))
-    packed = np.empty(rows, object)
-    for row in range(rows):
-        example = messages.Example()
-        for name, feature in contract.features(signature).items():
-            kind = example_dtype(contract.default.inputs[name].dtype)
-            _fill(example.features.feature[feature], kind, inputs[name][row : row + 1].ravel().tolist())
-        packed[row] = example.SerializeToString(deterministic=True)
-    return packed
+def edges_for(contract: Contract, name: str) -> dict[str, Array]:
+    """Make the inputs of one call of signature *name* that carry the rows of `edges`."""
+    own = own_form(contract, name)
+    made = edges(contract, own)
+    return made if own is contract.signatures[name] else forms.encode(contract, name, made)
 
 
-def _fill(feature: Any, kind: str, values: Sequence[Any]) -> None:
-    match kind:
-        case "float32":
-            feature.float_list.value.extend(values)
-        case "int64":
-            feature.int64_list.value.extend(map(int, values))
-        case _:
-            feature.bytes_list.value.extend(values)
+def own_form(contract: Contract, name: str) -> PredictSignature:
+    """Give the predict signature whose inputs signature *name* carries: itself, if the model takes them as they come."""
+    signature = contract.signatures[name]
+    if isinstance(signature, PredictSignature) and signature.is_own_form:
+        return signature
+    return contract.default
 
 
 def misfits(tensors: Mapping[str, TensorContract], arrays: Mapping[str, Array]) -> list[str]:

@@ -4,7 +4,7 @@ from tests.workflow.contract.contract_factory import faults, small, with_default
 WRONG = {
     "no default signature": (
         small(signatures={"other": small()["signatures"]["serving_default"]}),
-        ["signatures: serving_default with method: predict is needed, there are: other (predict)"],
+        ["signatures: serving_default is needed (`alias: …` makes one), there are: other (predict)"],
     ),
     "made from itself": (
         with_default(
@@ -46,7 +46,12 @@ WRONG = {
             },
             "probe": {"dims": {"T": 3}},
         },
-        ["signatures.other: input x has shape ['N', 'T'], but a tf.Example carries fixed sizes only"],
+        [
+            (
+                "signatures.other: input x has shape ['N', 'T'], but a tf.Example carries fixed sizes only; "
+                "give its feature a `pad`"
+            )
+        ],
     ),
     "accuracy of what is not there": (
         small(golden={"label": "class", "min_accuracy": 0.9}),

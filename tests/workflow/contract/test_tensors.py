@@ -2,6 +2,7 @@ import pytest
 from tests.workflow.contract.contract_factory import faults, with_default
 
 from slipway.contract import OutputContract
+from slipway.contract.expressions import Call, Name
 
 X_INPUT = "signatures.serving_default.predict.inputs.x"
 WRONG = {
@@ -15,11 +16,16 @@ WRONG = {
     ),
     "strings without values": (
         with_default(inputs={"x": {"shape": ["N"], "dtype": "string"}}),
-        [f"{X_INPUT}: a string input needs `values`: some strings that the model accepts"],
+        [
+            (
+                f"{X_INPUT}: a string input needs `values`: some strings that the model accepts; "
+                "or what the strings are: example, features, image, vocabulary"
+            )
+        ],
     ),
     "arg max as a float": (
         with_default(outputs={"y": {"shape": ["N"], "from": "argmax(z)"}}),
-        ["signatures.serving_default.predict.outputs.y: argmax gives int64 (or int32), got dtype float32"],
+        ["signatures.serving_default.predict.outputs.y: argmax(x) gives int32 or int64, got dtype float32"],
     ),
 }
 
@@ -31,9 +37,7 @@ def test_every_fault_is_a_line_of_its_own(contract, expected, tmp_path):
 
 @pytest.mark.parametrize(
     ("written", "expected"),
-    [(None, (None, "own")), ("z", (None, "z")), ("softmax(z)", ("softmax", "z")), ("sigmoid(z)", ("sigmoid", "z"))],
+    [({}, Name("own")), ({"from": "z"}, Name("z")), ({"from": "sigmoid(z)"}, Call("sigmoid", (Name("z"),), ()))],
 )
 def test_what_an_output_is_made_from(written, expected):
-    made = {} if written is None else {"from": written}
-
-    assert OutputContract(shape=("N",), **made).source("own") == expected
+    assert OutputContract(shape=("N",), **written).expression("own") == expected

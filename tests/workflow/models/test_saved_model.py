@@ -68,11 +68,11 @@ def eagerly(export, inputs, examples):
 
 
 def test_it_loads_the_tf2_way_too(exported, fresh):
-    from slipway import rows
+    from slipway import forms
     from slipway.contract import read_contract
 
     golden, contract = read(exported.golden), read_contract(exported.contract)
-    examples = rows.examples(contract, contract.signatures["classify"], golden.inputs).tolist()
+    examples = forms.encode(contract, "classify", golden.inputs)["inputs"].tolist()
 
     logits, scores, classes = fresh.test_function(eagerly, str(exported.export), dict(golden.inputs), examples)
 

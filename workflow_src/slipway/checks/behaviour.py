@@ -6,14 +6,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from slipway import rows
+from slipway import forms, rows
+from slipway.answers import expected as expected_answers
 from slipway.contract import (
     ROWS,
-    ClassifySignature,
     Contract,
     OutputContract,
     PredictSignature,
-    RegressSignature,
     TensorContract,
 )
 from slipway.errors import SourceError
@@ -55,7 +54,7 @@ def check_behaviour(contract: Contract, name: str, golden: Golden, run: Run) -> 
     if not answers:
         return checks
     try:
-        answered = [*answers.values(), *_edge_answers(contract, name, run)]
+        answered = [*answers.values(), run(name, rows.edges_for(contract, name))]
     except SourceError as error:
         checks.append(_check(f"{name}.edges", False, "answers to rows at the edges of the ranges", str(error)))
         answered = list(answers.values())
@@ -75,14 +74,6 @@ def _check(
     subject: str, ok: bool, expected: str, found: str, kind: Literal["behaviour", "golden"] = "behaviour"
 ) -> Check:
     return Check(kind=kind, subject=subject, ok=ok, expected=expected, found=found)
-
-
-def _edge_answers(contract: Contract, name: str, run: Run) -> Iterator[Arrays]:
-    signature = contract.signatures[name]
-    if isinstance(signature, PredictSignature):
-        yield run(name, rows.edges(contract, signature))
-    else:
-        yield run(name, {"inputs": rows.examples(contract, signature, rows.edges(contract, contract.default))})
 
 
 def _dims(contract: Contract, name: str, asked: Arrays) -> dict[str, int]:
@@ -143,7 +134,7 @@ def _check_rows_apart(contract: Contract, name: str, answers: Mapping[int, Array
     apart = [
         f"{parity.output} moves by {parity.max_abs:.3g} from {size} to {largest} rows"
         for size, found in answers.items()
-        for parity in _parities(contract, name, _first(answers[largest], size), found)
+        for parity in _parities(contract, name, _first(contract, name, answers[largest], size), found)
         if not parity.ok
     ]
     expected = f"the same answers within {contract.probe.atol:g} + {contract.probe.rtol:g}·|answer| in every batch"
@@ -198,7 +189,10 @@ def _parities(contract: Contract, name: str, expected: Arrays, found: Arrays) ->
     ]
 
 
-def _first(answers: Arrays, size: int) -> dict[str, Array]:
+def _first(contract: Contract, name: str, answers: Arrays, size: int) -> Arrays:
+    signature = contract.signatures[name]
+    if isinstance(signature, PredictSignature) and not signature.batched:
+        return answers
     # An output without rows has another size; its shape check says so, here it is compared as it is.
     return {name: array[:size] for name, array in answers.items()}
 
@@ -212,13 +206,16 @@ def check_golden(
     Returns:
         Checks, how far each output lies from the model's own answer, and the accuracy (0..1) if labels are known.
     """
-    checks, parities, measured = [], [], None
+    checks: list[Check] = []
+    parities: list[Parity] = []
+    measured = None
     for name in names:
         signature = contract.signatures[name]
-        asked = _golden_rows(contract, name, golden)
-        expected = _golden_answers(contract, signature, golden)
-        if asked is None or not expected:
+        expected = expected_answers(contract, name, golden) if rows.has_golden_rows(contract, name, golden) else {}
+        if not expected:
+            checks += _check_same(contract, name, golden, run)
             continue
+        asked = rows.rows_for(contract, name, golden.rows, golden)
         try:
             found = _run_in_parts(contract, name, asked, run)
         except SourceError as error:
@@ -247,31 +244,34 @@ def _run_in_parts(contract: Contract, name: str, asked: Arrays, run: Run) -> Arr
     return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def _check_same(contract: Contract, name: str, golden: Golden, run: Run) -> Iterator[Check]:
+    """Check that a signature whose form loses something of the golden rows answers as the model does to what is left."""
+    own = rows.own_form(contract, name)
+    signature = contract.signatures[name]
+    if (
+        own is signature
+        or not isinstance(signature, PredictSignature)
+        or not rows.has_golden_rows(contract, name, golden)
+    ):
+        return
+    subject = f"{name}.same_as.{contract.golden.signature}"
+    left = forms.carried(contract, name, {key: golden.inputs[key] for key in own.inputs})
+    try:
+        expected = run(contract.golden.signature, left)
+        found = run(name, forms.encode(contract, name, left))
+    except SourceError as error:
+        yield _check(subject, False, "the same answers", str(error), "golden")
+        return
+    shared = {key: array for key, array in expected.items() if signature.outputs.get(key) == own.outputs[key]}
+    apart = [
+        f"{parity.output} departs by {parity.max_abs:.3g}"
+        for parity in _parities(contract, name, shared, found)
+        if not parity.ok
+    ]
+    yield _check(subject, not apart, "the same answers", "; ".join(apart) or "the same answers", "golden")
+
+
 def _check_accuracy(least: float, measured: float | None) -> Check:
     found = "no labels in the golden data" if measured is None else f"{measured:.4f}"
     ok = measured is not None and measured >= least
     return _check("golden.accuracy", ok, f"at least {least:g}", found, "golden")
-
-
-def _golden_rows(contract: Contract, name: str, golden: Golden) -> Arrays | None:
-    signature = contract.signatures[name]
-    predict = signature if isinstance(signature, PredictSignature) else contract.default
-    if not predict.inputs.keys() <= golden.inputs.keys() or rows.misfits(predict.inputs, golden.inputs):
-        return None
-    return rows.rows_for(contract, name, golden.rows, golden)
-
-
-def _golden_answers(contract: Contract, signature: Any, golden: Golden) -> dict[str, Array]:
-    match signature:
-        case ClassifySignature():
-            scores = golden.outputs[signature.scores].astype(np.float32)
-            classes = np.array([label.encode() for label in contract.classes(signature)], object)
-            return {"classes": np.tile(classes, (len(scores), 1)), "scores": scores}
-        case RegressSignature():
-            return {"outputs": golden.outputs[signature.value].astype(np.float32).reshape(-1)}
-        case _ if signature.inputs.keys() == contract.default.inputs.keys():
-            own = {name: signature.outputs[name].from_ for name in signature.outputs}
-            theirs = {name: contract.default.outputs[name].from_ for name in contract.default.outputs}
-            return {n: golden.outputs[n] for n, made in own.items() if n in theirs and theirs[n] == made}
-        case _:
-            return {}

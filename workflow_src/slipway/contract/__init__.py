@@ -6,6 +6,7 @@ records, request bodies and the load. It knows no TensorFlow: sizes, dtypes and 
 `config/contract.schema.json` is generated from `Contract`.
 """
 
+from slipway.contract.forms import ExampleFeature, FeatureForm, ImageForm
 from slipway.contract.signatures import (
     DEFAULT_SIGNATURE,
     ClassifySignature,
@@ -25,6 +26,7 @@ from slipway.contract.tensors import (
     example_dtype,
 )
 from slipway.contract.whole import FORBIDDEN_OPS, Contract, GoldenContract, ProbeContract, read_contract
+from slipway.contract.words import Vocabulary, Words
 
 __all__ = [
     "DEFAULT_SIGNATURE",
@@ -34,7 +36,10 @@ __all__ = [
     "Contract",
     "Determinism",
     "Dtype",
+    "ExampleFeature",
+    "FeatureForm",
     "GoldenContract",
+    "ImageForm",
     "InputContract",
     "OutputContract",
     "PredictSignature",
@@ -44,6 +49,8 @@ __all__ = [
     "SignatureName",
     "TensorContract",
     "TensorName",
+    "Vocabulary",
+    "Words",
     "example_dtype",
     "read_contract",
 ]

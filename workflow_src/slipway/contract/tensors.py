@@ -1,13 +1,18 @@
 """What a contract says of one tensor: its name, dtype, shape and values."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+
+from slipway.contract import expressions
+from slipway.contract.expressions import Expression
+from slipway.contract.forms import ExampleFeature, FeatureForm, ImageForm
+from slipway.contract.sections import Section
+from slipway.contract.words import Vocabulary, Words, lines_of
 
 ROWS = "N"
 
@@ -30,11 +35,7 @@ Dtype = Literal[
 # Tensor names become Python argument names inside TensorFlow.
 TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Dimension = PositiveInt | Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
-Expression = Annotated[
-    str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|(softmax|sigmoid|argmax)\([A-Za-z_][A-Za-z0-9_]*\))$")
-]
-Shape = Annotated[tuple[Dimension, ...], Field(min_length=1)]
-
+Shape = tuple[Dimension, ...]
 
 Meaning = Literal["probability", "log_probability", "logits", "score", "distance", "embedding", "class_index"]
 _BOUNDS = {
@@ -43,12 +44,6 @@ _BOUNDS = {
     "distance": (0.0, math.inf),
     "class_index": (0.0, math.inf),
 }
-
-
-class Section(BaseModel):
-    """A part of a contract's file: unknown keys are faults, and what was read stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TensorContract(Section):
@@ -67,8 +62,6 @@ class TensorContract(Section):
 
     @model_validator(mode="after")
     def _is_possible(self) -> "TensorContract":
-        if self.shape[0] != ROWS:
-            raise ValueError(f"shape must begin with N, the rows of a batch, got {list(self.shape)}")
         if self.range and self.range[0] > self.range[1]:
             raise ValueError(f"range must be [least, greatest], got {list(self.range)}")
         if self.range and self.dtype in ("string", "bool"):
@@ -85,30 +78,65 @@ class TensorContract(Section):
 
 
 class InputContract(TensorContract):
-    """One tensor that a caller sends."""
+    """One tensor that a caller sends; a string says what its strings are."""
 
     values: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Values to draw from where rows are made up; strings need them."
+        None, min_length=1, description="Strings to draw from where rows are made up, if the model reads any strings."
+    )
+    example: dict[str, ExampleFeature] | None = Field(
+        None,
+        min_length=1,
+        description="The strings are serialized tf.Examples that the model parses: what they hold, by feature.",
+    )
+    features: dict[TensorName, str | FeatureForm] | None = Field(
+        None,
+        description="The strings are serialized tf.Examples, parsed in the graph: input of the model -> feature that "
+        "carries it; an input that is not named is carried by the feature of its own name.",
+    )
+    image: ImageForm | None = Field(None, description="The strings are encoded pictures: JPEG, PNG, GIF or BMP.")
+    vocabulary: Vocabulary | None = Field(None, description="The strings are words that stand for integers.")
+    to: TensorName | None = Field(
+        None, description="Input of the model that an image or a vocabulary becomes; an only one needs no name."
     )
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> "InputContract":
-        if self.dtype == "string" and not self.values:
-            raise ValueError("a string input needs `values`: some strings that the model accepts")
-        if self.dtype != "string" and self.values:
-            raise ValueError(f"`values` is for strings; a {self.dtype} input has a range")
+        if self.shape[:1] != (ROWS,):
+            raise ValueError(_ROWS_FIRST.format(list(self.shape)))
+        said = [key for key in _STRINGS if getattr(self, key) is not None]
+        if self.dtype == "string" and not said:
+            raise ValueError(
+                "a string input needs `values`: some strings that the model accepts; "
+                f"or what the strings are: {', '.join(_STRINGS[1:])}"
+            )
+        if self.dtype != "string" and said:
+            raise ValueError(f"`{said[0]}` is for strings; a {self.dtype} input has a range")
+        if len(said) > 1:
+            raise ValueError(f"strings are one thing only, got {' and '.join(said)}")
+        if said and said[0] not in ("values", "vocabulary") and len(self.shape) > 1:
+            raise ValueError(f"`{said[0]}` is one string a row, shape [N], got {list(self.shape)}")
+        if self.to is not None and not (self.image or self.vocabulary):
+            raise ValueError("`to` says what an `image` or a `vocabulary` becomes; there is neither")
         return self
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the graph makes inputs of the model from it; else the model takes it as it comes."""
+        return self.image is not None or self.vocabulary is not None or self.features is not None
 
 
 class OutputContract(TensorContract):
     """One tensor that a caller gets."""
 
-    from_: Expression | None = Field(
+    from_: str | None = Field(
         None,
         alias="from",
-        description="How it is made: the name of an output of the model; or softmax(x), sigmoid(x), argmax(x), where x "
-        "is another output of this signature or else one of the model. Without it: the model's output of this name. "
+        description="How it is made: the name of an output of the model, or an expression such as softmax(x), argmax(x) "
+        "or top_k_classes(x, 5); docs/contract.md has them all. Without it: the model's output of this name. "
         "A model with one output gives it under any name.",
+    )
+    classes: tuple[str, ...] | Words | None = Field(
+        None, description="What the numbers of lookup or top_k_classes stand for: a list, or a file with one a line."
     )
     row_sum: float | None = Field(None, description="What the last axis must add up to.")
     meaning: Meaning | None = Field(
@@ -146,16 +174,28 @@ class OutputContract(TensorContract):
         return _BOUNDS.get(self.meaning or "", (-math.inf, math.inf))
 
     @model_validator(mode="after")
-    def _argmax_is_an_integer(self) -> "OutputContract":
-        function, _ = self.source("")
-        if function == "argmax" and self.dtype not in ("int32", "int64"):
-            raise ValueError(f"argmax gives int64 (or int32), got dtype {self.dtype}")
+    def _can_be_made(self) -> "OutputContract":
+        made = self.expression("")
+        function = expressions.FUNCTIONS[made.function] if isinstance(made, expressions.Call) else None
+        if function and function.dtypes and self.dtype not in function.dtypes:
+            kinds = " or ".join(function.dtypes)
+            raise ValueError(f"{function.usage} gives {kinds}, got dtype {self.dtype}")
+        if expressions.needs_classes(made) and not self.classes:
+            raise ValueError(f"{self.from_} needs `classes`: what the numbers stand for")
         return self
 
-    def source(self, name: str) -> tuple[Literal["softmax", "sigmoid", "argmax"] | None, str]:
-        """Split `from` into function and argument; without it, *name* is the argument."""
-        found = re.fullmatch(r"(?:(softmax|sigmoid|argmax)\()?(\w+)\)?", self.from_ or name)
-        return (found[1], found[2]) if found else (None, name)  # type: ignore[return-value]  # the pattern's own words
+    def expression(self, name: str) -> Expression:
+        """Read `from`; without it, the output of the model that is called *name*."""
+        return expressions.Name(name) if self.from_ is None else expressions.parse(self.from_)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the numbers stand for; empty if the contract does not say."""
+        return lines_of(self.classes or ())
+
+
+_ROWS_FIRST = "shape must begin with N, the rows of a batch, got {}"
+_STRINGS = ("values", "example", "features", "image", "vocabulary")
 
 
 def example_dtype(dtype: str) -> Literal["float32", "int64", "string"]:

@@ -2,16 +2,35 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
-from slipway.contract.faults import faults_of_dims, faults_of_examples, faults_of_sources, there
+from slipway.contract.faults import (
+    faults_of_dims,
+    faults_of_examples,
+    faults_of_forms,
+    faults_of_own_form,
+    faults_of_sources,
+    there,
+)
+from slipway.contract.forms import FeatureForm
+from slipway.contract.sections import Section
 from slipway.contract.signatures import (
     DEFAULT_SIGNATURE,
+    Alias,
     ClassifySignature,
     Determinism,
     PredictSignature,
@@ -19,7 +38,9 @@ from slipway.contract.signatures import (
     Signature,
     SignatureName,
 )
-from slipway.contract.tensors import ROWS, OutputContract, Section, TensorContract, TensorName, example_dtype
+from slipway.contract.tensors import ROWS, InputContract, OutputContract, TensorContract, TensorName, example_dtype
+from slipway.contract.words import Vocabulary, Words, lines_of
+from slipway.contract.written import written_out
 from slipway.errors import SettingsError
 from slipway.records import SignatureRecord, TensorRecord
 from slipway.settings import fault_lines
@@ -58,8 +79,11 @@ class GoldenContract(Section):
     atol: NonNegativeFloat = Field(1e-5, description="Absolute tolerance.")
     rtol: NonNegativeFloat = Field(1e-4, description="Relative tolerance, added to the absolute one.")
     rows: PositiveInt = Field(64, description="Rows that are made up where the source brings none.")
+    signature: SignatureName = Field(
+        DEFAULT_SIGNATURE, description="The predict signature that golden data are about: the model's own form."
+    )
     label: TensorName | None = Field(
-        None, description="Output of serving_default that labels are compared with: [N], or [N, classes] (arg max)."
+        None, description="Output of that signature that labels are compared with: [N], or [N, classes] (arg max)."
     )
     min_accuracy: float | None = Field(None, ge=0, le=1, description="Least share of rows with the right label.")
 
@@ -82,13 +106,20 @@ class ProbeContract(Section):
     seed: NonNegativeInt = Field(0, description="Seed of rows that are made up.")
 
 
+# Aliases are in the file and in its JSON Schema only: `written_out` puts signatures in their place.
+Signatures = Annotated[
+    dict[SignatureName, Signature],
+    BeforeValidator(lambda value: value, json_schema_input_type=dict[SignatureName, Signature | Alias]),
+]
+
+
 class Contract(Section):
     """Everything in a contract's file."""
 
     format: Literal[1]
     doc: str = Field("", description="One or two sentences: what the model does, for people who call it.")
-    signatures: dict[SignatureName, Signature] = Field(
-        description="By name; serving_default (a predict signature) is called where a request names none."
+    signatures: Signatures = Field(
+        description="By name; serving_default is called where a request names none. An alias gives another name."
     )
     golden: GoldenContract = Field(default_factory=GoldenContract)
     probe: ProbeContract = Field(default_factory=ProbeContract)
@@ -111,27 +142,33 @@ class Contract(Section):
         description="Op that the policy refuses -> why this model needs it. /job:NAME stands for a device elsewhere.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, contract: Any) -> Any:
+        return written_out(contract)
+
     @model_validator(mode="after")
     def _parts_agree(self) -> "Contract":
-        default = self.signatures.get(DEFAULT_SIGNATURE)
-        if default is None or default.method != "predict":
-            found = ", ".join(f"{name} ({s.method})" for name, s in self.signatures.items()) or "none"
-            raise ValueError(f"signatures: serving_default with method: predict is needed, there are: {found}")
+        faults_of_form = faults_of_own_form(self.signatures, self.golden.signature)
+        if faults_of_form:
+            raise ValueError("\n".join(faults_of_form))
+        default, own = self.default, self.golden.signature
         faults = [
             *faults_of_dims(self.signatures, self.probe.dims),
             *faults_of_sources(self.signatures),
-            *faults_of_examples(self.signatures, default),
+            *faults_of_forms(self.signatures, own, default),
+            *faults_of_examples(self.signatures, own, default),
         ]
         if self.golden.label is not None and self.golden.label not in default.outputs:
-            faults.append(f"golden.label: serving_default has no output {self.golden.label}; {there(default.outputs)}")
+            faults.append(f"golden.label: {own} has no output {self.golden.label}; {there(default.outputs)}")
         if faults:
             raise ValueError("\n".join(faults))
         return self
 
     @property
     def default(self) -> PredictSignature:
-        """The signature serving_default."""
-        signature = self.signatures[DEFAULT_SIGNATURE]
+        """The model's own form: the predict signature that golden data are about."""
+        signature = self.signatures[self.golden.signature]
         assert isinstance(signature, PredictSignature)  # as validated
         return signature
 
@@ -157,15 +194,32 @@ class Contract(Section):
         atol, rtol = (own.atol, own.rtol) if isinstance(own, OutputContract) else (None, None)
         return self.golden.atol if atol is None else atol, self.golden.rtol if rtol is None else rtol
 
+    def takes_examples(self) -> bool:
+        """Whether the model itself parses tf.Examples."""
+        return any(tensor.example for tensor in self.default.inputs.values())
+
+    def feature_forms(self, features: Mapping[str, str | FeatureForm]) -> dict[str, FeatureForm]:
+        """Give how each input of the model's own form is carried by tf.Examples, where *features* names some."""
+        if self.takes_examples():
+            return {}
+        return {
+            name: FeatureForm(feature=form) if isinstance(form, str) else form
+            for name, form in ((name, features.get(name, name)) for name in self.default.inputs)
+        }
+
     def features(self, signature: ClassifySignature | RegressSignature) -> dict[str, str]:
-        """Give the tf.Example feature that carries each input of serving_default."""
-        return {name: signature.features.get(name, name) for name in self.default.inputs}
+        """Give the tf.Example feature that carries each input of the model's own form."""
+        return {name: form.feature or name for name, form in self.feature_forms(signature.features).items()}
 
     def classes(self, signature: ClassifySignature) -> tuple[str, ...]:
         """Give what each score of *signature* stands for."""
         count = self.default.outputs[signature.scores].shape[1]
         assert isinstance(count, int)  # as validated
-        return signature.classes or tuple(map(str, range(count)))
+        return lines_of(signature.classes) if signature.classes else tuple(map(str, range(count)))
+
+    def word_files(self) -> list[Path]:
+        """List the text files that it names: class names and vocabularies."""
+        return sorted({words.path for words in words_in(self) if words.path is not None})
 
     def inputs_of(self, name: str) -> Mapping[str, TensorContract]:
         """Give the input tensors of signature *name*, as they stand in its SignatureDef."""
@@ -180,8 +234,9 @@ class Contract(Section):
             case PredictSignature() as signature:
                 return signature.outputs
             case ClassifySignature() as signature:
-                scores = self.default.outputs[signature.scores].model_copy(update={"dtype": "float32"})
-                shape = (ROWS, scores.shape[1])
+                made_from = self.default.outputs[signature.scores]
+                shape = (ROWS, signature.top_k or made_from.shape[1])
+                scores = made_from.model_copy(update={"dtype": "float32", "shape": shape})
                 return {"classes": TensorContract(dtype="string", shape=shape), "scores": scores}
             case RegressSignature() as signature:
                 value = self.default.outputs[signature.value]
@@ -189,10 +244,12 @@ class Contract(Section):
 
     def _doc_of_examples(self, signature: ClassifySignature | RegressSignature) -> str:
         carried = (
-            f"{feature} ({math.prod(tensor.sizes({ROWS: 1}))} × {example_dtype(tensor.dtype)})"
-            for feature, tensor in zip(self.features(signature).values(), self.default.inputs.values(), strict=True)
+            f"{form.feature or name} ({_doc_of_feature(form, self.default.inputs[name])})"
+            for name, form in self.feature_forms(signature.features).items()
         )
-        return f"tf.Example with {', '.join(carried)}"
+        return (
+            f"tf.Example with {', '.join(carried)}" if not self.takes_examples() else "tf.Example, as the model has it"
+        )
 
     def signature_records(self) -> list[SignatureRecord]:
         """Tell the signatures as the report shows them."""
@@ -224,7 +281,45 @@ class Contract(Section):
             "dims": self.probe.dims,
             "seed": self.probe.seed,
         }
+        if forms := self._forms_part():
+            parts["forms"] = forms
         return json.dumps(parts, sort_keys=True)
+
+    def _forms_part(self) -> list[Any]:
+        """What else golden data depend on: Examples that are drawn, class names, and what other forms can carry."""
+        own = self.default
+        parts: list[Any] = [t.model_dump(mode="json", include={"example"}) for t in own.inputs.values() if t.example]
+        parts += [output.class_names for output in own.outputs.values() if output.class_names]
+        for signature in self.signatures.values():
+            parts += [
+                form.model_dump(mode="json", include={"to", "image", "vocabulary", "features"})
+                for form in (signature.inputs.values() if isinstance(signature, PredictSignature) else [signature])
+                if not isinstance(form, InputContract) or form.is_form
+            ]
+        parts = [part for part in parts if part != {"features": {}}]
+        parts += [words.lines for words in words_in(self) if isinstance(words, Vocabulary)]
+        return parts
+
+
+def words_in(part: Any) -> Iterator[Words | Vocabulary]:
+    """Find all lists of words that a contract, or a part of it, names or has."""
+    if isinstance(part, Words | Vocabulary):
+        yield part
+    elif isinstance(part, BaseModel):
+        for name in type(part).model_fields:
+            yield from words_in(getattr(part, name))
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from words_in(value)
+
+
+def _doc_of_feature(form: FeatureForm, tensor: TensorContract) -> str:
+    if form.image is not None:
+        return "1 × string: a picture"
+    kind = "string" if form.vocabulary is not None else example_dtype(tensor.dtype)
+    if form.pad is not None:
+        return f"any × {kind}"
+    return f"{math.prod(tensor.sizes({ROWS: 1}))} × {kind}"
 
 
 def _record(name: str, tensor: TensorContract) -> TensorRecord:
@@ -255,6 +350,6 @@ def read_contract(path: Path) -> Contract:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
-        return Contract.model_validate(found)
+        return Contract.model_validate(found, context={"directory": path.parent})
     except ValidationError as error:
         raise SettingsError("\n".join(fault_lines(error, str(path), "config/contract.schema.json"))) from error

@@ -6,6 +6,7 @@ weights and signatures in a fixed order, and what is written here.
 """
 
 import hashlib
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 
-from slipway.answers import pick
+from slipway.answers import make
 from slipway.contract import (
     ClassifySignature,
     Contract,
@@ -22,10 +23,13 @@ from slipway.contract import (
     RegressSignature,
     Signature,
     TensorContract,
-    example_dtype,
 )
+from slipway.contract.whole import words_in
 from slipway.errors import SourceError, one_line
+from slipway.models import receivers
+from slipway.models.functions import functions
 from slipway.models.model import Model
+from slipway.models.tables import Tables
 from slipway_wire import signatures as wire
 
 METHODS = {"predict": wire.PREDICT, "classify": wire.CLASSIFY, "regress": wire.REGRESS}
@@ -39,10 +43,10 @@ class _Servable(tf.Module):
     Serving, does not read; and `keras.Model.export` stores every weight twice (keras issue 23553).
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, tables: Tables) -> None:
         super().__init__(name="servable")
         self.weights = model.variables
-        self.resources = model.resources
+        self.resources = [*model.resources, *tables.resources]
 
 
 def write(model: Model, contract: Contract, directory: Path) -> None:
@@ -52,22 +56,40 @@ def write(model: Model, contract: Contract, directory: Path) -> None:
     Raises:
         SourceError: If the model cannot be traced with the contract's inputs, or holds state beside its weights.
     """
-    functions = {name: _function(model, contract, s) for name, s in contract.signatures.items()}
-    traced = {name: _traced(name, function) for name, function in functions.items()}
-    try:
-        tf.saved_model.save(
-            _Servable(model),
-            str(directory),
-            signatures=traced,
-            options=tf.saved_model.SaveOptions(save_debug_info=False, experimental_custom_gradients=False),
-        )
-    except AssertionError as error:
-        msg = (
-            "the model keeps state that is not among its weights, such as the random numbers of a Dropout that stays "
-            f"live at inference: {one_line(error)}"
-        )
-        raise SourceError(msg) from error
+    with tempfile.TemporaryDirectory() as words:
+        tables = Tables(Path(words))
+        tables.prepare(words_in(contract))
+        traced = _trace_all(_Signatures(model, contract, tables), contract)
+        try:
+            tf.saved_model.save(
+                _Servable(model, tables),
+                str(directory),
+                signatures=traced,
+                options=tf.saved_model.SaveOptions(save_debug_info=False, experimental_custom_gradients=False),
+            )
+        except AssertionError as error:
+            msg = (
+                "the model keeps state that is not among its weights, such as the random numbers of a Dropout that stays "
+                f"live at inference: {one_line(error)}"
+            )
+            raise SourceError(msg) from error
     _settle(directory, {name: METHODS[s.method] for name, s in contract.signatures.items()})
+
+
+def _trace_all(signatures: "_Signatures", contract: Contract) -> dict[str, Any]:
+    """Trace each signature once: aliases are equal, and share their graph."""
+    made: list[tuple[Signature, str]] = []
+    functions_of = {}
+    for name, signature in contract.signatures.items():
+        same = next((first for known, first in made if known == signature), None)
+        if same is None:
+            made.append((signature, name))
+            functions_of[name] = signatures.function(signature)
+    traced = {name: _traced(name, function) for name, function in functions_of.items()}
+    return {
+        name: traced[next(first for known, first in made if known == signature)]
+        for name, signature in contract.signatures.items()
+    }
 
 
 def _traced(name: str, function: Any) -> Any:
@@ -80,84 +102,76 @@ def _traced(name: str, function: Any) -> Any:
 # --- signatures ------------------------------------------------------------------------------------
 
 
-def _function(model: Model, contract: Contract, signature: Signature) -> Any:
-    match signature:
-        case PredictSignature():
-            return _predict(model, signature)
-        case ClassifySignature():
-            return _classify(model, contract, signature)
-        case RegressSignature():
-            return _regress(model, contract, signature)
+class _Signatures:
+    """What the signatures of one contract do, as functions that TensorFlow can trace."""
 
+    def __init__(self, model: Model, contract: Contract, tables: Tables) -> None:
+        self._model, self._contract, self._tables = model, contract, tables
+        self._functions = functions(tables)
 
-def _predict(model: Model, signature: PredictSignature) -> Any:
-    specs = [tf.TensorSpec(_static_shape(tensor), tensor.dtype, name) for name, tensor in signature.inputs.items()]
+    def function(self, signature: Signature) -> Any:
+        match signature:
+            case PredictSignature():
+                return self._predict(signature)
+            case ClassifySignature():
+                return self._classify(signature)
+            case RegressSignature():
+                return self._regress(signature)
 
-    @tf.function(input_signature=specs)
-    def predict(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs: dict[str, tf.Tensor] = _derive(
-            signature, model.call(dict(zip(signature.inputs, tensors, strict=True)))
-        )
-        return outputs
+    def _predict(self, signature: PredictSignature) -> Any:
+        specs = [tf.TensorSpec(_static_shape(tensor), tensor.dtype, name) for name, tensor in signature.inputs.items()]
 
-    return predict
+        @tf.function(input_signature=specs)
+        def predict(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            inputs = dict(zip(signature.inputs, tensors, strict=True))
+            if not signature.is_own_form:
+                inputs = receivers.model_inputs(self._contract, signature, inputs, self._tables)
+            outputs: dict[str, tf.Tensor] = self._derive(signature, inputs)
+            return outputs
 
+        return predict
 
-def _classify(model: Model, contract: Contract, signature: ClassifySignature) -> Any:
-    labels = [list(contract.classes(signature))]
+    def _classify(self, signature: ClassifySignature) -> Any:
+        # Constants for what stands in the contract, tables for what stands in a file.
+        labels = [list(self._contract.classes(signature))]
+        table = self._tables.names(signature.classes)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
-    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = _derive(contract.default, model.call(_parse(contract, signature, inputs)))
-        scores = tf.cast(outputs[signature.scores], tf.float32)
-        return {"classes": tf.tile(tf.constant(labels), [tf.shape(scores)[0], 1]), "scores": scores}
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+        def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = self._derive(self._contract.default, self._parsed(signature, inputs))
+            scores = tf.cast(outputs[signature.scores], tf.float32)
+            if signature.top_k is not None:
+                best = tf.math.top_k(scores, signature.top_k)
+                ids = tf.cast(best.indices, tf.int64)
+                names = tf.gather(labels[0], ids) if table is None else table.lookup(ids)
+                return {"classes": names, "scores": best.values}
+            ids = [list(range(len(labels[0])))]
+            names = tf.constant(labels) if table is None else table.lookup(tf.constant(ids, tf.int64))
+            return {"classes": tf.tile(names, [tf.shape(scores)[0], 1]), "scores": scores}
 
-    return classify
+        return classify
 
+    def _regress(self, signature: RegressSignature) -> Any:
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+        def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = self._derive(self._contract.default, self._parsed(signature, inputs))
+            return {"outputs": tf.reshape(tf.cast(outputs[signature.value], tf.float32), [-1])}
 
-def _regress(model: Model, contract: Contract, signature: RegressSignature) -> Any:
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
-    def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = _derive(contract.default, model.call(_parse(contract, signature, inputs)))
-        return {"outputs": tf.reshape(tf.cast(outputs[signature.value], tf.float32), [-1])}
+        return regress
 
-    return regress
+    def _parsed(self, signature: ClassifySignature | RegressSignature, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        own = self._contract.default.inputs
+        if self._contract.takes_examples():
+            return dict.fromkeys(own, serialized)
+        forms = self._contract.feature_forms(signature.features)
+        return receivers.parsed(serialized, forms, own, self._tables)
 
-
-def _parse(
-    contract: Contract, signature: ClassifySignature | RegressSignature, serialized: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    tensors = contract.default.inputs
-    features = contract.features(signature)
-    parsed = tf.io.parse_example(
-        serialized,
-        {
-            features[name]: tf.io.FixedLenFeature(tensor.shape[1:], example_dtype(tensor.dtype))
-            for name, tensor in tensors.items()
-        },
-    )
-    return {name: tf.cast(parsed[features[name]], tensor.dtype) for name, tensor in tensors.items()}
-
-
-# AutoGraph would rewrite `match`, which it does not know.
-@tf.autograph.experimental.do_not_convert
-def _derive(signature: PredictSignature, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Make the outputs of *signature* from the model's own; `slipway.answers.derive` in TensorFlow."""
-
-    def value(name: str) -> tf.Tensor:
-        output = signature.outputs.get(name)
-        function, argument = output.source(name) if output else (None, name)
-        match function:
-            case None:
-                return pick(raw, argument)
-            case "softmax":
-                return tf.nn.softmax(value(argument))
-            case "sigmoid":
-                return tf.math.sigmoid(value(argument))
-            case "argmax":
-                return tf.argmax(value(argument), axis=-1, output_type=output.dtype if output else tf.int64)
-
-    return {name: _with_static_shape(value(name), tensor) for name, tensor in signature.outputs.items()}
+    # AutoGraph would rewrite `match`, which it does not know.
+    @tf.autograph.experimental.do_not_convert
+    def _derive(self, signature: PredictSignature, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Call the model and make the outputs of *signature*; `slipway.answers.derive` in TensorFlow."""
+        made = make(signature, self._model.call(inputs), inputs, self._functions)
+        return {name: _with_static_shape(made[name], tensor) for name, tensor in signature.outputs.items()}
 
 
 def _static_shape(tensor: TensorContract) -> list[int | None]:
