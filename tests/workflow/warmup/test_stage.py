@@ -54,7 +54,7 @@ def test_records_carry_golden_rows(contract, golden):
     np.testing.assert_array_equal(decoded[1].request.inputs["image"], golden.inputs["image"][:3])
     assert (
         list(decoded[3].request.examples)
-        == rows.examples(contract, contract.signatures["classify"], golden.first(3)).tolist()
+        == forms.encode(contract, "classify", golden.first(3))["inputs"].tolist()
     )
 
 
