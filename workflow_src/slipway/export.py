@@ -7,6 +7,7 @@ from slipway import files
 from slipway.checkpoint import add_source_arguments, parse_source
 from slipway.contract import read_contract
 from slipway.errors import SourceError
+from slipway.graphs import of_source
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, ExportRecord, TreeManifest
 
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     with files.new_directory(arguments.out) as directory:
         try:
+            of_source.check(source, arguments.source_directory, contract.allow_ops)
             saved_model.write(sources.load(source, arguments.source_directory), contract, directory)
         except SourceError as error:
             raise SourceError(f"{arguments.model} {arguments.version}: {error}") from error
