@@ -62,7 +62,7 @@ def uniform(name, like):
 
 
 def old_dropout(x="x", keep="keep"):
-    """y = x / keep * floor(keep + u)."""
+    """Y = x / keep * floor(keep + u)."""
     return [
         placeholder(keep, shape=()),
         *uniform("u", x),
@@ -74,7 +74,7 @@ def old_dropout(x="x", keep="keep"):
 
 
 def new_dropout(x="x", keep="keep"):
-    """y = x * (1 / keep) * (u >= 1 - keep)."""
+    """Y = x * (1 / keep) * (u >= 1 - keep)."""
     return [
         placeholder(keep, shape=()),
         *uniform("u", x),
@@ -89,7 +89,7 @@ def new_dropout(x="x", keep="keep"):
 
 
 def select_dropout(x="x", keep="keep"):
-    """y = where(u < keep, x, 0)."""
+    """Y = where(u < keep, x, 0)."""
     return [
         placeholder(keep, shape=()),
         *uniform("u", x),
@@ -100,7 +100,7 @@ def select_dropout(x="x", keep="keep"):
 
 
 def branches(op="RandomStandardNormal"):
-    """y = cond(training, x + noise, x), as TensorFlow 1 writes it."""
+    """Y = cond(training, x + noise, x), as TensorFlow 1 writes it."""
     return [
         placeholder("training", "bool", ()),
         node("switch", "Switch", "training", "training"),

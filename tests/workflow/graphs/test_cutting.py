@@ -1,5 +1,5 @@
 import pytest
-from graph_factory import const, graph, names, node, placeholder
+from tests.workflow.graphs.graph_factory import const, graph, names, node, placeholder
 
 from slipway.errors import SourceError
 from slipway.graphs.cutting import check_ends, initializer_of, needed, part, without

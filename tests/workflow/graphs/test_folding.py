@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from graph_factory import (
+from tests.workflow.graphs.graph_factory import (
     branches,
     const,
     graph,
@@ -59,7 +59,7 @@ def test_arithmetic_on_what_is_fed_stays_as_it_is():
 def test_a_branch_that_is_never_taken_is_left_out(training, expected):
     _, ops = left(branches(), {"training:0": training})
 
-    assert sorted(op for op in ops if op not in {"Identity", "Switch"}) == sorted([*expected, *(["Const"] if training else ["Const"])])  # fmt: skip
+    assert sorted(op for op in ops if op not in {"Identity", "Switch"}) == sorted([*expected, "Const"])
 
 
 def test_branches_stay_where_nobody_knows():
@@ -98,7 +98,7 @@ def test_only_what_is_proven_is_left_out(mask):
 
 
 def test_a_mask_of_a_shape_of_its_own_may_be_larger_and_stays():
-    """x of one row times a mask of many gives many rows."""
+    """One row of x times a mask of many gives many rows."""
     nodes = [*old_dropout()]
     nodes[1] = node("u/shape", "Pack", "x", "x")
 

@@ -1,5 +1,5 @@
 import pytest
-from graph_factory import const, graph, node, placeholder
+from tests.workflow.graphs.graph_factory import const, graph, node, placeholder
 
 from slipway.errors import SourceError
 from slipway.graphs.names import Placeholder, find_ends, near, placeholders

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from graph_factory import branches, const, graph, names, new_dropout, node, placeholder
+from tests.workflow.graphs.graph_factory import branches, const, graph, names, new_dropout, node, placeholder
 
 from slipway.errors import SourceError
 from slipway.graphs.names import Placeholder

@@ -1,5 +1,5 @@
 import numpy as np
-from graph_factory import const, graph, node
+from tests.workflow.graphs.graph_factory import const, graph, node
 
 from slipway.graphs.reading import SourceGraph
 from slipway.graphs.restoring import Stored, averaged, variables

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.workflow import warmup_factory as factory
 
-from slipway import rows, warmup
+from slipway import forms, rows, warmup
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError
 from slipway.golden import Golden, read
@@ -52,10 +52,7 @@ def test_records_carry_golden_rows(contract, golden):
     decoded = [warmup_log.decode(record) for record in tfrecord.read(io.BytesIO(content(contract, golden)))]
 
     np.testing.assert_array_equal(decoded[1].request.inputs["image"], golden.inputs["image"][:3])
-    assert (
-        list(decoded[3].request.examples)
-        == forms.encode(contract, "classify", golden.first(3))["inputs"].tolist()
-    )
+    assert list(decoded[3].request.examples) == forms.encode(contract, "classify", golden.first(3))["inputs"].tolist()
 
 
 def test_records_have_the_same_bytes_each_time(contract, golden):

@@ -60,7 +60,7 @@ def fold(graph: Any, frozen: Mapping[str, Any], keep: Sequence[str]) -> dict[str
     nodes = {node.name: node for node in graph.node}
     known = _follow(graph, frozen)
     dead = _dead(graph, known)
-    same = _same(graph, nodes, known, dead)
+    same = _same(graph, known, dead)
 
     def settled(tensor: str) -> str:
         while (other := same.get(full_name(tensor))) is not None:
@@ -198,9 +198,11 @@ def _dead(graph: Any, known: Mapping[str, Fact]) -> set[str]:
     return dead | not_taken
 
 
-def _same(graph: Any, nodes: Mapping[str, Any], known: Mapping[str, Fact], dead: set[str]) -> dict[str, str]:
+def _same(graph: Any, known: Mapping[str, Fact], dead: set[str]) -> dict[str, str]:
     """Tell which tensors have the value of which others."""
-    chosen = {t for node in graph.node for t in node.input if t.endswith(":1") and nodes[op_of(t)].op.endswith("Merge")}
+    # Some of what is named may have been cut off already.
+    merges = {node.name for node in graph.node if node.op in {"Merge", "RefMerge"}}
+    chosen = {t for node in graph.node for t in node.input if t.endswith(":1") and op_of(t) in merges}
     same = {}
     for node in graph.node:
         if node.name in dead:
