@@ -57,7 +57,7 @@ def fold(graph: Any, frozen: Mapping[str, Any], keep: Sequence[str]) -> dict[str
         Wanted tensor -> the tensor that has its value now; the same, mostly. What nobody needs any more is still in
         the graph.
     """
-    nodes = {node.name: node for node in graph.node}
+    {node.name: node for node in graph.node}
     known = _follow(graph, frozen)
     dead = _dead(graph, known)
     same = _same(graph, known, dead)
