@@ -75,18 +75,18 @@ def flip(directory, name):
 
 
 FAULTS = {
-    "weights cut off": (WEIGHTS, FLOWERS, lambda d: cut(d, "flowers.weights.h5"), "flowers.weights.h5: the weights do not fit the model, or the file is damaged: "),
+    "weights cut off": (WEIGHTS, FLOWERS, lambda d: cut(d, "flowers.weights.h5"), "flowers.weights.h5: cut off or damaged (Unable to synchronously open file (truncated file: "),
     "a whole model where weights are": (WEIGHTS | {"path": "flowers.keras", "builder": "user_models:pair"}, FLOWERS, None, "flowers.keras: the weights do not fit"),
     "weights where a whole model is": (
         {"kind": "keras", "path": "flowers.weights.h5"},
         FLOWERS,
         None,
-        "A file with weights only is `kind: weights` and needs a builder.",
+        "this is weights of Keras alone (.h5), without the model. Write kind: weights with builder, path: flowers.weights.h5.",
     ),
     "an archive cut off": ({"kind": "keras", "path": "flowers.keras"}, FLOWERS, lambda d: cut(d, "flowers.keras"), "flowers.keras: cut off or damaged"),
-    "a checkpoint's data cut off": (CHECKPOINT, FLOWERS, lambda d: cut(d, "flowers.ckpt.data-00000-of-00001"), "flowers.ckpt: the checkpoint does not fit the model, or is damaged: "),
+    "a checkpoint's data cut off": (CHECKPOINT, FLOWERS, lambda d: cut(d, "flowers.ckpt.data-00000-of-00001"), "flowers.ckpt.data-00000-of-00001 is cut off (2275 of 4550 bytes)"),
     "a checkpoint's data with a flipped bit": (CHECKPOINT, FLOWERS, lambda d: flip(d, "flowers.ckpt.data-00000-of-00001"), "flowers.ckpt: the checkpoint does not fit the model, or is damaged: "),
-    "a checkpoint's index cut off": (CHECKPOINT, FLOWERS, lambda d: cut(d, "flowers.ckpt.index"), "flowers.ckpt: not a TensorFlow checkpoint, or damaged: "),
+    "a checkpoint's index cut off": (CHECKPOINT, FLOWERS, lambda d: cut(d, "flowers.ckpt.index"), "flowers.ckpt.index: no index of a checkpoint, or damaged: its last bytes are not those of an index (cut off?)"),
     "another root": (CHECKPOINT | {"root": "net"}, FLOWERS, None, "flowers.ckpt: holds no object net; it holds: model, optimizer. Name one as `root`."),
     "another model": (CHECKPOINT | {"builder": "user_models:pair"}, FLOWERS, None, "flowers.ckpt: the checkpoint does not fit the model"),
     "no such builder": (WEIGHTS | {"builder": "user_models:tulips"}, FLOWERS, None, "builder user_models:tulips: AttributeError: "),

@@ -1,17 +1,34 @@
 import hashlib
+import io
+import json
 import zipfile
 
+import h5py
+import numpy as np
 import pytest
+from tests.workflow import index_factory
 
 from slipway.errors import SourceError
 from slipway.source_files import copy_source
 from slipway.source_settings import BuiltinSource, CheckpointSource, KerasSource
 
 
+def weights():
+    """An HDF5 file as Keras writes it, of a few bytes."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros(3, np.float32)
+    return content.getvalue()
+
+
+CONFIG = json.dumps({"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}})
+CONTENT = {"config.json": CONFIG, "metadata.json": '{"keras_version": "3.15.1"}', "model.weights.h5": weights()}
+
+
 def archive(path, names=("config.json", "model.weights.h5")):
     with zipfile.ZipFile(path, "w") as file:
         for name in names:
-            file.writestr(name, name * 100)
+            file.writestr(name, CONTENT.get(name, name * 100))
     return path
 
 
@@ -24,11 +41,9 @@ def checkpoint(path, **more):
 
 
 def shards(directory, count, without=()):
-    directory.mkdir(exist_ok=True)
-    names = ["m-1.index", *(f"m-1.data-{number:05}-of-{count:05}" for number in range(count))]
-    for name in names:
-        if name not in without:
-            (directory / name).write_bytes(name.encode())
+    index_factory.checkpoint(directory / "m-1", ["_CHECKPOINTABLE_OBJECT_GRAPH", "model/w", "model/v"], count)
+    for name in without:
+        (directory / name).unlink()
     return directory / "m-1"
 
 
@@ -91,9 +106,7 @@ def test_a_digest_of_another_file_is_a_mistake(tmp_path):
 
 
 def test_a_missing_file_names_the_key_to_correct(tmp_path):
-    assert "cannot be read (No such file or directory). Correct the source's `path`" in refused(
-        keras(tmp_path / "m.keras"), tmp_path
-    )
+    assert "there is nothing at this path. Correct it." in refused(keras(tmp_path / "m.keras"), tmp_path)
 
 
 @pytest.mark.parametrize("cut", [9, 100, -1])
@@ -110,7 +123,7 @@ def test_a_flipped_bit_in_an_archive_is_found(tmp_path):
     data[60] ^= 1
     path.write_bytes(data)
 
-    assert "config.json in it is damaged" in refused(keras(path), tmp_path)
+    assert "cut off or damaged (Bad CRC-32 for file 'config.json')" in refused(keras(path), tmp_path)
 
 
 def test_another_kind_of_file_is_told_by_what_it_is(tmp_path):
@@ -118,23 +131,28 @@ def test_another_kind_of_file_is_told_by_what_it_is(tmp_path):
     (tmp_path / "empty.keras").touch()
     (tmp_path / "dir.keras").mkdir()
 
-    assert "expected a file written by Keras (.keras or .h5), found bytes b'\\x89PNG" in refused(
-        keras(tmp_path / "m.keras"), tmp_path
+    assert (
+        "expected a whole model written by Keras (.keras or .h5); this is a file of 11 bytes whose first bytes are b'\\x89PNG"
+        in refused(keras(tmp_path / "m.keras"), tmp_path)
     )
     (tmp_path / "out").rmdir()
-    assert "found an empty file" in refused(keras(tmp_path / "empty.keras"), tmp_path)
+    assert "this is an empty file. Fetch or save it again." in refused(keras(tmp_path / "empty.keras"), tmp_path)
     (tmp_path / "out").rmdir()
-    assert "found a directory" in refused(keras(tmp_path / "dir.keras"), tmp_path)
+    assert "this is an empty directory" in refused(keras(tmp_path / "dir.keras"), tmp_path)
 
 
 def test_another_archive_is_told_by_what_is_in_it(tmp_path):
-    assert "found a zip with x.txt" in refused(keras(archive(tmp_path / "m.keras", ["x.txt"])), tmp_path)
+    assert "this is an archive (zip). Give it as `path`, and the source in it as `inside`." in refused(
+        keras(archive(tmp_path / "m.keras", ["x.txt"])), tmp_path
+    )
 
 
 def test_a_missing_shard_is_named(tmp_path):
     prefix = shards(tmp_path / "ck", 3, without=["m-1.data-00001-of-00003"])
 
-    assert "m-1.data-00001-of-00003: not there. Copy all files" in refused(checkpoint(prefix), tmp_path)
+    assert "m-1.data-00001-of-00003 is not there: m-1 (3 tensors, step 1). Copy all files" in refused(
+        checkpoint(prefix), tmp_path
+    )
 
 
 @pytest.mark.parametrize("given", ["ck", "ck/m-1.index", "ck/m"])
@@ -147,4 +165,4 @@ def test_people_who_do_not_give_the_prefix_are_told_it(given, tmp_path):
 
 
 def test_a_directory_without_checkpoints_is_told_so(tmp_path):
-    assert f"{tmp_path} holds none" in refused(checkpoint(tmp_path / "m-1"), tmp_path)
+    assert f"{tmp_path}/m-1: there is nothing at this path." in refused(checkpoint(tmp_path / "m-1"), tmp_path)

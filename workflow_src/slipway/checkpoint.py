@@ -1,6 +1,8 @@
 """Make or read a checkpoint, and keep golden answers: what the model itself says, before any export."""
 
 import argparse
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from slipway import files, forms, golden, rows, source_files
+from slipway import files, forms, golden, local_sources, rows
 from slipway.answers import derive, derive_others
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
@@ -18,7 +20,7 @@ from slipway.graphs import of_source
 from slipway.parity import accuracy
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, TrainRecord, TreeManifest
-from slipway.settings import fault_lines
+from slipway.settings import cache_directory, fault_lines
 from slipway.source_settings import (
     BuiltinSource,
     CheckpointSource,
@@ -96,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, "Model"]:
-    source_files.copy_source(source, directory)
+    source = local_sources.keep(source, directory, cache_directory(os.environ), say)
     # A graph of somebody else's is judged from its bytes, before TensorFlow is shown it.
     of_source.check(source, directory, contract.allow_ops)
     # TensorFlow takes seconds to import: after the checks that need none.
@@ -132,6 +134,12 @@ def _refuse_chance(model: "Model", contract: Contract) -> None:
             f"the graph still draws on {', '.join(live)}: answers depend on chance. Give what says that it is training, such "
             "as a rate of dropout, the value it has when the model is used: `freeze_inputs`."
         )
+
+
+def say(line: str) -> None:
+    """Tell of what takes its time, on standard error: the log of a job."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _under_any_name(contract: Contract, images: Array) -> dict[str, Array]:

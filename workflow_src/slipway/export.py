@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from slipway import files
+from slipway import files, local_sources
 from slipway.checkpoint import add_source_arguments, parse_source
 from slipway.contract import read_contract
 from slipway.errors import SourceError
@@ -39,8 +39,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     with files.new_directory(arguments.out) as directory:
         try:
-            of_source.check(source, arguments.source_directory, contract.allow_ops)
-            saved_model.write(sources.load(source, arguments.source_directory), contract, directory)
+            local = local_sources.kept(source, arguments.source_directory)
+            of_source.check(local, arguments.source_directory, contract.allow_ops)
+            saved_model.write(sources.load(local, arguments.source_directory), contract, directory)
         except SourceError as error:
             raise SourceError(f"{arguments.model} {arguments.version}: {error}") from error
         tree = TreeManifest.of(directory)

@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 
 from slipway import files
+from slipway.detection.detect import detect, misfit
+from slipway.detection.keras_files import read_keras_file
 from slipway.errors import SourceError
 from slipway.inspect import what_is_there
 from slipway.source_settings import (
@@ -13,9 +15,11 @@ from slipway.source_settings import (
     CheckpointSource,
     FileSource,
     FrozenGraphSource,
+    KerasSource,
     SavedModelSource,
     Source,
     Tf1CheckpointSource,
+    WeightsSource,
     saved_model_files,
 )
 from slipway_wire.signatures import SAVED_MODEL_FILE
@@ -35,16 +39,12 @@ def copy_source(source: Source, directory: Path) -> None:
     """
     if isinstance(source, BuiltinSource):
         return
+    check_kind(source)
     found = _files_of(source)
     for name, expected in source.digests.items():
         if name not in found:
             raise SourceError(f"{source.path}: sha256 names {name}, but the source is made of: {', '.join(found)}.")
-        digest = files.sha256_file(found[name]).removeprefix("sha256:")
-        if digest != expected:
-            raise SourceError(
-                f"{found[name]}: expected SHA-256 {expected}, found {digest}. "
-                "Fetch the file again, or correct sha256 in the config."
-            )
+        check_digest(found[name], expected)
     with files.readable_disk_faults(directory):
         for name, path in found.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +99,50 @@ def _saved_model_files(directory: Path) -> dict[str, Path]:
     if (directory / "variables").is_dir():
         _checkpoint_files(directory / "variables/variables")
     return {path.relative_to(directory).as_posix(): path for path in saved_model_files(directory)}
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Raise SourceError unless the file at *path* has the SHA-256 *expected* (64 hex digits)."""
+    try:
+        digest = files.sha256_file(path).removeprefix("sha256:")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}). Correct the source's `path`.") from error
+    if digest != expected:
+        raise SourceError(
+            f"{path}: expected SHA-256 {expected}, found {digest}. Fetch the file again, or correct sha256 in the config."
+        )
+
+
+# What each kind expects, in words; and what else of another kind it reads.
+_EXPECTED = {
+    "keras": "a whole model written by Keras (.keras or .h5)",
+    "weights": "weights written by Keras (.weights.h5 or .h5)",
+    "checkpoint": "a checkpoint written by tf.train.Checkpoint",
+    "tf1_checkpoint": "a checkpoint of TensorFlow 1",
+    "frozen_graph": "a frozen GraphDef (.pb)",
+    "saved_model": "a directory with a SavedModel",
+}
+_READ_TOO = {"weights": {"keras"}}
+
+
+def check_kind(source: FileSource) -> None:
+    """
+    Hold what is at the path of *source* against its kind, by what its bytes are; nothing is loaded.
+
+    Raises:
+        SourceError: With what it is instead and how to import that; or if it carries code that was not allowed.
+    """
+    kind: str = source.kind  # type: ignore[attr-defined]  # every kind says its own
+    found = detect(source.path)
+    if found.kind != kind and found.kind not in _READ_TOO.get(kind, ()):
+        raise SourceError(misfit(_EXPECTED[kind], source.path))
+    if isinstance(source, KerasSource | WeightsSource) and not source.unsafe and found.kind == "keras":
+        carried = read_keras_file(source.path)
+        if carried and carried.code:
+            raise SourceError(
+                f"{source.path}: carries code that loading it would execute: {', '.join(carried.code[:5])}. Build the model in a "
+                "function instead (kind: weights with builder), or write unsafe: true if you trust where the file comes from."
+            )
 
 
 def _model_file(path: Path) -> list[Path]:
