@@ -198,6 +198,17 @@ def user_files(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(scope="session")
+def foreign_files(tmp_path_factory, fresh):
+    """What is on other people's disks: files of TensorFlow 1, of Keras 2, and of Keras 3 with code in them."""
+    from tests.workflow.models import foreign_models
+
+    directory = tmp_path_factory.mktemp("foreign")
+    fresh.test_function(foreign_models.write, str(directory))
+    shutil.copyfile(foreign_models.__file__, directory / "foreign_models.py")
+    return directory
+
+
 @pytest.fixture
 def user_version(user_files, tmp_path):
     """Make a version from a user's source and contract, given as dictionaries."""
