@@ -1,5 +1,7 @@
 """Sources as models in memory, each read by its own framework and called by the names of tensors."""
 
+import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,15 @@ class ModuleModel:
                 f"expected a Keras model or a tf.Module that can be called, found {type(module).__name__}"
             )
         self._module = module
-        self._is_keras = isinstance(module, keras.Model)
+        self._is_keras = is_keras_model(module)
         self._input = _input_structure(module) if self._is_keras else None
 
     @property
     def variables(self) -> list[tf.Variable]:
         """All weights; read it after a call, which may make some."""
         if self._is_keras:
-            return [weight.value for weight in self._module.weights]
+            # Those of Keras 2 are variables themselves.
+            return [w if isinstance(w, tf.Variable) else w.value for w in self._module.weights]
         return list(self._module.variables)
 
     @property
@@ -154,7 +157,7 @@ def _input_structure(model: keras.Model) -> Any:
 def _layers(model: keras.Model) -> list[Any]:
     found = []
     for layer in model.layers:
-        found += _layers(layer) if isinstance(layer, keras.Model) else [layer]
+        found += _layers(layer) if is_keras_model(layer) else [layer]
     return found
 
 
@@ -169,7 +172,7 @@ def load(source: Source, directory: Path) -> Model:
         case BuiltinSource():
             return _with_weights(digits.build(), directory / digits.WEIGHTS_FILE)
         case KerasSource():
-            return _load_keras(directory / source.path.name)
+            return _load_keras(source, directory / source.path.name)
         case WeightsSource():
             return _with_weights(build(source.builder), directory / source.path.name)
         case CheckpointSource():
@@ -182,19 +185,33 @@ def load(source: Source, directory: Path) -> Model:
             return graph_sources.load_saved_model(source, directory)
 
 
-def _load_keras(path: Path) -> ModuleModel:
-    try:
-        return ModuleModel(keras.saving.load_model(path, compile=False))
-    except Exception as error:
-        msg = (
-            f"{path.name}: Keras {keras.__version__} cannot load it as a whole model: {one_line(error)}. "
-            "A file with weights only is `kind: weights` and needs a builder."
-        )
-        raise SourceError(msg) from error
+def _load_keras(source: KerasSource, path: Path) -> ModuleModel:
+    """Read a whole model, with the first Keras of those wanted that can."""
+    wanted = {"auto": ("keras", "tf_keras"), "keras": ("keras",), "keras2": ("tf_keras",)}[source.loader]
+    faults = []
+    for name in wanted:
+        try:
+            loader = importlib.import_module(name)
+        except ModuleNotFoundError:
+            faults.append("Keras 2 is not installed (pip install 'slipway[keras2]')")
+            continue
+        try:
+            return ModuleModel(loader.models.load_model(path, compile=False, safe_mode=not source.unsafe))
+        except Exception as error:
+            faults.append(f"Keras {loader.__version__} cannot load it as a whole model: {one_line(error)}")
+    raise SourceError(
+        f"{path.name}: {'; '.join(faults)}. A file with weights only is `kind: weights` and needs a builder."
+    )
+
+
+def is_keras_model(module: Any) -> bool:
+    """Say whether *module* is a model of Keras 3, or of Keras 2 (which is loaded only if it was asked for)."""
+    keras2 = sys.modules.get("tf_keras")
+    return isinstance(module, keras.Model) or (keras2 is not None and isinstance(module, keras2.Model))
 
 
 def _with_weights(module: Any, path: Path) -> ModuleModel:
-    if not isinstance(module, keras.Model):
+    if not is_keras_model(module):
         raise SourceError(
             f"{path.name}: expected a builder that returns a Keras model, it returned {type(module).__name__}."
         )
