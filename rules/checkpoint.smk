@@ -24,6 +24,7 @@ rule make_checkpoint:
         "../deploy/env.yaml"
     params:
         spec=source,
+        digest=recorded_digest,
         contract=contract,
         golden=golden_part,
         code=code_digest("slipway.checkpoint"),
@@ -32,6 +33,7 @@ rule make_checkpoint:
         "slipway checkpoint"
         " --model {wildcards.model} --version {wildcards.version}"
         " --source {params.spec:q}"
+        " --digest {params.digest:q}"
         " --trained {input.trained:q}"
         " --train-record {input.training:q}"
         " --contract {params.contract:q}"

@@ -1,5 +1,8 @@
 """One-line lookups from the settings, for the rules; and what holds for every job."""
 
+import functools
+import gc
+import inspect
 import json
 import os
 import shlex
@@ -13,14 +16,19 @@ from slipway.locks import claim_working_directory
 from slipway.logs import plainly, print_errors
 from slipway.provenance import code_digest, tool_versions
 from slipway.records import ServableRecord
-from slipway.settings import cache_directory, check_files, of_its_own_models, parse_settings
+from slipway.settings import cache_directory, of_its_own_models, parse_settings
+from slipway.sheet import check_files, with_sheet
 from slipway.source_settings import located, training_of
 
 # Another workflow that uses this one as a module may give it a config of its own, and no file is read here.
 given = {} if workflow.modifier.skip_configfile else workflow.config_settings.overwrite_config
 with plainly():
-    settings = parse_settings(of_its_own_models(config, given))
+    settings = parse_settings(with_sheet(of_its_own_models(config, given)))
     check_files(settings)
+# A graph of thousands of jobs lives until the end: looking through it for garbage again and again took a fifth of the
+# time of a dry run. What is young is collected as ever.
+gc.set_threshold(100_000, 50, 1_000)
+
 published_index = str(settings.publish.directory / "index.html")
 
 # The command that was installed beside this Snakemake, whatever PATH says; bash with its safe settings. What stands
@@ -35,6 +43,12 @@ shell.prefix(
 def as_json(section):
     """Give one section of the settings to a command."""
     return json.dumps(section.model_dump(mode="json"), sort_keys=True)
+
+
+def with_signature(function):
+    """Tell Snakemake a function's parameters once; it looks them up at each call, 80,000 times for 1,000 models."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 def per_version(pattern):
@@ -54,16 +68,20 @@ def per_benchmark(pattern):
 
 def versions_of(pattern):
     """Fill *pattern* for every version of the job's model."""
-    return lambda wildcards: [
-        pattern.format(model=wildcards.model, version=v) for v in settings.versions(wildcards.model)
-    ]
+    return with_signature(
+        lambda wildcards: [
+            pattern.format(model=wildcards.model, version=v) for v in settings.versions(wildcards.model)
+        ]
+    )
 
 
 def by_version(pattern):
     """Make `V=path` arguments, one for each version of the job's model."""
-    return lambda wildcards: [
-        f"{v}={pattern.format(model=wildcards.model, version=v)}" for v in settings.versions(wildcards.model)
-    ]
+    return with_signature(
+        lambda wildcards: [
+            f"{v}={pattern.format(model=wildcards.model, version=v)}" for v in settings.versions(wildcards.model)
+        ]
+    )
 
 
 def version_source(wildcards):
@@ -125,6 +143,17 @@ def source_files(wildcards):
     return [file for file in chosen.files() if file not in known]
 
 
+def recorded_digest(wildcards):
+    """The content that the version's source must have, if the config says so; what is trained here has it later."""
+    found = settings.models[wildcards.model].versions[int(wildcards.version)]
+    return (not training_of(found.source) and found.digest) or ""
+
+
+def serving(wildcards):
+    """What is served of the model's versions, as JSON."""
+    return as_json(settings.models[wildcards.model].serving)
+
+
 def contract(wildcards):
     """The contract's file."""
     return str(settings.models[wildcards.model].contract)
@@ -147,16 +176,28 @@ def callers(wildcards):
     return [*known, *([f"--allow-breaking={why}"] if why else [])]
 
 
-def golden_part(wildcards):
+@functools.cache
+def contract_at(path):
+    """Many versions, and many models, may have one contract; each file is read once."""
+    return read_contract(path)
+
+
+@functools.cache
+def golden_part_of(model):
     """
-    What of the contract golden data depend on: a changed tolerance must not train again.
+    What of the contract of *model* golden data depend on: a changed tolerance must not train again.
 
     It is asked for every version before anything runs: a contract that the server's batching breaks stops here.
     """
     with plainly():
-        found = read_contract(settings.models[wildcards.model].contract)
-        check_batching(wildcards.model, found, settings.server)
+        found = contract_at(settings.models[model].contract)
+        check_batching(model, found, settings.server)
         return found.golden_part()
+
+
+def golden_part(wildcards):
+    """The same, for the job's model."""
+    return golden_part_of(wildcards.model)
 
 
 def warmup_settings(wildcards):
@@ -206,3 +247,8 @@ def all_cores(wildcards):
 def folder_of_output(wildcards, output):
     """The folder that the job's output lies in."""
     return str(Path(output[0]).parent)
+
+
+for function in list(globals().values()):
+    if inspect.isfunction(function) and function.__code__.co_varnames[:1] == ("wildcards",):
+        with_signature(function)

@@ -25,6 +25,7 @@ rule image:
     params:
         image=as_json(settings.image),
         server=as_json(settings.server),
+        serving=serving,
         servables=by_version("results/servables/{model}/{version}"),
         records=by_version("results/manifests/{model}/{version}.json"),
         code=code_digest("slipway.image", "slipway_server", "slipway_wire"),
@@ -33,6 +34,7 @@ rule image:
         " --model {wildcards.model}"
         " --settings {params.image:q}"
         " --server-settings {params.server:q}"
+        " --serving {params.serving:q}"
         " --version-dir {params.servables:q}"
         " --servable-record {params.records:q}"
         ' --cache "$SLIPWAY_CACHE"'

@@ -1,5 +1,6 @@
-"""Names on the wire: gRPC methods, and REST paths <-> model, version, label, verb."""
+"""Names on the wire: gRPC methods, REST paths <-> model, version, label, verb; and names of version directories."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -104,3 +105,20 @@ def rest_path(model: str, verb: Verb, *, version: int | None = None, label: str 
     if verb == "status":
         return path
     return f"{path}/metadata" if verb == "metadata" else f"{path}:{verb}"
+
+
+def directory_version(name: str) -> int | None:
+    """
+    Read the *name* of a directory below a base path as a version; None if it is none.
+
+    The whole name must be a decimal int64; leading zeros are fine.
+
+    Source: tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc, ParseVersionNumber.
+    """
+    # int() reads "1_0" and digits of other scripts, which strtoll does not.
+    if not name.isascii() or "_" in name:
+        return None
+    with contextlib.suppress(ValueError):
+        version = int(name)
+        return version if -(2**63) <= version < 2**63 else None
+    return None

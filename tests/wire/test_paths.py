@@ -115,3 +115,23 @@ def test_grpc_methods_exist():
     ):
         _, service, name = method.split("/")
         assert name in messages.POOL.FindServiceByName(service).methods_by_name
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("1", 1),
+        ("00000123", 123),
+        ("9223372036854775807", 2**63 - 1),
+        ("9223372036854775808", None),
+        ("1_0", None),
+        ("١", None),
+        ("1.0", None),
+        ("v1", None),
+        ("tmp", None),
+        (".DS_Store", None),
+        ("", None),
+    ],
+)
+def test_a_directory_is_a_version_if_its_whole_name_is_a_number(name, version):
+    assert paths.directory_version(name) == version

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from slipway import files, forms, golden, local_sources, rows
+from slipway import files, forms, golden, local_sources, rows, source_digest
 from slipway.answers import derive, derive_others
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
@@ -42,6 +42,7 @@ _TOOLS = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
     add_source_arguments(parser)
+    parser.add_argument("--digest", default="", metavar="SHA256", help="content that the source must have, if any")
     parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
     # Two options without a value where nothing was trained.
     parser.add_argument("--trained", type=Path, nargs="?", metavar="DIR", help="what `slipway train` left, if it ran")
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
         training.tree.verify(arguments.trained)
     with files.new_directory(arguments.out_source) as directory:
         try:
+            if arguments.digest:
+                source_digest.verify(source, arguments.digest)
             answered, model = _fill(source, contract, directory)
         except SourceError as error:
             lines = str(error).splitlines()

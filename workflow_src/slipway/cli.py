@@ -26,6 +26,8 @@ STAGES = {
     "publish": "keep the report and its data under a run id",
 }
 TOOLS = {
+    "add-version": "claim the next version of a model, in the config or in a server's directory",
+    "rollback": "let an older version answer, in the config and on a running server",
     "contract": "write a contract from a model, check it, or compare two",
     "inspect": "print what a SavedModel is, without TensorFlow",
     "verify": "measure how often a served model is wrong",

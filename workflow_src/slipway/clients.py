@@ -1,15 +1,18 @@
 """Plain clients of a model server, one for each protocol: a Predict request out, named arrays back."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
 from slipway.contract import PredictSignature
+from slipway.errors import ServerError
 from slipway.model_clients import GrpcModel, RestModel
 
 Array = npt.NDArray[Any]
+_TIMEOUT_S = 60.0
 
 
 class Client(Protocol):
@@ -77,6 +80,29 @@ class GrpcClient:
     def predict(self, version: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `Client`."""
         return self._model.predict(self._signature_name, inputs, version)
+
+
+def call(target: str, method: str, request: bytes, timeout_s: float = _TIMEOUT_S) -> bytes:
+    """
+    Make one gRPC call on a channel of its own.
+
+    Args:
+        target: `host:port`.
+        method: Path of the method, as in `slipway_wire.paths`.
+        request: The message.
+        timeout_s: For how long to wait for the answer.
+
+    Raises:
+        ServerError: The answer is an error, or none; with the server's code and words.
+    """
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        caller = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+        try:
+            answer: bytes = caller(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            failed = cast("grpc.Call", error)
+            raise ServerError(f"{target}: {method}: {failed.code().name}: {failed.details()}") from error
+    return answer
 
 
 def predict_in_parts(client: Client, version: int, inputs: Mapping[str, Array], sizes: list[int]) -> dict[str, Array]:

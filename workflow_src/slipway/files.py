@@ -52,9 +52,9 @@ def _existing_parent(path: Path) -> Path:
     return path
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """
-    Write *data* to *path*, whole or not at all.
+    Write *data* to *path*, whole or not at all; *mode* are the permissions, as usual if None.
 
     The bytes go to a file beside it, are flushed to the disk, then renamed into place: a reader, or a
     later run after a power cut, sees the old file or the new one.
@@ -69,9 +69,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             with partial.open("wb") as file:
                 file.write(data)
                 file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
             partial.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -119,7 +121,7 @@ def replace_directory(new: Path, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.rename(old)
     new.rename(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -140,10 +142,11 @@ def sync_tree(directory: Path) -> None:
                 os.fsync(file)
             finally:
                 os.close(file)
-        _sync_directory(Path(root))
+        sync_directory(Path(root))
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Flush the names in *directory* to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

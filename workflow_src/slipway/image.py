@@ -23,6 +23,7 @@ from slipway.oci import archive, layout, serving_config
 from slipway.oci.assembly import ENTRYPOINT, Assembly
 from slipway.oci.layout import ContainerConfig
 from slipway.records import ImageRecord, LayerRecord, ServableRecord
+from slipway.serving_settings import ServingSettings
 from slipway.settings import ImageSettings, ServerSettings
 from slipway_wire import __version__
 
@@ -34,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="name of the model")
     parser.add_argument("--settings", required=True, help="section `image` of the settings, as JSON")
     parser.add_argument("--server-settings", required=True, help="section `server` of the settings, as JSON")
+    parser.add_argument("--serving", default="{}", help="the model's `serving` settings, as JSON")
     parser.add_argument("--version-dir", required=True, nargs="+", metavar="V=DIR", help="servable of each version")
     parser.add_argument("--servable-record", required=True, nargs="+", metavar="V=FILE", help="its record")
     parser.add_argument("--cache", required=True, type=Path, help="directory for wheels and layers")
@@ -47,6 +49,7 @@ def run(arguments: Namespace) -> None:
         model=arguments.model,
         settings=section(ImageSettings, arguments.settings, "image"),
         server=section(ServerSettings, arguments.server_settings, "server"),
+        serving=section(ServingSettings, arguments.serving, "serving"),
         servables=servables(by_version(arguments.version_dir), by_version(arguments.servable_record)),
         cache=arguments.cache,
         out=arguments.out_layout,
@@ -110,6 +113,7 @@ def build(
     model: str,
     settings: ImageSettings,
     server: ServerSettings,
+    serving: ServingSettings | None = None,
     servables: Mapping[int, Servable],
     cache: Path,
     out: Path,
@@ -143,7 +147,7 @@ def build(
             assembly.packages(),
             assembly.server(),
             assembly.model(model, {version: servable.directory for version, servable in servables.items()}),
-            assembly.config(model, server),
+            assembly.config(model, server, serving),
         ]
         config = ContainerConfig(
             user=f"{settings.user}:{settings.user}",

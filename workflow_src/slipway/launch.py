@@ -97,7 +97,7 @@ def launch(
         spec: The server.
         image: What the image stage recorded.
         contract: Gives the signature and how close answers must come.
-        answers: Version -> golden data.
+        answers: Version -> golden data; of versions that are not served, it goes unused.
         log: Gets what the server writes.
 
     Raises:
@@ -106,6 +106,7 @@ def launch(
         EngineError: If the engine that the settings name does not work here.
     """
     sizes = request_sizes(spec, contract)
+    answers = {version: answers[version] for version in spec.versions()}
     with running_server(spec, log=log) as server:
         if not server.engine.isolated:
             _warn(server)

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from slipway import files
@@ -63,9 +64,13 @@ def assemble(export: Path, warmup: Path, directory: Path) -> None:
 
     Modes are set, so that any user may read the servable and the image's layer does not depend on a umask.
     """
-    for name, path in files.tree_files(export).items():
+    copy_files(files.tree_files(export) | {WARMUP_FILE: warmup}, directory)
+
+
+def copy_files(content: Mapping[str, Path], directory: Path) -> None:
+    """Copy *content* (relative path -> file) into the empty *directory*, with a manifest, readable by any user."""
+    for name, path in content.items():
         _copy(path, directory / name)
-    _copy(warmup, directory / WARMUP_FILE)
     write_manifest(directory)
     for path in [directory, *directory.rglob("*")]:
         path.chmod(DIRECTORY_MODE if path.is_dir() else FILE_MODE)
@@ -76,6 +81,7 @@ def write_manifest(directory: Path) -> None:
     digests = {
         name: files.sha256_file(path).removeprefix("sha256:") for name, path in files.tree_files(directory).items()
     }
+    (directory / MANIFEST_FILE).parent.mkdir(exist_ok=True)
     (directory / MANIFEST_FILE).write_bytes(manifest.encode(digests))
 
 

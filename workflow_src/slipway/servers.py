@@ -60,9 +60,12 @@ class ServerSpec:
     cpus: str | None = None
 
     def versions(self) -> list[int]:
-        """List the versions it will serve, lowest first."""
+        """List the versions it will serve, lowest first: of those in the image, what its configuration asks for."""
         if self.image is not None:
-            return sorted(self.image.versions)
+            if self.image_layout is None:
+                return sorted(self.image.versions)
+            config = read_layer_files(self.image_layout, self.image, "config", serving_config.DIRECTORY)
+            return serving_config.served_versions(config, self.image.versions)
         return sorted(int(path.name) for path in self.servable_root.iterdir() if path.name.isdigit())
 
 

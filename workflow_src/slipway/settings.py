@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from slipway.errors import SettingsError
+from slipway.serving_settings import Rollback, ServingSettings, VersionNumber
 from slipway.source_settings import Section, Source
 
 # Also a word of image names, which end in a letter or a digit.
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9_-]{0,61}[a-z0-9])?$")]
-# int64, as TF Serving reads the name of a version directory.
-VersionNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 # --- models ----------------------------------------------------------------------------------------
@@ -27,6 +26,11 @@ class VersionSettings(Section):
     """One version of a model."""
 
     source: Source
+    digest: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="Digest of the source's content, as `slipway add-version` writes it; the line refuses another content.",
+    )
 
 
 class ModelSettings(Section):
@@ -48,6 +52,13 @@ class ModelSettings(Section):
         description="Why this contract may break callers of the one before; take it out again once it is published.",
     )
     warmup: "WarmupSettings | None" = Field(None, description="Takes the place of the section `warmup` for this model.")
+    serving: ServingSettings = Field(default_factory=ServingSettings)
+
+    @model_validator(mode="after")
+    def _what_is_served_exists(self) -> "ModelSettings":
+        if faults := self.serving.faults(self.versions):
+            raise ValueError("\n".join(faults))
+        return self
 
 
 # --- warm-up ---------------------------------------------------------------------------------------
@@ -224,7 +235,12 @@ class Settings(Section):
     """Everything in config.yaml."""
 
     format: Literal[1]
-    models: dict[Name, ModelSettings] = Field(min_length=1)
+    models: dict[Name, ModelSettings] = Field(default_factory=dict, min_length=1, validate_default=True)
+    sheet: Path | None = Field(
+        None,
+        description="More models: a table (.csv, .tsv, .yaml) with a row for each version and the columns model, version, "
+        "kind, path, contract and source.KEY for whatever else a source has.",
+    )
     warmup: WarmupSettings = Field(default_factory=WarmupSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
     image: ImageSettings = Field(default_factory=ImageSettings)
@@ -232,6 +248,9 @@ class Settings(Section):
     benchmark: BenchmarkSettings = Field(default_factory=BenchmarkSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
     publish: PublishSettings = Field(default_factory=PublishSettings)
+    rollbacks: list[Rollback] = Field(
+        default_factory=list, description="What `slipway rollback` did, oldest first. Nothing is built from it."
+    )
 
     @model_validator(mode="after")
     def _benchmarked_versions_exist(self) -> "Settings":
@@ -252,9 +271,19 @@ class Settings(Section):
         """Give what holds for the warm-up of *model*."""
         return self.models[model].warmup or self.warmup
 
+    def served(self, model: str) -> list[int]:
+        """List the versions of *model* that the server in its image serves, lowest first."""
+        return self.models[model].serving.served(self.models[model].versions)
+
     def benchmarked(self, model: str) -> list[int]:
-        """List the versions of *model* that are measured, lowest first."""
-        return sorted(self.benchmark.versions.get(model, [max(self.models[model].versions)]))
+        """
+        List the versions of *model* that are measured, lowest first.
+
+        Of those that `benchmark.versions` names, or by itself the newest; but only what is served can be measured, and a
+        rollback must not fail because of what it takes out of service.
+        """
+        served = self.served(model)
+        return sorted(set(self.benchmark.versions.get(model, ())) & set(served)) or served[-1:]
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
@@ -292,15 +321,19 @@ def of_its_own_models(config: Mapping[str, Any], given: Mapping[str, Any]) -> di
     Take the models of config/config.yaml out of *config* where the command line brings models of its own.
 
     Snakemake merges what a `--configfile` says into config/config.yaml: a file that names models would get the
-    models there beside its own, and build and measure them, too. One that names none changes how those are run.
+    models there beside its own, and build and measure them, too. One that names none changes how those are run. A
+    sheet names models as well.
 
     Args:
         config: The merged config.
         given: What `--configfile` and `--config` say, merged.
     """
-    if not given.get("models"):
+    if not given.get("models") and not given.get("sheet"):
         return dict(config)
-    own = {**config, "models": given["models"]}
+    own = {key: value for key, value in config.items() if key != "sheet"}
+    own |= {key: given[key] for key in ("models", "sheet") if given.get(key)}
+    if not given.get("models"):
+        own.pop("models", None)
     if isinstance(benchmark := config.get("benchmark"), Mapping):
         # Which versions are measured is said per model.
         shared = {key: value for key, value in benchmark.items() if key != "versions"}
@@ -340,10 +373,14 @@ def fault_lines(error: ValidationError, name: str, schema: str = "config/config.
 
 def _lines_of_fault(fault: Any, name: str, schema: str) -> list[str]:
     where = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    where = f"{where}: " if where else ""
+    return [f"{name}: {where}{line}" for line in fault_texts(fault, schema)]
+
+
+def fault_texts(fault: Any, schema: str = "config/config.schema.json") -> list[str]:
+    """Tell one fault that pydantic found, without its place: `what, got …`. A validator of ours may find several at once."""
     what = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     got = "" if fault["type"] in {"missing", "value_error", "extra_forbidden"} else f", got {fault['input']!r}"
     if fault["type"] == "extra_forbidden":
         what = f"unknown key; see {schema} for those there are"
-    where = f"{where}: " if where else ""
-    # A validator of ours that looks at several parts reports a line for each fault.
-    return [f"{name}: {where}{line}{got}" for line in what.splitlines()]
+    return [f"{line}{got}" for line in what.splitlines()]

@@ -1,6 +1,5 @@
 """Which versions of a model ought to be served: reads base paths and tells the manager, again and again."""
 
-import contextlib
 import logging
 import threading
 import time
@@ -12,10 +11,9 @@ from slipway_server.servables.arrival import Arrival, missing
 from slipway_server.servables.diagnosis import diagnose, diagnose_error
 from slipway_server.servables.manager import Manager
 from slipway_server.servables.storage import Storage, join
+from slipway_wire.paths import directory_version
 
 logger = logging.getLogger(__name__)
-
-_INT64 = range(-(2**63), 2**63)
 
 # A version that lacks files has this many settling times to become whole before it is tried as it is, so that its
 # status says what is wrong with it: long enough for a copy that stalls now and then.
@@ -42,20 +40,9 @@ def read_versions(storage: Storage, base_path: str) -> dict[int, str]:
 def _versions(base_path: str, names: Iterable[str]) -> dict[int, str]:
     versions: dict[int, str] = {}
     for name in sorted(names):
-        if (version := _number(name)) is not None:
+        if (version := directory_version(name)) is not None:
             versions.setdefault(version, join(base_path, name))
     return versions
-
-
-def _number(name: str) -> int | None:
-    """Read *name* as a version; None if it is none."""
-    # int() reads "1_0" and digits of other scripts, which strtoll does not.
-    if not name.isascii() or "_" in name:
-        return None
-    with contextlib.suppress(ValueError):
-        version = int(name)
-        return version if version in _INT64 else None
-    return None
 
 
 def aspired_versions(policy: VersionPolicy, found: Iterable[int]) -> set[int]:
@@ -183,7 +170,7 @@ class BasePath:
                 found[version] = self._paths[version]
             elif self._paths[version] != found[version]:
                 self._forget(version)
-        ambiguous = {name for name in names if _number(name) is not None} - {
+        ambiguous = {name for name in names if directory_version(name) is not None} - {
             path.rpartition("/")[2] for path in found.values()
         }
         if ambiguous - self._ambiguous:

@@ -1,10 +1,13 @@
+import pytest
+
 from slipway.oci import serving_config
+from slipway.serving_settings import ServingSettings
 from slipway.settings import BatchingSettings, ServerSettings
 from slipway_wire import messages, text_config
 
 
 def test_the_server_is_asked_for_every_version():
-    found = text_config.parse(messages.ModelServerConfig, serving_config.models_config("digits"))
+    found = text_config.parse(messages.ModelServerConfig, serving_config.models_config("digits", ServingSettings()))
     (model,) = found.model_config_list.config
 
     assert (model.name, model.base_path, model.model_platform) == ("digits", "/models/digits", "tensorflow")
@@ -46,3 +49,30 @@ def test_outside_the_image_every_path_leads_outside():
 
     assert b"/etc/slipway" not in b"".join(moved.values())
     assert b'base_path: "/work/servables/digits"' in moved["models.config"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "written", "served"),
+    [
+        ("all", "all {}", [1, 2, 10]),
+        ("latest", "latest { num_versions: 1 }", [10]),
+        ({"latest": 2}, "latest { num_versions: 2 }", [2, 10]),
+        ({"specific": [2, 1]}, "specific { versions: 1 versions: 2 }", [1, 2]),
+    ],
+)
+def test_the_server_is_asked_for_what_the_settings_say(policy, written, served):
+    """What is written, what a server makes of it and what the settings say are the same."""
+    serving = ServingSettings(policy=policy, labels={"stable": served[0]})
+    files = serving_config.config_files("digits", ServerSettings(), serving)
+
+    assert f"model_version_policy {{ {written} }}" in files["models.config"].decode()
+    assert serving_config.served_versions(files, [10, 1, 2]) == serving.served([10, 1, 2]) == served
+    (model,) = text_config.parse(messages.ModelServerConfig, files["models.config"]).model_config_list.config
+    assert dict(model.version_labels) == {"stable": served[0]}
+
+
+def test_by_default_the_configuration_is_what_it_always_was():
+    assert serving_config.models_config("digits", ServingSettings()) == (
+        'model_config_list {\n  config {\n    name: "digits"\n    base_path: "/models/digits"\n'
+        '    model_platform: "tensorflow"\n    model_version_policy { all {} }\n  }\n}\n'
+    )

@@ -1,7 +1,5 @@
 """Sources as models in memory, each read by its own framework and called by the names of tensors."""
 
-import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from slipway.errors import SettingsError, SourceError, one_line
-from slipway.models import digits, graph_sources
+from slipway.models import digits, graph_sources, keras_models
 from slipway.models.builders import build
 from slipway.models.model import Model
 from slipway.source_settings import (
@@ -39,20 +37,20 @@ class ModuleModel:
     """
 
     def __init__(self, module: Any) -> None:
-        if not isinstance(module, (keras.Model, tf.Module)) or not callable(module):
+        if not (keras_models.is_model(module) or isinstance(module, tf.Module)) or not callable(module):
             raise SourceError(
                 f"expected a Keras model or a tf.Module that can be called, found {type(module).__name__}"
             )
         self._module = module
-        self._is_keras = is_keras_model(module)
+        self._is_keras = keras_models.is_model(module)
         self._input = _input_structure(module) if self._is_keras else None
 
     @property
     def variables(self) -> list[tf.Variable]:
         """All weights; read it after a call, which may make some."""
         if self._is_keras:
-            # Those of Keras 2 are variables themselves.
-            return [w if isinstance(w, tf.Variable) else w.value for w in self._module.weights]
+            # A weight of Keras 2 is a variable; one of Keras 3 has one.
+            return [one if isinstance(one, tf.Variable) else one.value for one in self._module.weights]
         return list(self._module.variables)
 
     @property
@@ -157,7 +155,7 @@ def _input_structure(model: keras.Model) -> Any:
 def _layers(model: keras.Model) -> list[Any]:
     found = []
     for layer in model.layers:
-        found += _layers(layer) if is_keras_model(layer) else [layer]
+        found += _layers(layer) if keras_models.is_model(layer) else [layer]
     return found
 
 
@@ -172,9 +170,11 @@ def load(source: Source, directory: Path) -> Model:
         case BuiltinSource():
             return _with_weights(digits.build(), directory / digits.WEIGHTS_FILE)
         case KerasSource():
-            return _load_keras(source, directory / source.path.name)
+            path = directory / source.path.name
+            return ModuleModel(keras_models.load_whole(path, source.loader, unsafe=source.unsafe))
         case WeightsSource():
-            return _with_weights(build(source.builder), directory / source.path.name)
+            path = directory / source.path.name
+            return _with_weights(build(source.builder), path, source.loader, by_name=source.by_name)
         case CheckpointSource():
             return _load_checkpoint(build(source.builder), source.root, directory / source.path.name)
         case Tf1CheckpointSource():
@@ -185,41 +185,14 @@ def load(source: Source, directory: Path) -> Model:
             return graph_sources.load_saved_model(source, directory)
 
 
-def _load_keras(source: KerasSource, path: Path) -> ModuleModel:
-    """Read a whole model, with the first Keras of those wanted that can."""
-    wanted = {"auto": ("keras", "tf_keras"), "keras": ("keras",), "keras2": ("tf_keras",)}[source.loader]
-    faults = []
-    for name in wanted:
-        try:
-            loader = importlib.import_module(name)
-        except ModuleNotFoundError:
-            faults.append("Keras 2 is not installed (pip install 'slipway[keras2]')")
-            continue
-        try:
-            return ModuleModel(loader.models.load_model(path, compile=False, safe_mode=not source.unsafe))
-        except Exception as error:
-            faults.append(f"Keras {loader.__version__} cannot load it as a whole model: {one_line(error)}")
-    raise SourceError(
-        f"{path.name}: {'; '.join(faults)}. A file with weights only is `kind: weights` and needs a builder."
-    )
-
-
-def is_keras_model(module: Any) -> bool:
-    """Say whether *module* is a model of Keras 3, or of Keras 2 (which is loaded only if it was asked for)."""
-    keras2 = sys.modules.get("tf_keras")
-    return isinstance(module, keras.Model) or (keras2 is not None and isinstance(module, keras2.Model))
-
-
-def _with_weights(module: Any, path: Path) -> ModuleModel:
-    if not is_keras_model(module):
+def _with_weights(
+    module: Any, path: Path, loader: keras_models.Loader = "auto", *, by_name: bool = False
+) -> ModuleModel:
+    if not keras_models.is_model(module):
         raise SourceError(
             f"{path.name}: expected a builder that returns a Keras model, it returned {type(module).__name__}."
         )
-    try:
-        module.load_weights(path)
-    except Exception as error:
-        msg = f"{path.name}: the weights do not fit the model, or the file is damaged: {one_line(error)}"
-        raise SourceError(msg) from error
+    keras_models.load_weights(module, path, loader, by_name=by_name)
     return ModuleModel(module)
 
 

@@ -19,6 +19,7 @@ from slipway.oci.archive import Entry
 from slipway.oci.bytecode import Compiler, compiler_of
 from slipway.oci.layers import LayerStore
 from slipway.records import LayerRecord
+from slipway.serving_settings import ServingSettings
 from slipway.settings import ImageSettings, ServerSettings
 
 ENTRYPOINT = "usr/bin/tf_serving_entrypoint.sh"
@@ -132,11 +133,11 @@ class Assembly:
         ]
         return self._layer("model", None, lambda: entries)
 
-    def config(self, model: str, server: ServerSettings) -> LayerRecord:
-        """Make the layer of the server's configuration."""
+    def config(self, model: str, server: ServerSettings, serving: ServingSettings | None = None) -> LayerRecord:
+        """Make the layer of the server's configuration, which says what is served of the model's versions."""
         entries = [
             archive.file(f"{serving_config.DIRECTORY}/{name}".lstrip("/"), content)
-            for name, content in serving_config.config_files(model, server).items()
+            for name, content in serving_config.config_files(model, server, serving).items()
         ]
         return self._layer("config", None, lambda: entries)
 
