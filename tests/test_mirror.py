@@ -18,7 +18,6 @@ SHOWN_ELSEWHERE = {
     "workflow_src/slipway/models/model.py": "tests/workflow/models/test_sources.py",
     "workflow_src/slipway/contract/sections.py": "tests/workflow/contract/test_whole.py",
     # Signatures and sources as a whole: every recipe is exported, served and held against its source.
-    "workflow_src/slipway/forms.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/graphs/of_source.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/graphs/reading.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/graphs/signing.py": "tests/end_to_end/test_recipes.py",
@@ -26,10 +25,8 @@ SHOWN_ELSEWHERE = {
     "workflow_src/slipway/models/graph_model.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/models/graph_session.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/models/graph_sources.py": "tests/end_to_end/test_recipes.py",
-    "workflow_src/slipway/models/pictures.py": "tests/end_to_end/test_recipes.py",
-    "workflow_src/slipway/models/receivers.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/models/resigned.py": "tests/end_to_end/test_recipes.py",
-    "workflow_src/slipway/models/tables.py": "tests/end_to_end/test_recipes.py",
+    "workflow_src/slipway/models/tables.py": "tests/workflow/models/test_receivers.py",
     "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
     "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.

@@ -18,6 +18,7 @@ from slipway.records import (
     Environment,
     ExportRecord,
     FileEntry,
+    FirstRequests,
     GoldenAnswer,
     ImageRecord,
     Latency,
@@ -145,6 +146,16 @@ def benchmark(model, version, *, seed=1, concurrency=(1, 4, 16, 64), repetitions
             ready_s=4.1 + 0.9 * warmed + rng.normal(0, 0.05),
             first_requests_us=[
                 (900.0 if warmed else 150_000 / n**2.2 + 900) * math.exp(rng.normal(0, 0.08)) for n in range(1, 51)
+            ],
+            by_batch=[
+                FirstRequests(
+                    signature=signature,
+                    rows=rows,
+                    first_us=(950.0 if warmed else 24_000.0) + 20 * rows,
+                    later_us=[880.0 + 20 * rows + later for later in range(9)],
+                )
+                for signature in ("serving_default", "classify")
+                for rows in (1, 2, 4)
             ],
         )
         for warmed in (True, False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from slipway import benchmark, golden, repetitions, servers, statistics
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.golden import Golden
 from slipway.records import BenchmarkRecord, ImageRecord, ServableRecord, TreeManifest
-from slipway_wire import payloads, samples
+from slipway_wire import payloads, predict, samples, tfrecord, warmup_log
 
 ROOT = Path(__file__).parents[1]
 NULL_SERVER = Path(__file__).with_name("null_server.py")
@@ -39,8 +40,10 @@ def make_project(directory):
     """Write everything that the stages before leave."""
     (directory / "contract.yaml").write_text(CONTRACT)
     golden.write(directory / "golden.npz", Golden({"x": ROWS}, {"y": ROWS / 2 + 2}, None))
-    (directory / "servables").mkdir()
-    (directory / "servables/1").symlink_to(ROOT / "testdata/saved_model_half_plus_two_cpu/00000123")
+    shutil.copytree(ROOT / "testdata/saved_model_half_plus_two_cpu/00000123", directory / "servables/1")
+    records = [warmup_log.encode("predict", predict.encode_request("m", {"x": ROWS[:rows]})) for rows in (1, 2)]
+    (directory / "servables/1/assets.extra").mkdir()
+    (directory / "servables/1" / warmup_log.WARMUP_FILE).write_bytes(tfrecord.frame_all(records))
     ImageRecord(
         model="m",
         versions=[1],
@@ -211,6 +214,11 @@ def test_fresh_servers_are_started_with_and_without_warm_up(measured):
         assert len(start.first_requests_us) == benchmark.FIRST_REQUESTS
         assert min(start.first_requests_us) > 0
         assert start.ready_s > 0
+        assert [(asked.signature, asked.rows) for asked in start.by_batch] == [
+            ("serving_default", 1),
+            ("serving_default", 2),
+        ]
+        assert all(min(asked.first_us, *asked.later_us) > 0 for asked in start.by_batch)
 
 
 def test_nothing_is_left_behind_and_an_older_failure_is_gone(measured):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slipway import calibration, cpu, files, golden, payloads, provenance, repetitions
+from slipway import calibration, cpu, files, first_requests, golden, payloads, provenance, repetitions
 from slipway.arguments import section
 from slipway.contract import read_contract
 from slipway.errors import ContractViolation, InvalidMeasurement
@@ -201,6 +201,10 @@ class _Session:
         self.started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self.environment = provenance.environment()
         self.engine: EngineRecord | None = None
+        spec = self.subject.spec
+        self.questions, self.unasked = first_requests.questions(
+            spec.servable_root / str(self.subject.version), spec.model, self.subject.version
+        )
         self.machine = Machine(self.cpus)
         self.machine.take_in(self.generator)
         self.order = 0
@@ -261,12 +265,14 @@ class _Session:
                     planned = Planned(protocol, Load(kind="closed", concurrency=1))
                     self._stop_at_faults(planned, window, f"after a start {'with' if warmed else 'without'} warm-up")
                     took = window.samples.service_us[np.argsort(window.samples.planned_us)]
+                    by_batch = first_requests.measure(server, protocol, self.questions)
                     self.cold_starts.append(
                         ColdStart(
                             warmed=warmed,
                             protocol=protocol,
                             ready_s=server.ready_s,
                             first_requests_us=took.astype(float).tolist(),
+                            by_batch=by_batch,
                         )
                     )
                 told.end(_COLD_START_S)
@@ -383,6 +389,11 @@ class _Session:
         }
         if not self.settings.cold_starts:
             missing["cold starts"] = "benchmark.cold_starts is 0"
+        elif self.unasked:
+            missing["first requests"] = (
+                f"{self.unasked} of the warm-up records are no requests here: larger than "
+                f"{first_requests.MAX_MESSAGE_BYTES} bytes, or JSON cannot say them"
+            )
         if not self.machine.pinned:
             missing["placement"] = "server and load generator may share CPUs: they could not be kept apart"
         if any(r.server_cpu_us_per_request is None for r in measured):

@@ -67,9 +67,8 @@ class GrpcClient:
     """PredictionService over one channel. Use it as a context manager."""
 
     def __init__(self, host: str, port: int, model: str, signature_name: str = "") -> None:
-        """Say whom to call: the server's host and gRPC port, the model's name, and the signature's; empty for the default."""
-        self._model = GrpcModel(host, port, model)
-        self._signature_name = signature_name
+        """Say whom to call: the server's host and gRPC port, the model's name and its signature (empty: the default)."""
+        self._model, self._signature_name = GrpcModel(host, port, model), signature_name
 
     def __enter__(self) -> Self:
         return self

@@ -439,6 +439,15 @@ class Cell(Record):
     repetitions: list[Repetition]
 
 
+class FirstRequests(Record):
+    """Requests of one signature and batch size, one after the other."""
+
+    signature: str
+    rows: int
+    first_us: float
+    later_us: list[float] = Field(description="Those after it, in order.")
+
+
 class ColdStart(Record):
     """One start of a fresh server and its first requests."""
 
@@ -446,6 +455,11 @@ class ColdStart(Record):
     protocol: Protocol
     ready_s: float
     first_requests_us: list[float]
+    by_batch: list[FirstRequests] = Field(
+        default_factory=list,
+        description="After those: every warm-up record as a request. The first of the signature and batch size that "
+        "`first_requests_us` are of is no first one here.",
+    )
 
 
 class Ceiling(Record):

@@ -62,7 +62,8 @@ class ServerSpec:
     def versions(self) -> list[int]:
         """List the versions it will serve, lowest first: of those in the image, what its configuration asks for."""
         if self.image is not None:
-            if self.image_layout is None:
+            # An image without a configuration of its own serves all that is in it.
+            if self.image_layout is None or not any(layer.name == "config" for layer in self.image.layers):
                 return sorted(self.image.versions)
             config = read_layer_files(self.image_layout, self.image, "config", serving_config.DIRECTORY)
             return serving_config.served_versions(config, self.image.versions)

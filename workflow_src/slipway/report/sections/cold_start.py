@@ -15,6 +15,7 @@ from slipway.report.blocks import (
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Bar, Line, Point, Segment, Style
 from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, ColdGroup, Measurement
 from slipway.report.sections.figures import bars_table, identifier, measured_figure
+from slipway.report.sections.first_requests import first_requests
 
 
 def cold_start(measurement: Measurement) -> Section | None:
@@ -28,7 +29,10 @@ def cold_start(measurement: Measurement) -> Section | None:
         title="Cold start and warm-up",
         short="Cold start",
         lead=told,
-        blocks=(Pair((_first_requests(measurement, title), _ready_figure(measurement))),),
+        blocks=(
+            Pair((_first_requests(measurement, title), _ready_figure(measurement))),
+            *([by_batch] if (by_batch := first_requests(measurement)) else []),
+        ),
     )
 
 
