@@ -69,9 +69,7 @@ def per_benchmark(pattern):
 def versions_of(pattern):
     """Fill *pattern* for every version of the job's model."""
     return with_signature(
-        lambda wildcards: [
-            pattern.format(model=wildcards.model, version=v) for v in settings.versions(wildcards.model)
-        ]
+        lambda wildcards: [pattern.format(model=wildcards.model, version=v) for v in settings.versions(wildcards.model)]
     )
 
 
