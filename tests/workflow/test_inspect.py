@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from tests.workflow import index_factory
 
 from slipway import cli
 from slipway.errors import SourceError
@@ -87,39 +89,44 @@ def test_ops_are_listed_when_asked_for(capsys):
     assert "ParseExample" in capsys.readouterr().out
 
 
-def make(directory, *names):
-    for name in names:
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).touch()
+def test_what_is_no_saved_model_is_told_with_the_lines_that_import_it(tmp_path, capsys):
+    index_factory.checkpoint(tmp_path / "ner/model.ckpt-7", ["w"])
+
+    assert cli.main(["inspect", str(tmp_path / "ner")]) == 0
+
+    told = capsys.readouterr().out
+    assert told.startswith(f"{tmp_path}/ner: a TF1 checkpoint without .meta: model.ckpt-7 (1 tensors, step 7)\n")
+    source = yaml.safe_load(told.partition("\n\n")[2])["models"]["ner"]["versions"][1]["source"]
+    assert source["kind"] == "tf1_checkpoint"
+    assert source["path"] == f"{tmp_path}/ner/model.ckpt-7"
+    assert source["builder"].endswith("…")
 
 
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        ((), "it is empty"),
-        (("model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001"), "found a checkpoint (model.ckpt-7)"),
-        (("m.index", "m.meta"), "found a checkpoint with its .meta (m)"),
-        (("flowers.keras",), "found a Keras model (flowers.keras): export it first, as a source of kind: keras"),
-        (("old.h5",), "found a Keras model (old.h5)"),
-        (("frozen.pb",), "found frozen.pb, a GraphDef perhaps"),
-        (("a/1/saved_model.pb",), "found one further down: "),
-        (("README", "x", "y"), "found README, x, y"),
-    ],
-)
-def test_what_is_no_saved_model_is_told_what_it_is(tmp_path, names, said):
-    make(tmp_path, *names)
+def test_json_says_what_is_no_saved_model_too(tmp_path, capsys):
+    (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(90))
 
-    with pytest.raises(SourceError) as caught:
+    assert cli.main(["inspect", "--json", str(tmp_path / "m.tflite")]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert (found["words"], found["kind"], found["source"]) == ("a TFLite model", None, None)
+
+
+def test_a_saved_model_that_lies_too_deep_is_found(tmp_path, capsys):
+    shutil.copytree(HALF_PLUS_TWO, tmp_path / "NAME/NAME")
+
+    assert cli.main(["inspect", str(tmp_path)]) == 0
+
+    assert "found a SavedModel three levels down at " in capsys.readouterr().out
+    with pytest.raises(SourceError, match=r"expected a directory with saved_model\.pb, or one with numbered"):
         find_models(tmp_path)
-    assert said in str(caught.value)
 
 
-def test_a_file_and_nothing_are_told_too(tmp_path):
-    make(tmp_path, "saved_model.pb")
-    with pytest.raises(SourceError, match="name its directory instead"):
-        find_models(tmp_path / "saved_model.pb")
-    with pytest.raises(SourceError, match="there is nothing at this path"):
-        find_models(tmp_path / "nowhere")
+def test_nothing_is_told_as_nothing(tmp_path, capsys):
+    assert cli.main(["inspect", str(tmp_path / "nowhere")]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"slipway inspect: error: {tmp_path}/nowhere: there is nothing at this path. Correct it.\n"
+    )
 
 
 def test_a_damaged_model_is_one_line(tmp_path, capsys):

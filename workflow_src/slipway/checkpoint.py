@@ -42,7 +42,10 @@ _TOOLS = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
     add_source_arguments(parser)
-    parser.add_argument("--digest", default="", metavar="SHA256", help="content that the source must have, if any")
+    # Snakemake leaves an empty value out.
+    parser.add_argument(
+        "--digest", nargs="?", const="", default="", metavar="SHA256", help="content that the source must have, if any"
+    )
     parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
     # Two options without a value where nothing was trained.
     parser.add_argument("--trained", type=Path, nargs="?", metavar="DIR", help="what `slipway train` left, if it ran")

@@ -29,7 +29,7 @@ TOOLS = {
     "add-version": "claim the next version of a model, in the config or in a server's directory",
     "rollback": "let an older version answer, in the config and on a running server",
     "contract": "write a contract from a model, check it, or compare two",
-    "inspect": "print what a SavedModel is, without TensorFlow",
+    "inspect": "print what a SavedModel, or any other file of a model, is, without TensorFlow",
     "verify": "measure how often a served model is wrong",
     "predict": "call a served model once",
     "compare": "say whether a model, a server or its settings got worse",

@@ -16,7 +16,7 @@ _TIMEOUT_S = 60.0
 
 
 class Client(Protocol):
-    """Calls one predict signature over one protocol, on one connection."""
+    """Calls serving_default over one protocol, on one connection."""
 
     def predict(self, version: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """

@@ -9,7 +9,7 @@ from pathlib import Path
 from slipway import graph_ops, op_policy
 from slipway.contract_draft import Found, Signature, Tensor
 from slipway.errors import SourceError
-from slipway.inspect import find_models, what_is_there
+from slipway.inspect import find_models
 from slipway_wire import signatures as wire
 from slipway_wire.status import WireError
 
@@ -40,7 +40,7 @@ def read(place: Path) -> Found:
             "put the .meta file beside it."
         )
     if not place.exists():
-        raise SourceError(f"{place}: {what_is_there(place)}.")
+        raise SourceError(f"{place}: there is nothing at this path. Correct it.")
     return saved_model(find_models(place)[-1])
 
 

@@ -1,8 +1,9 @@
 """
-Print what a SavedModel is, without TensorFlow: signatures, dtypes, shapes, ops, files; in a fraction of a second.
+Print what is at a path, without TensorFlow. A SavedModel: its signatures, dtypes, shapes, ops, files; in a fraction of a second.
 
 PLACE is a version directory (with `saved_model.pb`) or a TensorFlow Serving base path (with numbered ones). The facts are
-those of `saved_model_cli show --all`, and what a server needs to know besides.
+those of `saved_model_cli show --all`, and what a server needs to know besides. Anything else (a checkpoint, a file of Keras,
+a graph, an archive) is named, with the lines of config.yaml that import it.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from slipway.detection.advice import config_lines, source_yaml
+from slipway.detection.detect import detect, misfit
 from slipway.errors import SourceError
 from slipway_wire import signatures, tfrecord
 from slipway_wire.signatures import SAVED_MODEL_FILE, Signature, TensorSpec
@@ -24,7 +27,6 @@ from slipway_wire.status import WireError
 
 WARMUP_FILE = Path("assets.extra/tf_serving_warmup_requests")
 _FILE_WIDTH = 240
-_MODEL_FILES = {".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,18 @@ class Facts:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("place", type=Path, metavar="PLACE", help="a SavedModel, or a base path with numbered versions")
+    parser.add_argument(
+        "place", type=Path, metavar="PLACE", help="a SavedModel, a base path with numbered versions, or anything else"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--ops", action="store_true", help="list every kind of op")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the facts of every SavedModel at the place."""
+    if not _holds_models(arguments.place):
+        _tell(arguments.place, as_json=arguments.json)
+        return
     found = [facts(directory) for directory in find_models(arguments.place)]
     if arguments.json:
         sys.stdout.write(json.dumps([asdict(one) for one in found], indent=2, default=_plain) + "\n")
@@ -91,6 +98,26 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     for one in found:
         _show(console, one, every_op=arguments.ops)
+
+
+def _holds_models(place: Path) -> bool:
+    versions = (path for path in _children(place) if path.name.isdigit())
+    return any((path / SAVED_MODEL_FILE).is_file() for path in (place, *versions))
+
+
+def _tell(place: Path, *, as_json: bool) -> None:
+    """Say what *place* is, where it is no SavedModel, and the lines of config.yaml that import it."""
+    found = detect(place)
+    lines = config_lines(found)
+    if as_json:
+        told: dict[str, Any] = {"path": str(found.path), "words": found.words, "kind": found.kind, "step": found.step}
+        told |= {"advice": found.next_step(), "source": source_yaml(found) if found.kind else None}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        return
+    sys.stdout.write(f"{place}: {found.words}\n")
+    sys.stdout.write(f"In config/config.yaml:\n\n{lines}" if lines else f"{found.next_step()}\n")
+    if lines and found.advice:
+        sys.stdout.write(f"\n{found.advice}\n")
 
 
 def find_models(place: Path) -> list[Path]:
@@ -109,39 +136,8 @@ def find_models(place: Path) -> list[Path]:
     if versions:
         return sorted(versions, key=lambda path: int(path.name))
     raise SourceError(
-        f"{place}: expected a directory with {SAVED_MODEL_FILE}, or one with numbered directories that have it; "
-        f"{what_is_there(place)}"
+        misfit(f"a directory with {SAVED_MODEL_FILE}, or one with numbered directories that have it", place)
     )
-
-
-def what_is_there(place: Path) -> str:
-    """Say what *place* is, where it is no SavedModel, and what to do with it."""
-    if not place.exists():
-        return "there is nothing at this path"
-    if place.is_file():
-        return _what_file(place)
-    children = list(_children(place))
-    names = {path.name for path in children}
-    if not names:
-        return "it is empty"
-    if indexes := sorted(path.stem for path in children if path.suffix == ".index"):
-        meta = " with its .meta" if f"{indexes[0]}.meta" in names else ""
-        return f"found a checkpoint{meta} ({indexes[0]}): export it first, as a source of kind: checkpoint"
-    if models := [path for path in children if path.suffix in _MODEL_FILES]:
-        return _what_file(models[0])
-    if frozen := [path.name for path in children if path.suffix == ".pb"]:
-        return f"found {frozen[0]}, a GraphDef perhaps, but no SavedModel: those are named {SAVED_MODEL_FILE}"
-    if deeper := sorted(path.parent for path in place.glob(f"*/*/{SAVED_MODEL_FILE}")):
-        return f"found one further down: {deeper[0].parent}"
-    return f"found {', '.join(sorted(names)[:5])}{' …' if len(names) > 5 else ''}"
-
-
-def _what_file(path: Path) -> str:
-    if kind := _MODEL_FILES.get(path.suffix):
-        return f"found a Keras model ({path.name}): export it first, as a source of kind: {kind}"
-    if path.name == SAVED_MODEL_FILE:
-        return "name its directory instead"
-    return f"{path.name} is a file"
 
 
 def _children(place: Path) -> Iterator[Path]:
