@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: help setup report test check format locks protos schemas clean
+.PHONY: help setup report recipes test check format locks protos schemas clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ report: setup  ## run the whole line; ends with published/index.html
 	$(BIN)/snakemake --cores $(CORES)
 	@echo
 	@echo "The report: file://$$PWD/published/index.html"
+
+# config/config.yaml brings the default among them; `make recipes STAGE=images` goes on to images that have answered right.
+STAGE ?= servables
+recipes: setup  ## make all recipes in one run; print what came of which source
+	$(BIN)/snakemake $(STAGE) --cores $(CORES) --configfile config/config.yaml config/recipes/*/config.yaml
+	$(BIN)/slipway overview
 
 # The whole line measures, so nothing runs beside it.
 test: setup  ## all tests, with one run of the whole line on a small load

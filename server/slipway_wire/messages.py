@@ -57,6 +57,9 @@ AttrValue = _message("tensorflow.AttrValue")
 FunctionDefLibrary = _message("tensorflow.FunctionDefLibrary")
 FunctionDef = _message("tensorflow.FunctionDef")
 VersionDef = _message("tensorflow.VersionDef")
+SaverDef = _message("tensorflow.SaverDef")
+CollectionDef = _message("tensorflow.CollectionDef")
+AssetFileDef = _message("tensorflow.AssetFileDef")
 
 # tensorflow: examples
 Example = _message("tensorflow.Example")

@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from slipway.answers import derive, derive_others
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
 from slipway.golden import Golden
+from slipway.graphs import of_source
 from slipway.parity import accuracy
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, TrainRecord, TreeManifest
@@ -29,6 +31,9 @@ from slipway.source_settings import (
     Tf1CheckpointSource,
     WeightsSource,
 )
+
+if TYPE_CHECKING:
+    from slipway.models.model import Model
 
 Array = npt.NDArray[Any]
 _TOOLS = ("tensorflow-cpu", "tensorflow", "keras", "numpy", "scikit-learn")
@@ -76,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         try:
             if arguments.digest:
                 source_digest.verify(source, arguments.digest)
-            answered, parameters = _fill(source, contract, directory)
+            answered, model = _fill(source, contract, directory)
         except SourceError as error:
             lines = str(error).splitlines()
             raise SourceError("\n".join(f"{arguments.model} {arguments.version}: {line}" for line in lines)) from error
@@ -86,18 +91,20 @@ def run(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         version=arguments.version,
         kind=source.kind,
-        description=describe(source, answered) + (f" Made by {training.script}." if training else ""),
+        description=describe(source, answered, model.facts) + (f" Made by {training.script}." if training else ""),
         tree=tree,
         golden_digest=files.sha256_file(arguments.golden),
         golden_rows=answered.rows,
-        metrics=metrics(contract, answered),
-        parameters=parameters,
+        metrics=metrics(contract, answered) | model.facts,
+        parameters=model.parameters,
         tools={name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"},
     ).write(arguments.record)
 
 
-def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, int]:
+def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, "Model"]:
     source = local_sources.keep(source, directory, cache_directory(os.environ), say)
+    # A graph of somebody else's is judged from its bytes, before TensorFlow is shown it.
+    of_source.check(source, directory, contract.allow_ops)
     # TensorFlow takes seconds to import: after the checks that need none.
     from slipway.models import digits, sources  # noqa: PLC0415
 
@@ -113,13 +120,24 @@ def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, 
         inputs, known = _golden_inputs(source.golden, contract)
     inputs = forms.carried_by_all(contract, inputs)
     model = sources.load(source, directory)
+    _refuse_chance(model, contract)
     raw = model.answer(inputs)
     outputs = derive(contract.default, raw, inputs)
     others = derive_others(contract, raw, inputs)
     for name, array in outputs.items():
         if array.dtype.kind == "f" and (wrong := int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())):
             raise SourceError(f"{name}: {wrong} of {len(array)} answers are NaN or infinite: the weights are damaged.")
-    return Golden(inputs, outputs, known, others), model.parameters
+    return Golden(inputs, outputs, known, others), model
+
+
+def _refuse_chance(model: "Model", contract: Contract) -> None:
+    """Raise SourceError if random numbers are still drawn: golden answers would be others each time."""
+    forbidden = [op for op in contract.forbid_ops if op not in contract.allow_ops]
+    if live := [f"{op} (node {node})" for op, node in model.ops.items() if op in forbidden]:
+        raise SourceError(
+            f"the graph still draws on {', '.join(live)}: answers depend on chance. Give what says that it is training, such "
+            "as a rate of dropout, the value it has when the model is used: `freeze_inputs`."
+        )
 
 
 def say(line: str) -> None:
@@ -152,8 +170,8 @@ def metrics(contract: Contract, answered: Golden) -> dict[str, float]:
     return {"accuracy": accuracy(answered.outputs[label], answered.labels)}
 
 
-def describe(source: Source, answered: Golden) -> str:
-    """Say in one sentence for the report what this is and where it comes from."""
+def describe(source: Source, answered: Golden, facts: Mapping[str, float] | None = None) -> str:
+    """Say in one sentence for the report what this is and where it comes from; *facts* are what it says of itself."""
     if isinstance(source, BuiltinSource):
         return (
             f"A small CNN, trained for {source.epochs} epochs (seed {source.seed}) on handwritten digits from "
@@ -171,7 +189,8 @@ def describe(source: Source, answered: Golden) -> str:
         case Tf1CheckpointSource():
             graph = f"the graph of {source.builder}" if source.builder else "the graph of its .meta file"
             average = ", with the moving averages of its weights" if source.moving_average else ""
-            return f"The TensorFlow 1 checkpoint {source.prefix.name} in {graph}{average}; {golden_rows}."
+            step = f" of step {facts['source_step']:.0f}" if facts and "source_step" in facts else ""
+            return f"The TensorFlow 1 checkpoint {source.prefix.name}{step} in {graph}{average}; {golden_rows}."
         case FrozenGraphSource():
             return f"The frozen graph {source.path.name}; {golden_rows}."
         case SavedModelSource():

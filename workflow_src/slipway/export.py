@@ -7,6 +7,7 @@ from slipway import files, local_sources
 from slipway.checkpoint import add_source_arguments, parse_source
 from slipway.contract import read_contract
 from slipway.errors import SourceError
+from slipway.graphs import of_source
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, ExportRecord, TreeManifest
 
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     with files.new_directory(arguments.out) as directory:
         try:
             local = local_sources.kept(source, arguments.source_directory)
+            of_source.check(local, arguments.source_directory, contract.allow_ops)
             saved_model.write(sources.load(local, arguments.source_directory), contract, directory)
         except SourceError as error:
             raise SourceError(f"{arguments.model} {arguments.version}: {error}") from error

@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from slipway_wire import messages
+
 # Kind of op -> name of one node of that kind.
 Ops = dict[str, str]
 
@@ -163,7 +165,7 @@ def foreign_tables(meta_graph: Any) -> Ops:
     Returns:
         Kind of op -> node. A file's name that comes into a function as an argument is an asset, as TensorFlow 2 writes it.
     """
-    assets = {node_name(asset.tensor_info.name) for asset in meta_graph.asset_file_def}
+    assets = {node_name(tensor) for tensor in assets_of(meta_graph)}
     graph = meta_graph.graph_def
     found: Ops = {}
     for body in (graph.node, *(function.node_def for function in graph.library.function)):
@@ -177,6 +179,23 @@ def foreign_tables(meta_graph: Any) -> Ops:
             if source in nodes and source not in assets and nodes[source].op == "Const":
                 found.setdefault(node.op, node.name)
     return found
+
+
+def assets_of(meta_graph: Any) -> dict[str, str]:
+    """
+    Name the files that belong to a SavedModel.
+
+    Returns:
+        Tensor that gives the path -> name of the file below `assets/`, as it stands there: nobody has checked it.
+    """
+    packed = (
+        meta_graph.collection_def["saved_model_assets"].any_list.value
+        if "saved_model_assets" in meta_graph.collection_def
+        else ()
+    )
+    # TensorFlow 1 has them in a collection.
+    assets = [*meta_graph.asset_file_def, *(messages.AssetFileDef.FromString(found.value) for found in packed)]
+    return {asset.tensor_info.name: asset.filename for asset in assets}
 
 
 def large_constants(graph_def: Any) -> dict[str, int]:

@@ -9,7 +9,18 @@ from slipway import files
 from slipway.detection.detect import detect, misfit
 from slipway.detection.keras_files import read_keras_file
 from slipway.errors import SourceError
-from slipway.source_settings import BuiltinSource, CheckpointSource, FileSource, KerasSource, Source, WeightsSource
+from slipway.source_settings import (
+    BuiltinSource,
+    CheckpointSource,
+    FileSource,
+    FrozenGraphSource,
+    KerasSource,
+    SavedModelSource,
+    Source,
+    Tf1CheckpointSource,
+    WeightsSource,
+    saved_model_files,
+)
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -27,15 +38,62 @@ def copy_source(source: Source, directory: Path) -> None:
     if isinstance(source, BuiltinSource):
         return
     check_kind(source)
-    found = _checkpoint_files(source.path) if isinstance(source, CheckpointSource) else _model_file(source.path)
-    names = [path.name for path in found]
+    found = _files_of(source)
     for name, expected in source.digests.items():
-        if name not in names:
-            raise SourceError(f"{source.path}: sha256 names {name}, but the source is made of: {', '.join(names)}.")
-        check_digest(found[names.index(name)], expected)
+        if name not in found:
+            raise SourceError(f"{source.path}: sha256 names {name}, but the source is made of: {', '.join(found)}.")
+        check_digest(found[name], expected)
     with files.readable_disk_faults(directory):
-        for path in found:
-            shutil.copyfile(path, directory / path.name)
+        for name, path in found.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, directory / name)
+
+
+def _files_of(source: FileSource) -> dict[str, Path]:
+    """Find the files of *source*: path in a copy -> file."""
+    match source:
+        case CheckpointSource():
+            found = _checkpoint_files(source.path)
+        case Tf1CheckpointSource():
+            found = [*_tf1_files(source), *map(_asset, source.assets)]
+        case FrozenGraphSource():
+            found = [source.path, *map(_asset, source.assets)]
+        case SavedModelSource():
+            return _saved_model_files(source.path)
+        case _:
+            found = _model_file(source.path)
+    return {path.name: path for path in found}
+
+
+def _asset(path: Path) -> Path:
+    if not path.is_file():
+        raise SourceError(f"{path}: not there. `assets` names the files that lookup tables are filled from.")
+    return path
+
+
+def _tf1_files(source: Tf1CheckpointSource) -> list[Path]:
+    prefix = source.prefix
+    if prefix.is_dir():
+        raise SourceError(
+            f"{prefix}: has no state file `checkpoint` that would name the latest. {_prefix_hint(prefix)}"
+        )
+    # Before 2017, a checkpoint was one file.
+    found = [prefix] if prefix.is_file() and prefix.suffix not in {".index", ".meta"} else _checkpoint_files(prefix)
+    if source.builder:
+        return found
+    meta = prefix.with_name(f"{prefix.name}.meta")
+    if not meta.is_file():
+        raise SourceError(
+            f"{meta}: not there: the checkpoint has weights, but no graph. Copy it, too, or name the function that builds "
+            "the graph: `builder: module:function`."
+        )
+    return [*found, meta]
+
+
+def _saved_model_files(directory: Path) -> dict[str, Path]:
+    if (directory / "variables").is_dir():
+        _checkpoint_files(directory / "variables/variables")
+    return {path.relative_to(directory).as_posix(): path for path in saved_model_files(directory)}
 
 
 def check_digest(path: Path, expected: str) -> None:

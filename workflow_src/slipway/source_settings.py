@@ -193,6 +193,15 @@ class GraphSource(FileSource):
         default_factory=dict,
         description="Tensor that only training feeds -> the value it has for good, such as `Dropout: 1.0`.",
     )
+    assets: list[Path] = Field(
+        default_factory=list,
+        description="Files that lookup tables of the graph are filled from; a graph names them by paths of the machine that "
+        "made it, of which the file's name counts.",
+    )
+
+    def files(self) -> list[str]:
+        """List the files it is made from, as far as they lie here; its assets, too."""
+        return [*super().files(), *map(str, self.assets)]
 
     @model_validator(mode="after")
     def _an_input_is_fed_or_frozen(self) -> "GraphSource":

@@ -1,6 +1,6 @@
 """A SavedModel in a V1 graph session, as TensorFlow Serving runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,30 +19,38 @@ class ServingSession:
     """
     The signatures of one SavedModel, callable by name; close it, or use it as a context.
 
+    Args:
+        directory: The SavedModel's.
+        tags: All tags of one of its meta graphs.
+        advice: What to do if it cannot be loaded: ours is made again, a user's is not ours to make.
+
     Raises:
         SourceError: If the directory holds no SavedModel that can be loaded.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tags: Sequence[str] = ("serve",), advice: str = "Export it again.") -> None:
         # One thread: the last bits of an answer, and so the reports made from them, are the same each time.
         config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph, config=config)
         try:
-            self._signatures = signatures.read_signatures(directory)
+            self._signatures = signatures.read_signatures(directory, tags)
             with graph.as_default():
-                tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(directory))
+                tf.compat.v1.saved_model.loader.load(self._session, list(tags), str(directory))
         except (tf.errors.OpError, WireError, OSError, ValueError, RuntimeError) as error:
             self._session.close()
-            raise SourceError(f"{directory}: cannot be loaded: {one_line(error)}. Export it again.") from error
+            raise SourceError(f"{directory}: cannot be loaded: {one_line(error)}. {advice}") from error
 
-    def run(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, signature: str, inputs: Mapping[str, Array], others: Mapping[str, Any] | None = None
+    ) -> dict[str, Array]:
         """
         Call one signature.
 
         Args:
             signature: Its key.
             inputs: Name -> array; strings are objects (bytes).
+            others: Tensor in the graph -> value, for what the signature does not name.
 
         Returns:
             Every output, name -> array.
@@ -52,7 +60,7 @@ class ServingSession:
         """
         try:
             definition = self._signatures[signature]
-            feeds = {definition.inputs[name].graph_name: array for name, array in inputs.items()}
+            feeds = {definition.inputs[name].graph_name: array for name, array in inputs.items()} | dict(others or {})
             fetches = {name: spec.graph_name for name, spec in definition.outputs.items()}
             found: dict[str, Array] = self._session.run(fetches, feeds)
         except KeyError as error:

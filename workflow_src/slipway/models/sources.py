@@ -1,8 +1,5 @@
 """Sources as models in memory, each read by its own framework and called by the names of tensors."""
 
-import importlib
-import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from slipway.errors import SettingsError, SourceError, one_line
-from slipway.models import digits, keras_models
+from slipway.models import digits, graph_sources, keras_models
+from slipway.models.builders import build
 from slipway.models.model import Model
 from slipway.source_settings import (
     BuiltinSource,
@@ -73,6 +71,11 @@ class ModuleModel:
     @property
     def facts(self) -> dict[str, float]:
         """None: what a file of weights says of its training is not read."""
+        return {}
+
+    @property
+    def ops(self) -> dict[str, str]:
+        """None: there is no graph before the export."""
         return {}
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -171,11 +174,15 @@ def load(source: Source, directory: Path) -> Model:
             return ModuleModel(keras_models.load_whole(path, source.loader, unsafe=source.unsafe))
         case WeightsSource():
             path = directory / source.path.name
-            return _with_weights(_build(source.builder), path, source.loader, by_name=source.by_name)
+            return _with_weights(build(source.builder), path, source.loader, by_name=source.by_name)
         case CheckpointSource():
-            return _load_checkpoint(_build(source.builder), source.root, directory / source.path.name)
-        case Tf1CheckpointSource() | FrozenGraphSource() | SavedModelSource():
-            raise SourceError(f"kind: {source.kind}: this version of Slipway reads its settings only.")
+            return _load_checkpoint(build(source.builder), source.root, directory / source.path.name)
+        case Tf1CheckpointSource():
+            return graph_sources.load_checkpoint(source, directory)
+        case FrozenGraphSource():
+            return graph_sources.load_frozen_graph(source, directory)
+        case SavedModelSource():
+            return graph_sources.load_saved_model(source, directory)
 
 
 def _with_weights(
@@ -206,17 +213,3 @@ def _load_checkpoint(module: Any, root: str, prefix: Path) -> ModuleModel:
         msg = f"{prefix.name}: the checkpoint does not fit the model, or is damaged: {one_line(error)}"
         raise SourceError(msg) from error
     return model
-
-
-def _build(builder: str) -> Any:
-    """Call `module:function`, found from the working directory."""
-    module, function = builder.split(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return getattr(importlib.import_module(module), function)()
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        at = f" ({Path(frame.filename).name}, line {frame.lineno})" if frame.filename.startswith(here) else ""
-        msg = f"builder {builder}: {one_line(error)}{at}. It is imported from the working directory, {here}."
-        raise SourceError(msg) from error
