@@ -124,8 +124,8 @@ def newest_version(pattern):
 
 
 def shown_signature(wildcards):
-    """The signature that the report shows how to call: what is measured, if the model is."""
-    return settings.benchmark.signature if settings.benchmarked(wildcards.model) else "serving_default"
+    """The signature that the report shows how to call, if the settings name one: what is measured, if the model is."""
+    return (settings.benchmarked(wildcards.model) and settings.benchmark.signature) or ""
 
 
 def source(wildcards):

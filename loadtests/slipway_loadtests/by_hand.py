@@ -76,6 +76,18 @@ def _begin(environment: Environment, **_: Any) -> None:
     host, ports = address.hostname or "127.0.0.1", {"rest": address.port or 8501, "grpc": options.grpc_port}
     try:
         sent = _payloads(options, host, ports["rest"])
+        environment.sessions = {
+            protocol: session_for(
+                protocol,
+                sent,
+                host,
+                ports[protocol],
+                answers_for(protocol, sent, atol=options.atol, rtol=options.rtol),
+                arrivals=Arrivals(options.rate, str(options.seed), 1) if options.rate else None,
+                observer=_observer(environment, protocol),
+            )
+            for protocol in _PROTOCOLS["both"]
+        }
     except (WireError, RequestFailed, OSError) as error:
         _log.error("%s:%d: no payloads to send: %s", host, ports["rest"], error)
         environment.sessions = {}
@@ -83,18 +95,6 @@ def _begin(environment: Environment, **_: Any) -> None:
         # Not from here: this greenlet is one of those that quitting ends.
         gevent.spawn(environment.runner.quit)
         return
-    environment.sessions = {
-        protocol: session_for(
-            protocol,
-            sent,
-            host,
-            ports[protocol],
-            answers_for(protocol, sent, atol=options.atol, rtol=options.rtol),
-            arrivals=Arrivals(options.rate, str(options.seed), 1) if options.rate else None,
-            observer=_observer(environment, protocol),
-        )
-        for protocol in _PROTOCOLS["both"]
-    }
     for session in environment.sessions.values():
         session.begin(now_ns(), None)
 

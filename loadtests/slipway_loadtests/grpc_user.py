@@ -1,8 +1,7 @@
-"""Locust users that speak gRPC: `PredictionService/Predict` over HTTP/2 without TLS."""
+"""Locust users that speak gRPC: Predict, Classify or Regress of `PredictionService` over HTTP/2 without TLS."""
 
 from slipway_loadtests.h2c import GrpcConnection, message
 from slipway_loadtests.users import ClosedLoopUser, OpenLoopUser
-from slipway_wire.paths import GRPC_PREDICT
 from slipway_wire.payloads import Payload
 
 
@@ -23,6 +22,6 @@ def prepare(payload: Payload, host: str, port: int) -> bytes:
     return message(payload.grpc_message)
 
 
-def connect(host: str, port: int) -> GrpcConnection:
-    """Open a connection and exchange settings."""
-    return GrpcConnection(host, port, GRPC_PREDICT)
+def connect(host: str, port: int, payload: Payload) -> GrpcConnection:
+    """Open a connection for calls of *payload*'s method and exchange settings."""
+    return GrpcConnection(host, port, payload.grpc_method)

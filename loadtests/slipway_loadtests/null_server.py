@@ -19,8 +19,8 @@ from typing import cast
 import uvloop
 
 from slipway_loadtests.h2c import frame, message
-from slipway_wire import json_predict, payloads, predict
-from slipway_wire.payloads import Payload
+from slipway_wire import payloads
+from slipway_wire.payloads import Payload, grpc_answer, rest_answer
 
 HOST = "127.0.0.1"
 _PREFACE_BYTES = 24
@@ -42,8 +42,7 @@ def rest_answers(sent: list[Payload]) -> dict[bytes, bytes]:
     """Prepare whole HTTP answers by request body."""
     answers = {}
     for payload in sent:
-        assert payload.expected is not None
-        body = json_predict.encode_response(payload.expected, row_format=True)
+        body = rest_answer(payload)
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         answers[payload.rest_body] = head.encode() + body
     return answers
@@ -53,8 +52,7 @@ def grpc_answers(sent: list[Payload]) -> dict[bytes, bytes]:
     """Prepare framed messages by framed request message."""
     answers = {}
     for payload in sent:
-        assert payload.expected is not None
-        answers[message(payload.grpc_message)] = message(predict.encode_response(payload.spec, payload.expected))
+        answers[message(payload.grpc_message)] = message(grpc_answer(payload))
     return answers
 
 

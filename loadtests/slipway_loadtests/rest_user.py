@@ -1,4 +1,4 @@
-"""Locust users that speak REST: `POST /v1/models/…:predict` over HTTP/1.1."""
+"""Locust users that speak REST: `POST /v1/models/…:predict`, `:classify` or `:regress` over HTTP/1.1."""
 
 from slipway_loadtests.http1 import HttpConnection, post
 from slipway_loadtests.users import ClosedLoopUser, OpenLoopUser
@@ -22,6 +22,6 @@ def prepare(payload: Payload, host: str, port: int) -> bytes:
     return post(host, port, payload.rest_path, payload.rest_body)
 
 
-def connect(host: str, port: int) -> HttpConnection:
-    """Open a connection."""
+def connect(host: str, port: int, _payload: Payload) -> HttpConnection:
+    """Open a connection, for requests of any method."""
     return HttpConnection(host, port)

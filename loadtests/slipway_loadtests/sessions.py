@@ -10,11 +10,15 @@ from slipway_loadtests.session import Arrivals, Observer, Session
 from slipway_loadtests.users import LoadUser
 from slipway_wire.loads import Protocol
 from slipway_wire.payloads import Payload, decode_grpc_answer, decode_rest_answer
+from slipway_wire.status import InvalidArgument
 
 CLOSED_LOOP: dict[Protocol, type[LoadUser]] = {"rest": rest_user.RestUser, "grpc": grpc_user.GrpcUser}
 OPEN_LOOP: dict[Protocol, type[LoadUser]] = {"rest": rest_user.RestArrivals, "grpc": grpc_user.GrpcArrivals}
 _PREPARE = {"rest": rest_user.prepare, "grpc": grpc_user.prepare}
-_CONNECT: dict[Protocol, Callable[[str, int], Connection]] = {"rest": rest_user.connect, "grpc": grpc_user.connect}
+_CONNECT: dict[Protocol, Callable[[str, int, Payload], Connection]] = {
+    "rest": rest_user.connect,
+    "grpc": grpc_user.connect,
+}
 _DECODE = {"rest": decode_rest_answer, "grpc": decode_grpc_answer}
 
 
@@ -39,10 +43,20 @@ def session_for(
     limit: int | None = None,
     observer: Observer | None = None,
 ) -> Session:
-    """Make a session that sends *payloads* to *host*:*port*."""
+    """
+    Make a session that sends *payloads* to *host*:*port*.
+
+    Raises:
+        InvalidArgument: If they call several methods: a connection over gRPC is one method's.
+    """
+    methods = sorted({payload.method for payload in payloads})
+    if len(methods) > 1:
+        raise InvalidArgument(
+            f"the payloads call {' and '.join(methods)}: a load is of one method, take a file for each"
+        )
     return Session(
         [_PREPARE[protocol](payload, host, port) for payload in payloads],
-        partial(_CONNECT[protocol], host, port),
+        partial(_CONNECT[protocol], host, port, payloads[0]),
         answers,
         arrivals=arrivals,
         limit=limit,

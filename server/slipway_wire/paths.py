@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
@@ -26,6 +27,7 @@ GRPC_HEALTH_WATCH = f"/{HEALTH_SERVICE}/Watch"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 PostVerb = Literal["predict", "classify", "regress"]
+GRPC_METHODS: Mapping[PostVerb, str] = {"predict": GRPC_PREDICT, "classify": GRPC_CLASSIFY, "regress": GRPC_REGRESS}
 GetVerb = Literal["status", "metadata"]
 Verb = PostVerb | GetVerb
 

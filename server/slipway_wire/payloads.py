@@ -11,11 +11,18 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from slipway_wire import json_predict, messages, predict, tfrecord
+from slipway_wire import inference, json_examples, json_predict, messages, paths, predict, tfrecord
+from slipway_wire.inference import CLASSES, INPUTS, OUTPUTS, SCORES, Classification, Regression
 from slipway_wire.model_spec import ModelSpec
-from slipway_wire.paths import rest_path
+from slipway_wire.paths import PostVerb, rest_path
 from slipway_wire.status import InvalidArgument
 from slipway_wire.tensors import Array
+
+_LOG_FIELDS: Mapping[str, PostVerb] = {
+    "predict_log": "predict",
+    "classify_log": "classify",
+    "regress_log": "regress",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,13 @@ class Payload:
 
     Attributes:
         spec: Model, version, signature.
-        inputs: Input name -> array.
-        grpc_message: Serialized PredictRequest, as it stands in the file.
+        inputs: Input name -> array; of Classify and Regress `inputs`, serialized tf.Examples of shape [rows].
+        grpc_message: Serialized request, as it stands in the file.
         rest_path: Path of the POST.
         rest_body: JSON, row format, the shortest digits that read back to the same numbers.
-        expected: Output name -> array; None if the file has no answer.
+        expected: Output name -> array; `classes` and `scores` of Classify, `outputs` of Regress. None if the file has no
+            answer.
+        method: What is called.
     """
 
     spec: ModelSpec
@@ -38,29 +47,42 @@ class Payload:
     rest_path: str
     rest_body: bytes
     expected: Mapping[str, Array] | None
+    method: PostVerb = "predict"
 
     @property
     def rows(self) -> int:
         """Rows in the request."""
         return min(len(array) if array.ndim else 1 for array in self.inputs.values())
 
+    @property
+    def grpc_method(self) -> str:
+        """Full name of the gRPC method."""
+        return paths.GRPC_METHODS[self.method]
 
-def of_message(message: bytes, expected: Mapping[str, Array] | None) -> Payload:
+
+def of_message(message: bytes, expected: Mapping[str, Array] | None, method: PostVerb = "predict") -> Payload:
     """
-    Make the payload of a serialized PredictRequest.
+    Make the payload of a serialized PredictRequest, ClassificationRequest or RegressionRequest.
 
     Raises:
-        InvalidArgument: If it is none, names no model, or cannot be said in JSON.
+        InvalidArgument: If it is none, names no model, asks about nothing, or cannot be said in JSON.
     """
-    request = predict.decode_request(message)
-    spec, inputs = request.spec, dict(request.inputs)
+    if method == "predict":
+        request = predict.decode_request(message)
+        spec, inputs = request.spec, dict(request.inputs)
+        body = json_predict.encode_request(inputs, signature_name=spec.signature_name)
+    else:
+        asked = inference.decode_classify_request(message)  # a RegressionRequest has the same fields
+        spec, inputs = asked.spec, {INPUTS: asked.tensor()}
+        body = json_examples.encode_request(asked.examples, signature_name=spec.signature_name)
     return Payload(
         spec=spec,
         inputs=inputs,
         grpc_message=message,
-        rest_path=rest_path(spec.name, "predict", version=spec.version, label=spec.label),
-        rest_body=json_predict.encode_request(inputs, signature_name=spec.signature_name),
+        rest_path=rest_path(spec.name, method, version=spec.version, label=spec.label),
+        rest_body=body,
         expected=expected,
+        method=method,
     )
 
 
@@ -71,9 +93,15 @@ def make(
     *,
     version: int | None = None,
     signature_name: str = "",
+    method: PostVerb = "predict",
 ) -> Payload:
-    """Make a payload from values; dtypes go out as they are."""
-    return of_message(predict.encode_request(model, inputs, version=version, signature_name=signature_name), expected)
+    """Make a payload from values, see `Payload`; dtypes go out as they are."""
+    if method == "predict":
+        message = predict.encode_request(model, inputs, version=version, signature_name=signature_name)
+    else:
+        examples = inputs[INPUTS].tolist()
+        message = inference.encode_request(model, examples, version=version, signature_name=signature_name)
+    return of_message(message, expected, method)
 
 
 def decode_rest_answer(payload: Payload, body: bytes) -> dict[str, Array]:
@@ -83,6 +111,10 @@ def decode_rest_answer(payload: Payload, body: bytes) -> dict[str, Array]:
     JSON tells neither the name of a single output nor how wide a float is: both are as *payload* expects them.
     """
     assert payload.expected is not None  # without expectations nobody asks
+    if payload.method == "classify":
+        return _classified(json_examples.decode_classify_response(body))
+    if payload.method == "regress":
+        return {OUTPUTS: json_examples.decode_regress_response(body).values}
     found = json_predict.decode_response(body)
     named = found if isinstance(found, dict) else {next(iter(payload.expected)): found}
     return {name: _as_expected(array, payload.expected.get(name)) for name, array in named.items()}
@@ -96,7 +128,52 @@ def _as_expected(found: Array, expected: Array | None) -> Array:
 
 def decode_grpc_answer(payload: Payload, message: bytes) -> dict[str, Array]:
     """Read a gRPC answer to *payload*, or raise InvalidArgument."""
-    return predict.decode_response(message)[1]
+    return _decoded(payload.method, message)
+
+
+def _decoded(method: PostVerb, message: bytes) -> dict[str, Array]:
+    match method:
+        case "predict":
+            return predict.decode_response(message)[1]
+        case "classify":
+            return _classified(inference.decode_classify_response(message)[1])
+        case "regress":
+            return {OUTPUTS: inference.decode_regress_response(message)[1].values}
+
+
+def _classified(answer: Classification) -> dict[str, Array]:
+    both = {CLASSES: answer.classes, SCORES: answer.scores}
+    return {name: array for name, array in both.items() if array is not None}
+
+
+def grpc_answer(payload: Payload, *, as_content: bool = False) -> bytes:
+    """Write what is expected as the serialized answer of a server; *as_content*: see `predict.encode_response`."""
+    assert payload.expected is not None  # without expectations there is nothing to write
+    expected = payload.expected
+    match payload.method:
+        case "predict":
+            return predict.encode_response(payload.spec, expected, as_content=as_content)
+        case "classify":
+            return inference.encode_classify_response(payload.spec, _classification(expected))
+        case "regress":
+            return inference.encode_regress_response(payload.spec, Regression(expected[OUTPUTS]))
+
+
+def rest_answer(payload: Payload) -> bytes:
+    """Write what is expected as the JSON, in row format, of a server that gives just that."""
+    assert payload.expected is not None  # likewise
+    expected = payload.expected
+    match payload.method:
+        case "predict":
+            return json_predict.encode_response(expected, row_format=True)
+        case "classify":
+            return json_examples.encode_classify_response(_classification(expected))
+        case "regress":
+            return json_examples.encode_regress_response(Regression(expected[OUTPUTS]))
+
+
+def _classification(expected: Mapping[str, Array]) -> Classification:
+    return Classification(expected.get(CLASSES), expected.get(SCORES))
 
 
 def encode(payloads: Iterable[Payload]) -> bytes:
@@ -106,10 +183,10 @@ def encode(payloads: Iterable[Payload]) -> bytes:
 
 def _record(payload: Payload) -> bytes:
     log = messages.PredictionLog()
-    log.predict_log.request.MergeFromString(payload.grpc_message)
+    logged = getattr(log, f"{payload.method}_log")
+    logged.request.MergeFromString(payload.grpc_message)
     if payload.expected is not None:
-        answer = predict.encode_response(payload.spec, payload.expected, as_content=True)
-        log.predict_log.response.MergeFromString(answer)
+        logged.response.MergeFromString(grpc_answer(payload, as_content=True))
     serialized: bytes = log.SerializeToString(deterministic=True)
     return serialized
 
@@ -121,7 +198,7 @@ def read(path: Path) -> list[Payload]:
     Raises:
         OSError: If it cannot be opened.
         DataLoss: If a record is cut off or damaged.
-        InvalidArgument: If a record is no PredictionLog of a Predict call, or there is none at all.
+        InvalidArgument: If a record is no PredictionLog of a Predict, Classify or Regress call, or there is none at all.
     """
     with path.open("rb") as stream:
         payloads = [_payload(record, f"{path}: record {number}") for number, record in enumerate(tfrecord.read(stream))]
@@ -135,9 +212,9 @@ def _payload(record: bytes, where: str) -> Payload:
         log = messages.PredictionLog.FromString(record)
     except DecodeError as error:
         raise InvalidArgument(f"{where}: not a PredictionLog") from error
-    if log.WhichOneof("log_type") != "predict_log":
-        raise InvalidArgument(f"{where}: expected a predict_log, got {log.WhichOneof('log_type')}")
-    expected = None
-    if log.predict_log.HasField("response"):
-        expected = predict.decode_response(log.predict_log.response.SerializeToString())[1]
-    return of_message(log.predict_log.request.SerializeToString(deterministic=True), expected)
+    field = log.WhichOneof("log_type")
+    if field not in _LOG_FIELDS:
+        raise InvalidArgument(f"{where}: expected a {', '.join(_LOG_FIELDS)}, got {field}")
+    logged, method = getattr(log, field), _LOG_FIELDS[field]
+    expected = _decoded(method, logged.response.SerializeToString()) if logged.HasField("response") else None
+    return of_message(logged.request.SerializeToString(deterministic=True), expected, method)

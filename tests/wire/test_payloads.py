@@ -82,7 +82,7 @@ def test_a_single_output_comes_without_its_name_over_rest():
         (b"", InvalidArgument, "no records"),
         (b"\x01\x02", DataLoss, "truncated"),
         (tfrecord.frame(b"\xff"), InvalidArgument, "record 0: not a PredictionLog"),
-        (tfrecord.frame(b""), InvalidArgument, "expected a predict_log, got None"),
+        (tfrecord.frame(b""), InvalidArgument, "expected a predict_log, classify_log, regress_log, got None"),
     ],
 )
 def test_what_is_no_payload_file_is_refused(tmp_path, content, error, complaint):

@@ -9,6 +9,7 @@ from slipway.contract import Contract
 from slipway.errors import SettingsError, SourceError
 from slipway.golden import Golden
 from slipway_wire import json_predict
+from slipway_wire import payloads as wire
 
 ROOT = Path(__file__).parents[1]
 HALF_PLUS_TWO = ROOT / "testdata/saved_model_half_plus_two_cpu/00000123"
@@ -56,8 +57,100 @@ def test_a_signature_that_golden_data_do_not_cover_is_refused():
     other = {"method": "predict", "inputs": {"z": {"shape": ["N"]}}, "outputs": {"y": {"shape": ["N"]}}}
     with pytest.raises(SettingsError, match="golden data have no input z of other"):
         sent(signature="other", by=contract(other=other))
-    with pytest.raises(SettingsError, match="no predict signature missing in the contract; there are: serving_default"):
+    with pytest.raises(SettingsError, match="no signature missing in the contract; there are: serving_default"):
         sent(signature="missing")
+
+
+# What the recipes have: classify as default, regress, words, and features in another order than JSON's.
+MANY = Contract.model_validate(
+    {
+        "format": 1,
+        "signatures": {
+            "serving_default": {"method": "classify", "features": {"x": "b/x", "ids": "a/ids"}, "scores": "scores"},
+            "own": {
+                "method": "predict",
+                "inputs": {"x": {"shape": ["N", 3]}, "ids": {"dtype": "int64", "shape": ["N", 2]}},
+                "outputs": {"scores": {"shape": ["N", 2]}, "y": {"shape": ["N"]}},
+            },
+            "regress": {"method": "regress", "value": "y"},
+            "words": {
+                "method": "predict",
+                "inputs": {
+                    "x": {"shape": ["N", 3]},
+                    "words": {
+                        "dtype": "string",
+                        "shape": ["N", 2],
+                        "to": "ids",
+                        "vocabulary": {"words": ["é", "b"], "oov": 0},
+                    },
+                },
+            },
+        },
+        "golden": {"signature": "own"},
+    }
+)
+OF_MANY = Golden(
+    {"x": ROWS, "ids": np.arange(40).reshape(20, 2) % 2},
+    {"scores": ROWS[:, :2] * np.float32(0.5), "y": ROWS[:, 2]},
+    None,
+)
+
+
+def test_who_names_no_signature_asks_what_a_request_without_a_name_gets_or_the_models_own_form():
+    assert payloads.chosen_signature(contract(), None) == "serving_default"
+    assert payloads.chosen_signature(MANY, None) == "own"
+    assert payloads.chosen_signature(MANY, "words") == "words"
+    assert {payload.spec.signature_key for payload in sent(signature=None, of=OF_MANY, by=MANY)} == {"own"}
+
+
+@pytest.mark.parametrize(
+    ("signature", "method", "expected"),
+    [
+        ("serving_default", "classify", {"classes", "scores"}),
+        ("regress", "regress", {"outputs"}),
+        ("words", "predict", {"scores", "y"}),
+    ],
+)
+def test_examples_and_words_are_loads_too(tmp_path, signature, method, expected):
+    """What a file gives back is what was made, and a server that gives just that is right over both protocols."""
+    made = sent(4, signature=signature, of=OF_MANY, by=MANY)
+    (tmp_path / "p").write_bytes(wire.encode(made))
+
+    found = wire.read(tmp_path / "p")
+
+    for payload, read in zip(made, found, strict=True):
+        assert (read.method, read.rows, read.rest_path) == (method, 4, f"/v1/models/m/versions/7:{method}")
+        assert {n: a.tolist() for n, a in read.inputs.items()} == {n: a.tolist() for n, a in payload.inputs.items()}
+        for answer in (
+            read.expected,
+            wire.decode_grpc_answer(read, wire.grpc_answer(read)),
+            wire.decode_rest_answer(read, wire.rest_answer(read)),
+        ):
+            assert answer.keys() == payload.expected.keys() == expected
+            for name, array in payload.expected.items():
+                np.testing.assert_array_equal(answer[name], array)
+                assert answer[name].dtype == array.dtype
+
+
+def test_examples_that_differ_between_the_protocols_are_found():
+    """HALF_PLUS_TWO classifies: the feature, not the order of bytes, is what counts."""
+    tensors = {"inputs": {"x": {"shape": ["N", 1]}}, "outputs": {"y": {"shape": ["N", 1]}}}
+    classify = Contract.model_validate(
+        {
+            "format": 1,
+            "signatures": {
+                "serving_default": {"method": "predict", **tensors},
+                "classify_x_to_y": {"method": "classify", "scores": "y"},
+            },
+        }
+    )
+    golden = Golden({"x": ROWS[:, :1]}, {"y": ROWS[:, :1]}, None)
+    made = sent(signature="classify_x_to_y", of=golden, by=classify)
+    payloads.check_parity(made, HALF_PLUS_TWO)
+
+    made[3] = dataclasses.replace(made[3], rest_body=made[4].rest_body)
+    with pytest.raises(SourceError, match="payload 3, input inputs: REST and gRPC carry different values"):
+        payloads.check_parity(made, HALF_PLUS_TWO)
 
 
 def test_equal_values_pass_and_every_other_bit_is_found():

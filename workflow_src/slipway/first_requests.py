@@ -30,7 +30,6 @@ _LONG_ENOUGH_S = 0.25
 # Larger requests would measure the network stack and the parser, and take as long as all others together.
 MAX_MESSAGE_BYTES = 4 * 2**20
 _TIMEOUT_S = 60.0
-_GRPC = {"predict": paths.GRPC_PREDICT, "classify": paths.GRPC_CLASSIFY, "regress": paths.GRPC_REGRESS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def _question(record: bytes, model: str, version: int) -> Question | None:
         rows=rows,
         rest_path=paths.rest_path(model, logged.method, version=version),
         rest_body=body,
-        grpc_method=_GRPC[logged.method],
+        grpc_method=paths.GRPC_METHODS[logged.method],
         grpc_message=message,
     )
 
@@ -166,7 +165,7 @@ def _grpc(server: RunningServer) -> Iterator[Callable[[Question], float]]:
     with grpc.insecure_channel(f"{server.host}:{server.grpc_port}", options=options) as channel:
         calls = {
             method: channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
-            for method in _GRPC.values()
+            for method in paths.GRPC_METHODS.values()
         }
 
         def send(question: Question) -> float:

@@ -11,8 +11,9 @@ from slipway import answers, files, forms, golden, records
 from slipway.contract import DEFAULT_SIGNATURE, Contract
 from slipway.errors import SettingsError, SourceError
 from slipway.rows import own_form
-from slipway_wire import json_predict, payloads, predict, signatures
+from slipway_wire import inference, json_examples, json_predict, messages, payloads, predict, signatures
 from slipway_wire.payloads import Payload
+from slipway_wire.signatures import Signature
 from slipway_wire.status import WireError
 
 Array = npt.NDArray[Any]
@@ -21,8 +22,27 @@ Array = npt.NDArray[Any]
 MOST_DISTINCT = 16
 
 
+def chosen_signature(contract: Contract, named: str | None) -> str:
+    """
+    Choose the signature that is called: *named*, or what a request gets that names none.
+
+    Where that is no predict signature, as in the MNIST tutorial, the model's own form is asked: its rows are what golden
+    data are about, and it is the call that both protocols carry without tf.Examples.
+
+    Raises:
+        SettingsError: If there is no signature *named*.
+    """
+    if named is None:
+        is_predict = contract.signatures[DEFAULT_SIGNATURE].method == "predict"
+        return DEFAULT_SIGNATURE if is_predict else contract.golden.signature
+    if named not in contract.signatures:
+        there = ", ".join(contract.signatures)
+        raise SettingsError(f"benchmark.signature: no signature {named} in the contract; there are: {there}")
+    return named
+
+
 def from_golden(
-    data: golden.Golden, contract: Contract, *, model: str, version: int, signature: str, rows: int
+    data: golden.Golden, contract: Contract, *, model: str, version: int, signature: str | None, rows: int
 ) -> list[Payload]:
     """
     Make requests of *rows* golden rows each, for version *version* alone.
@@ -32,18 +52,15 @@ def from_golden(
         contract: Gives the tensors of *signature*.
         model: Name of the model.
         version: The version that must answer.
-        signature: A predict signature whose answers golden data have.
+        signature: A signature whose answers golden data have: tensors, pictures, words or tf.Examples; None: see
+            `chosen_signature`.
         rows: Rows in each request.
 
     Raises:
         SettingsError: If *signature* is not such a signature.
     """
-    wanted = contract.signatures.get(signature)
-    if wanted is None or wanted.method != "predict":
-        there = ", ".join(name for name, s in contract.signatures.items() if s.method == "predict")
-        raise SettingsError(
-            f"benchmark.signature: no predict signature {signature} in the contract; there are: {there}"
-        )
+    signature = chosen_signature(contract, signature)
+    wanted = contract.signatures[signature]
     own = own_form(contract, signature)
     if missing := [name for name in own.inputs if name not in data.inputs]:
         raise SettingsError(
@@ -51,12 +68,12 @@ def from_golden(
             f"they are those of {contract.golden.signature}"
         )
     expected = answers.expected(contract, signature, data)
-    if missing := [name for name in wanted.outputs if name not in expected]:
+    if missing := [name for name in contract.outputs_of(signature) if name not in expected]:
         raise SettingsError(
             f"benchmark.signature: golden data have no output {', no output '.join(missing)} of {signature}; "
             f"they are those of {contract.golden.signature}"
         )
-    if not wanted.batched:
+    if wanted.method == "predict" and not wanted.batched:
         raise SettingsError(f"benchmark.signature: {signature} has no rows, which the load counts; take another")
     inputs = data.inputs if own is wanted else forms.encode(contract, signature, data.inputs)
     distinct = min(MOST_DISTINCT, max(data.rows // rows, 1))
@@ -64,10 +81,11 @@ def from_golden(
     return [
         payloads.make(
             model,
-            {name: inputs[name][places] for name in wanted.inputs},
-            {name: expected[name][places] for name in wanted.outputs},
+            {name: inputs[name][places] for name in contract.inputs_of(signature)},
+            {name: expected[name][places] for name in contract.outputs_of(signature)},
             version=version,
             signature_name="" if signature == DEFAULT_SIGNATURE else signature,
+            method=wanted.method,
         )
         for places in chosen
     ]
@@ -87,9 +105,7 @@ def check_parity(sent: Sequence[Payload], version_directory: Path) -> None:
     try:
         known = signatures.read_signatures(version_directory)
         for number, payload in enumerate(sent):
-            over_grpc = predict.decode_request(payload.grpc_message).inputs
-            signature = signatures.find_signature(known, payload.spec.signature_key)
-            over_rest = json_predict.parse_request(payload.rest_body).inputs(signature)
+            over_grpc, over_rest = _over_grpc(payload), _over_rest(payload, known)
             for name in over_grpc.keys() | over_rest.keys():
                 if not _same_bits(over_grpc.get(name), over_rest.get(name)):
                     raise SourceError(
@@ -99,6 +115,41 @@ def check_parity(sent: Sequence[Payload], version_directory: Path) -> None:
                     )
     except WireError as error:
         raise SourceError(f"{version_directory}: its signature does not take the golden rows: {error}") from error
+
+
+def _over_grpc(payload: Payload) -> Mapping[str, Array]:
+    if payload.method == "predict":
+        return predict.decode_request(payload.grpc_message).inputs
+    return {inference.INPUTS: _features(inference.decode_classify_request(payload.grpc_message).examples)}
+
+
+def _over_rest(payload: Payload, known: Mapping[str, Signature]) -> Mapping[str, Array]:
+    if payload.method == "predict":
+        signature = signatures.find_signature(known, payload.spec.signature_key)
+        return json_predict.parse_request(payload.rest_body).inputs(signature)
+    inference.find_signature(known, payload.spec.signature_key)
+    return {inference.INPUTS: _features(json_examples.decode_request(payload.rest_body).examples)}
+
+
+def _features(examples: Sequence[bytes]) -> Array:
+    """
+    Bring tf.Examples into one form: JSON carries features in no order, and an empty one without its kind.
+
+    Returns:
+        Serialized, objects (bytes) of shape [rows].
+    """
+    found = np.empty(len(examples), object)
+    for row, serialized in enumerate(examples):
+        example = messages.Example.FromString(serialized)
+        for name in [name for name, feature in example.features.feature.items() if not _has_values(feature)]:
+            del example.features.feature[name]
+        found[row] = example.SerializeToString(deterministic=True)
+    return found
+
+
+def _has_values(feature: Any) -> bool:
+    kind = feature.WhichOneof("kind")
+    return kind is not None and len(getattr(feature, kind).value) > 0
 
 
 def _same_bits(one: Array | None, other: Array | None) -> bool:

@@ -203,7 +203,11 @@ class BenchmarkSettings(Section):
         default_factory=dict,
         description="Versions to measure, per model; a model that is not named: its newest version.",
     )
-    signature: str = Field("serving_default", description="Signature that the load calls.")
+    signature: str | None = Field(
+        None,
+        description="Signature that the load calls; without it serving_default or, where that takes no tensors but "
+        "tf.Examples, the one that golden data are about.",
+    )
     rows: PositiveInt = Field(1, description="Rows in each request.")
     concurrency: list[PositiveInt] = Field([1, 4, 16, 64], min_length=1, description="Closed loop: users at once.")
     open_loop_share: float = Field(

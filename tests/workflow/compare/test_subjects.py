@@ -86,7 +86,7 @@ def test_a_project_directory_is_taken_as_it_is(tmp_path):
     [
         ({"model": "n"}, "no model n Name one with --model; there are: m"),
         ({"version": 7}, "m has no version 7; there are: 1, 2"),
-        ({"signature": "other"}, "no predict signature other"),
+        ({"signature": "other"}, "no signature other"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_there_is(tmp_path, change, message):

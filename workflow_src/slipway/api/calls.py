@@ -19,12 +19,6 @@ from slipway_wire.status import InvalidArgument
 
 Array = npt.NDArray[Any]
 
-_GRPC_METHODS: Mapping[PostVerb, str] = {
-    "predict": paths.GRPC_PREDICT,
-    "classify": paths.GRPC_CLASSIFY,
-    "regress": paths.GRPC_REGRESS,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -54,7 +48,7 @@ class Call:
     @property
     def grpc_method(self) -> str:
         """Full name of the gRPC method, as grpcurl wants it: without the slash in front."""
-        return _GRPC_METHODS[self.method].removeprefix("/")
+        return paths.GRPC_METHODS[self.method].removeprefix("/")
 
     @property
     def sent_signature(self) -> str:

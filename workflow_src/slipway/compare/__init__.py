@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--head-version", type=int, help="version of head; default: likewise")
     parser.add_argument(
-        "--signature", default="serving_default", help="predict signature to call; default: serving_default"
+        "--signature",
+        help="signature to call; default: serving_default, or where that takes tf.Examples the model's own form",
     )
     parser.add_argument("--rows", type=int, default=1, help="rows in each request; default: 1")
     parser.add_argument("--protocols", default="rest,grpc", help="what to measure; default: rest,grpc")

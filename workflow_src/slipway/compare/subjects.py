@@ -138,7 +138,7 @@ def _git(directory: Path, *arguments: str) -> str | None:
 
 
 def read_side(
-    place: str, directory: Path, *, model: str | None, version: int | None, signature: str, rows: int
+    place: str, directory: Path, *, model: str | None, version: int | None, signature: str | None, rows: int
 ) -> Side:
     """
     Read what the line left in *directory*.
@@ -148,7 +148,7 @@ def read_side(
         directory: A project whose images were made.
         model: Which of its models; None: its only one.
         version: Which version; None: the one its benchmark measures, or the newest.
-        signature: The predict signature to call.
+        signature: The signature to call; None: see `payloads.chosen_signature`.
         rows: Rows in each request.
 
     Raises:
