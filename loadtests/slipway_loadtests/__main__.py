@@ -16,6 +16,7 @@ from slipway_loadtests.session import Arrivals
 from slipway_loadtests.sessions import answers_for, session_for
 from slipway_wire import payloads
 from slipway_wire.loads import LoadOrder, LoadWindow, Protocol
+from slipway_wire.tolerances import Tolerances
 
 
 def _say(line: bytes) -> None:
@@ -31,12 +32,14 @@ def main() -> None:
     """Serve orders until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m slipway_loadtests", description=__doc__)
     parser.add_argument("--payloads", type=Path, required=True, metavar="FILE", help="TFRecord of PredictionLog")
-    parser.add_argument("--atol", type=float, required=True, help="absolute tolerance of answers")
-    parser.add_argument("--rtol", type=float, required=True, help="relative tolerance of answers")
+    parser.add_argument(
+        "--tolerances", type=Path, required=True, metavar="FILE", help="how near answers must come (JSON)"
+    )
     arguments = parser.parse_args()
     sent = payloads.read(arguments.payloads)
     protocols: tuple[Protocol, ...] = ("rest", "grpc")
-    answers = {p: answers_for(p, sent, atol=arguments.atol, rtol=arguments.rtol) for p in protocols}
+    tolerances = Tolerances.read(arguments.tolerances)
+    answers = {p: answers_for(p, sent, tolerances) for p in protocols}
     for line in sys.stdin.buffer:
         order = LoadOrder.from_line(line)
         session = session_for(

@@ -24,6 +24,7 @@ from slipway_wire import payloads, samples
 from slipway_wire.loads import Protocol
 from slipway_wire.payloads import Payload
 from slipway_wire.status import WireError
+from slipway_wire.tolerances import Tolerance, Tolerances
 
 _log = logging.getLogger(__name__)
 _PROTOCOLS: dict[str, list[Protocol]] = {"rest": ["rest"], "grpc": ["grpc"], "both": ["rest", "grpc"]}
@@ -53,6 +54,11 @@ def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
     group.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance of answers in --payloads")
     group.add_argument("--rtol", type=float, default=1e-4, help="relative tolerance of answers in --payloads")
     group.add_argument(
+        "--tolerances",
+        default="",
+        help="JSON with the tolerance of each output, as a benchmark leaves beside its payloads",
+    )
+    group.add_argument(
         "--rate", type=float, default=0.0, help="offer so many requests/s whatever the answers (-u 1 per protocol)"
     )
     group.add_argument("--samples", default="", help="keep raw times in SAMPLES-rest.npz and SAMPLES-grpc.npz")
@@ -76,13 +82,14 @@ def _begin(environment: Environment, **_: Any) -> None:
     host, ports = address.hostname or "127.0.0.1", {"rest": address.port or 8501, "grpc": options.grpc_port}
     try:
         sent = _payloads(options, host, ports["rest"])
+        tolerances = _tolerances(options)
         environment.sessions = {
             protocol: session_for(
                 protocol,
                 sent,
                 host,
                 ports[protocol],
-                answers_for(protocol, sent, atol=options.atol, rtol=options.rtol),
+                answers_for(protocol, sent, tolerances),
                 arrivals=Arrivals(options.rate, str(options.seed), 1) if options.rate else None,
                 observer=_observer(environment, protocol),
             )
@@ -104,6 +111,12 @@ def _payloads(options: Any, host: str, port: int) -> list[Payload]:
         return payloads.read(Path(options.payloads))
     signature = drawing.ask_signature(host, port, options.model, options.signature)
     return list(drawing.draw(options.model, signature, rows=options.rows, seed=options.seed))
+
+
+def _tolerances(options: Any) -> Tolerances:
+    if options.tolerances:
+        return Tolerances.read(Path(options.tolerances))
+    return Tolerances(Tolerance(options.atol, options.rtol))
 
 
 def _end(environment: Environment, **_: Any) -> None:

@@ -11,6 +11,7 @@ from slipway_loadtests.users import LoadUser
 from slipway_wire.loads import Protocol
 from slipway_wire.payloads import Payload, decode_grpc_answer, decode_rest_answer
 from slipway_wire.status import InvalidArgument
+from slipway_wire.tolerances import Tolerances
 
 CLOSED_LOOP: dict[Protocol, type[LoadUser]] = {"rest": rest_user.RestUser, "grpc": grpc_user.GrpcUser}
 OPEN_LOOP: dict[Protocol, type[LoadUser]] = {"rest": rest_user.RestArrivals, "grpc": grpc_user.GrpcArrivals}
@@ -22,13 +23,12 @@ _CONNECT: dict[Protocol, Callable[[str, int, Payload], Connection]] = {
 _DECODE = {"rest": decode_rest_answer, "grpc": decode_grpc_answer}
 
 
-def answers_for(protocol: Protocol, payloads: Sequence[Payload], *, atol: float, rtol: float) -> Answers:
+def answers_for(protocol: Protocol, payloads: Sequence[Payload], tolerances: Tolerances) -> Answers:
     """Make the judge of *protocol*'s answers to *payloads*."""
     return Answers(
         [payload.expected for payload in payloads],
         lambda number, answer: _DECODE[protocol](payloads[number], answer),
-        atol=atol,
-        rtol=rtol,
+        lambda number, output: tolerances.of(payloads[number].spec.signature_key, output),
     )
 
 

@@ -5,18 +5,20 @@ from hypothesis import strategies as st
 
 from slipway_loadtests import answers
 from slipway_loadtests.answers import Answers, difference
+from slipway_wire.tolerances import Tolerance
 
+NEAR, EXACT = Tolerance(1e-3, 0), Tolerance(0, 0)
 EXPECTED = [{"y": np.array([1.0, 2.0], np.float32)}, {"y": np.array([3.0, 4.0], np.float32)}, None]
 
 
-def judge_of(expected=EXPECTED, decode=None):
+def judge_of(expected=EXPECTED, decode=None, tolerance=NEAR):
     decoded = []
 
     def decode_floats(payload, answer):
         decoded.append(answer)
         return {"y": np.frombuffer(answer, np.float32)}
 
-    return Answers(expected, decode or decode_floats, atol=1e-3, rtol=0.0), decoded
+    return Answers(expected, decode or decode_floats, lambda *_: tolerance), decoded
 
 
 def floats(*values):
@@ -67,6 +69,30 @@ def test_what_cannot_be_read_is_wrong():
     judge.see(0, b"not floats")
 
     assert "cannot be read" in judge.judge().first_wrong
+
+
+def test_where_no_value_is_known_the_form_is_judged_and_nothing_counts_as_compared():
+    judge, _ = judge_of(tolerance=Tolerance(any_value=True))
+    for _ in range(5):
+        judge.see(0, floats(7, 7))
+    assert (judge.judge().checked, judge.judge().wrong) == (0, 0)
+
+    for value in (floats(7), floats(7, np.nan)):
+        judge.see(0, value)
+    verdict = judge.judge()
+
+    assert (verdict.checked, verdict.wrong) == (2, 2)
+    assert verdict.first_wrong == "payload 0: y: expected shape [2], got [1]"
+
+
+def test_every_output_is_judged_by_its_own_tolerance():
+    one = {"y": np.array([1.0]), "z": np.array([1.0])}
+    tolerances = {"y": EXACT, "z": Tolerance(0.5, 0)}
+
+    assert difference(one, {"y": np.array([1.0]), "z": np.array([1.4])}, tolerances.get) is None
+    assert (
+        difference(one, {"y": np.array([1.1]), "z": np.array([1.0])}, tolerances.get) == "y[0]: expected 1.0, got 1.1"
+    )
 
 
 def test_nobody_is_wrong_where_nobody_knows_the_answer():
@@ -136,20 +162,20 @@ def test_a_server_whose_answers_never_repeat_does_not_fill_the_memory(monkeypatc
 def test_a_difference_is_told_in_one_line(found, fault):
     expected = {"y": np.array([1.0], np.float32), "n": np.array([1])}
 
-    assert difference(expected, found, atol=1e-3, rtol=0) == fault
+    assert difference(expected, found, lambda _: NEAR) == fault
 
 
 def test_strings_must_be_equal_and_nan_is_nan():
     words = {"s": np.array([b"a", b"b"], object), "x": np.array([np.nan])}
 
-    assert difference(words, dict(words), atol=0, rtol=0) is None
+    assert difference(words, dict(words), lambda _: EXACT) is None
     changed = words | {"s": np.array([b"a", b"c"], object)}
-    assert difference(words, changed, atol=0, rtol=0) == "s[1]: expected b'b', got b'c'"
+    assert difference(words, changed, lambda _: EXACT) == "s[1]: expected b'b', got b'c'"
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1), st.floats(0, 1e-3))
 def test_what_is_within_the_tolerance_is_no_difference(values, off):
     expected = np.array(values)
 
-    assert difference({"y": expected}, {"y": expected + off}, atol=1e-3 + 1e-9, rtol=0) is None
-    assert difference({"y": expected}, {"y": expected + 1 + off}, atol=1e-3, rtol=0) is not None
+    assert difference({"y": expected}, {"y": expected + off}, lambda _: Tolerance(1e-3 + 1e-9, 0)) is None
+    assert difference({"y": expected}, {"y": expected + 1 + off}, lambda _: NEAR) is not None

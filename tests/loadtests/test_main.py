@@ -19,13 +19,16 @@ from tests.loadtests.conftest import (
 
 from slipway_wire import predict, samples
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
+from slipway_wire.tolerances import Tolerances
 
 
 class Generator:
     def __init__(self, payload_file, directory):
         self._directory = directory
+        tolerances = directory / "tolerances.json"
+        tolerances.write_bytes(Tolerances().to_json())
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "slipway_loadtests", "--atol=1e-5", "--rtol=1e-4", "--payloads", payload_file],
+            [sys.executable, "-m", "slipway_loadtests", "--tolerances", tolerances, "--payloads", payload_file],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -8,7 +8,9 @@ from slipway import calibration
 from slipway.errors import InvalidMeasurement
 from slipway.load_generator import load_generator
 from slipway_wire import payloads
+from slipway_wire.tolerances import Tolerance, Tolerances
 
+EXACT = Tolerances(Tolerance(0, 0))
 X = np.arange(6, dtype=np.float32)[None]
 
 
@@ -20,7 +22,7 @@ def write(path, expected):
 def test_both_protocols_have_a_ceiling_and_a_floor(tmp_path):
     file = write(tmp_path / "payloads.tfrecord", X / 2)
     with (
-        load_generator(file, atol=0.0, rtol=0.0, log=tmp_path / "generator.log") as generator,
+        load_generator(file, EXACT, log=tmp_path / "generator.log") as generator,
         calibration.null_server(file, tmp_path / "null.log", [0]) as server,
     ):
         pid = server.process.pid
@@ -40,7 +42,7 @@ def test_answers_that_the_generator_does_not_expect_end_it(tmp_path):
     expected = write(tmp_path / "payloads.tfrecord", X / 2)
     others = write(tmp_path / "others.tfrecord", X / 3)
     with (
-        load_generator(expected, atol=0.0, rtol=0.0, log=tmp_path / "generator.log") as generator,
+        load_generator(expected, EXACT, log=tmp_path / "generator.log") as generator,
         calibration.null_server(others, tmp_path / "null.log", [0]) as server,
         pytest.raises(InvalidMeasurement, match="calibration over rest: "),
     ):

@@ -10,6 +10,9 @@ from slipway.errors import InvalidMeasurement, ServerError
 from slipway.load_generator import load_generator
 from slipway_wire import payloads
 from slipway_wire.loads import LoadOrder
+from slipway_wire.tolerances import Tolerance, Tolerances
+
+EXACT = Tolerances(Tolerance(0, 0))
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def order(tmp_path, **more):
 
 
 def test_an_order_is_run_and_watched_and_nothing_stays_behind(tmp_path, payload_file):
-    with load_generator(payload_file, atol=0, rtol=0, log=tmp_path / "log") as generator:
+    with load_generator(payload_file, EXACT, log=tmp_path / "log") as generator:
         outcome, watched = generator.run(order(tmp_path), lambda: None, lambda window: window.end_ns - window.begin_ns)
         assert psutil.pid_exists(generator.pid)
 
@@ -40,7 +43,7 @@ def test_a_generator_that_cannot_start_is_told_with_its_last_words(tmp_path, pay
     payload_file.write_bytes(b"damaged")
 
     with (
-        load_generator(payload_file, atol=0, rtol=0, log=tmp_path / "log") as generator,
+        load_generator(payload_file, EXACT, log=tmp_path / "log") as generator,
         pytest.raises(InvalidMeasurement, match=r"died with exit code 1[\s\S]*truncated"),
     ):
         generator.run(order(tmp_path), lambda: None, lambda _: None)
@@ -51,7 +54,7 @@ def test_waiting_ends_when_it_has_become_pointless(tmp_path, payload_file):
         raise ServerError("died")
 
     with (
-        load_generator(payload_file, atol=0, rtol=0, log=tmp_path / "log") as generator,
+        load_generator(payload_file, EXACT, log=tmp_path / "log") as generator,
         pytest.raises(ServerError, match="died"),
     ):
         generator.run(order(tmp_path, window_s=60.0), server_died, lambda _: None)
@@ -62,8 +65,8 @@ def test_waiting_ends_when_it_has_become_pointless(tmp_path, payload_file):
 def test_it_ends_with_the_process_that_started_it(tmp_path, payload_file):
     """Even after kill -9: a generator that goes on would load the next benchmark's machine."""
     script = (
-        "import sys; from pathlib import Path; from slipway.load_generator import load_generator\n"
-        f"with load_generator(Path({str(payload_file)!r}), atol=0, rtol=0, log=Path({str(tmp_path / 'log')!r})) as g:\n"
+        "import sys; from pathlib import Path; from slipway.load_generator import load_generator, Tolerances\n"
+        f"with load_generator(Path({str(payload_file)!r}), Tolerances(), log=Path({str(tmp_path / 'log')!r})) as g:\n"
         "    print(g.pid, flush=True); sys.stdin.read()\n"
     )
     owner = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

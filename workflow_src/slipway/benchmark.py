@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slipway import calibration, cpu, files, first_requests, golden, payloads, provenance, repetitions
+from slipway import calibration, comparable, cpu, files, first_requests, golden, payloads, provenance, repetitions
 from slipway.arguments import section
 from slipway.contract import read_contract
 from slipway.errors import ContractViolation, InvalidMeasurement
@@ -47,6 +47,7 @@ from slipway.settings import BenchmarkSettings, LaunchSettings, ServerSettings
 from slipway_wire.loads import LoadOrder
 from slipway_wire.payloads import Payload
 from slipway_wire.payloads import encode as encode_payloads
+from slipway_wire.tolerances import Tolerances
 
 PAYLOADS_FILE = "payloads.tfrecord"
 FIRST_REQUESTS = 20
@@ -84,8 +85,9 @@ def run(arguments: Namespace) -> None:
     settings = section(BenchmarkSettings, arguments.settings, "benchmark")
     image = ImageRecord.read(arguments.image_record)
     contract = read_contract(arguments.contract)
+    answered = golden.read(arguments.golden)
     sent = payloads.from_golden(
-        golden.read(arguments.golden),
+        answered,
         contract,
         model=arguments.model,
         version=arguments.version,
@@ -106,8 +108,10 @@ def run(arguments: Namespace) -> None:
         servable=ServableRecord.read(arguments.servable_record),
         server=section(ServerSettings, arguments.server_settings, "server"),
         sent=sent,
-        atol=contract.golden.atol,
-        rtol=contract.golden.rtol,
+        tolerances=comparable.under_load(contract, answered.rows, settings.rows),
+        why_not_compared=comparable.why_not_under_load(
+            contract, sent[0].spec.signature_key, answered.rows, settings.rows
+        ),
         log=arguments.out.with_suffix(".server.log"),
     )
     failed = arguments.out.with_suffix(".failed.json")
@@ -145,8 +149,8 @@ class Subject:
     servable: ServableRecord
     server: ServerSettings
     sent: Sequence[Payload]
-    atol: float
-    rtol: float
+    tolerances: Tolerances
+    why_not_compared: str
     log: Path
 
 
@@ -172,7 +176,7 @@ def measure(
     payload_file.write_bytes(encode_payloads(subject.sent))
     # Beside the server's, not in /tmp: a `kill -9` leaves nothing that nobody finds.
     log = subject.log.with_name(subject.log.name.replace(".server.", ".generator."))
-    with load_generator(payload_file, atol=subject.atol, rtol=subject.rtol, log=log) as generator:
+    with load_generator(payload_file, subject.tolerances, log=log) as generator:
         session = _Session(subject, settings, generator, directory, list(cpus))
         try:
             session.run()
@@ -394,6 +398,8 @@ class _Session:
                 f"{self.unasked} of the warm-up records are no requests here: larger than "
                 f"{first_requests.MAX_MESSAGE_BYTES} bytes, or JSON cannot say them"
             )
+        if why := self.subject.why_not_compared:
+            missing["answers"] = f"their form was checked, their values cannot be compared: {why}"
         if not self.machine.pinned:
             missing["placement"] = "server and load generator may share CPUs: they could not be kept apart"
         if any(r.server_cpu_us_per_request is None for r in measured):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from slipway import files, forms, golden, local_sources, rows, source_digest
+from slipway import comparable, files, forms, golden, local_sources, rows, source_digest
 from slipway.answers import derive, derive_others
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
@@ -121,22 +121,47 @@ def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, 
     inputs = forms.carried_by_all(contract, inputs)
     model = sources.load(source, directory)
     _refuse_chance(model, contract)
-    raw = model.answer(inputs)
-    outputs = derive(contract.default, raw, inputs)
-    others = derive_others(contract, raw, inputs)
+    outputs, others = _answers(model, contract, inputs)
     for name, array in outputs.items():
         if array.dtype.kind == "f" and (wrong := int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())):
             raise SourceError(f"{name}: {wrong} of {len(array)} answers are NaN or infinite: the weights are damaged.")
     return Golden(inputs, outputs, known, others), model
 
 
+def _answers(
+    model: "Model", contract: Contract, inputs: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    """Let the model answer all rows, as many at once as it takes: outputs of its own form, and those of other signatures."""
+    own, others = [], []
+    for part in comparable.parts(contract, len(next(iter(inputs.values())))):
+        asked = {name: array[part] for name, array in inputs.items()}
+        raw = model.answer(asked)
+        own.append(derive(contract.default, raw, asked))
+        others.append(derive_others(contract, raw, asked))
+    if len(own) == 1:
+        return own[0], others[0]
+    # What has no rows is the same for all of them.
+    has_rows = {name: getattr(signature, "batched", True) for name, signature in contract.signatures.items()}
+    joined = {
+        name: {
+            key: np.concatenate([part[name][key] for part in others]) if has_rows[name] else others[0][name][key]
+            for key in others[0][name]
+        }
+        for name in others[0]
+    }
+    return {name: np.concatenate([part[name] for part in own]) for name in own[0]}, joined
+
+
 def _refuse_chance(model: "Model", contract: Contract) -> None:
-    """Raise SourceError if random numbers are still drawn: golden answers would be others each time."""
+    """Raise SourceError if random numbers are drawn that the contract does not tell of."""
+    if any(contract.determinism_of(name) is False for name in contract.signatures):
+        return
     forbidden = [op for op in contract.forbid_ops if op not in contract.allow_ops]
     if live := [f"{op} (node {node})" for op, node in model.ops.items() if op in forbidden]:
         raise SourceError(
             f"the graph still draws on {', '.join(live)}: answers depend on chance. Give what says that it is training, such "
-            "as a rate of dropout, the value it has when the model is used: `freeze_inputs`."
+            "as a rate of dropout, the value it has when the model is used: `freeze_inputs`. If answers are meant to be "
+            "drawn, the contract says `deterministic: false`."
         )
 
 

@@ -12,9 +12,12 @@ from typing import TypeVar
 from slipway import procs
 from slipway.errors import InvalidMeasurement
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
+from slipway_wire.tolerances import Tolerances
 
 T = TypeVar("T")
 
+# Of payloads.tfrecord, payloads.tolerances.json.
+TOLERANCES_SUFFIX = ".tolerances.json"
 _STOP_GRACE_S = 2.0
 # To import Locust, to connect all users, to write the samples: seconds beyond the load itself.
 _PATIENCE_S = 60.0
@@ -85,18 +88,19 @@ class LoadGenerator:
 
 
 @contextlib.contextmanager
-def load_generator(payloads: Path, *, atol: float, rtol: float, log: Path) -> Iterator[LoadGenerator]:
+def load_generator(payloads: Path, tolerances: Tolerances, *, log: Path) -> Iterator[LoadGenerator]:
     """
     Run a generator for the block. Call it from the main thread.
 
     Args:
         payloads: Payload file (`slipway_wire.payloads`).
-        atol: Absolute tolerance of answers.
-        rtol: Relative tolerance of answers.
+        tolerances: How near answers must come; kept beside the payloads, for whoever sends them again.
         log: Gets what it complains of.
     """
     argv = [sys.executable, "-I", "-W", "ignore", "-m", "slipway_loadtests"]
-    arguments = ["--payloads", str(payloads), "--atol", repr(atol), "--rtol", repr(rtol)]
+    near = payloads.with_suffix(TOLERANCES_SUFFIX)
+    near.write_bytes(tolerances.to_json())
+    arguments = ["--payloads", str(payloads), "--tolerances", str(near)]
     with log.open("wb") as complaints:
         process = procs.start_owned([*argv, *arguments], log=complaints, talk=True)
         try:

@@ -6,12 +6,21 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.records import Parity
+from slipway_wire.tolerances import Tolerance
 
 Array = npt.NDArray[Any]
 
 
 def compare(
-    path: str, signature: str, output: str, expected: Array, found: Array, *, atol: float, rtol: float
+    path: str,
+    signature: str,
+    output: str,
+    expected: Array,
+    found: Array,
+    *,
+    atol: float,
+    rtol: float,
+    why_not: str = "",
 ) -> Parity:
     """
     Compare the answers of two ends, value by value.
@@ -24,12 +33,15 @@ def compare(
         found: Answers of the second end.
         atol: Absolute tolerance.
         rtol: Relative tolerance: |found - expected| <= atol + rtol * |expected|, as `numpy.allclose` has it.
+        why_not: Why values cannot be compared (`slipway.comparable`): shape, kind and finiteness decide then.
 
     Returns:
         The distances. Floats may differ within the tolerance, anything else must be equal; NaN equals NaN.
         Other shapes or kinds of values are infinitely far away.
     """
     max_abs, max_rel, ok = _distance(expected, found, atol, rtol)
+    if why_not:
+        ok = Tolerance(any_value=True).difference(expected, found) is None
     return Parity(
         path=path,
         signature=signature,
@@ -40,6 +52,7 @@ def compare(
         argmax_agreement=_argmax_agreement(expected, found),
         atol=atol,
         rtol=rtol,
+        why_not=why_not,
         ok=ok,
     )
 

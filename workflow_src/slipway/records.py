@@ -178,6 +178,9 @@ class Parity(Record):
     argmax_agreement: float | None = Field(None, description="Share of rows (0..1) with the same arg max.")
     atol: float
     rtol: float
+    why_not: str = Field(
+        "", description="Why values were not compared: shape, kind and finiteness decide then; empty: they were."
+    )
     ok: bool
 
 

@@ -181,6 +181,39 @@ def test_a_drift_beyond_the_tolerance_is_found():
     assert parity[0].max_abs == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_answers_that_are_drawn_are_held_to_their_form_and_to_their_labels():
+    by_chance = CONTRACT | {"deterministic": False}
+    drawn = with_share(lambda share, _: share[:, ::-1])
+
+    checks, parity, measured = judged(drawn, golden(), by_chance)
+    assert [(p.output, p.ok, p.why_not) for p in parity] == [
+        (o, True, "deterministic: false") for o in ("share", "top")
+    ]
+    assert parity[0].max_abs > 0.1
+    assert all(check.ok for check in checks)
+    assert measured == 1
+
+    _, parity, _ = judged(with_share(lambda share, _: share * np.nan), golden(), by_chance)
+    assert [p.ok for p in parity] == [False, True]
+
+
+def test_rows_that_see_each_other_are_asked_as_the_checkpoint_answered_them():
+    """Golden answers to two rows at once are those of two rows at once."""
+    asked = []
+
+    def model(x):
+        asked.append(len(x))
+        return {"share": x - x.mean(axis=0), "top": sound(x)["top"]}
+
+    together = np.concatenate([X[:3] - X[:3].mean(axis=0), np.zeros((1, 2), np.float32)])
+    _, parity, _ = judged(
+        model, golden(outputs=sound(X) | {"share": together}), CONTRACT | {"row_independent": False, "max_rows": 3}
+    )
+
+    assert asked == [3, 1]
+    assert all(p.ok for p in parity)
+
+
 def test_too_little_accuracy_is_found():
     labels = np.array([1, 1, 1, 1])
 

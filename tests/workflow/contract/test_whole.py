@@ -118,6 +118,7 @@ def test_a_change_that_golden_data_do_not_depend_on_trains_nothing_again(path, v
         (("golden", "rows"), 5),
         (("golden", "label"), "kind"),
         (("probe", "seed"), 5),
+        (("max_rows",), 5),
         ((*X, "range"), [0, 2]),
         ((*X, "shape"), ["N", 5]),
         ((*Y, "from"), "softmax(z)"),

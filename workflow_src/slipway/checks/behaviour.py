@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from slipway import forms, rows
+from slipway import comparable, forms, rows
 from slipway.answers import expected as expected_answers
 from slipway.contract import (
     ROWS,
@@ -224,7 +224,8 @@ def check_golden(
         for output, array in expected.items():
             if output in found:
                 atol, rtol = contract.tolerance(name, output)
-                parities.append(compare(PATH, name, output, array, found[output], atol=atol, rtol=rtol))
+                why = comparable.why_not(contract, name)
+                parities.append(compare(PATH, name, output, array, found[output], atol=atol, rtol=rtol, why_not=why))
         label = contract.golden.label
         if signature is contract.default and label and label in found and golden.labels is not None:
             measured = accuracy(found[label], golden.labels)
@@ -236,12 +237,12 @@ def check_golden(
 def _run_in_parts(contract: Contract, name: str, asked: Arrays, run: Run) -> Arrays:
     """Run as many rows at once as the model takes."""
     rows_asked = len(next(iter(asked.values())))
-    most = contract.max_rows or rows_asked
-    parts = [
-        run(name, {key: array[start : start + most] for key, array in asked.items()})
-        for start in range(0, rows_asked, most)
+    found = [
+        run(name, {key: array[part] for key, array in asked.items()}) for part in comparable.parts(contract, rows_asked)
     ]
-    return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    signature = contract.signatures[name]
+    has_rows = not isinstance(signature, PredictSignature) or signature.batched
+    return {key: np.concatenate([part[key] for part in found]) if has_rows else found[0][key] for key in found[0]}
 
 
 def _check_same(contract: Contract, name: str, golden: Golden, run: Run) -> Iterator[Check]:
@@ -250,6 +251,8 @@ def _check_same(contract: Contract, name: str, golden: Golden, run: Run) -> Iter
     signature = contract.signatures[name]
     if (
         own is signature
+        or contract.determinism_of(name) is False
+        or contract.determinism_of(contract.golden.signature) is False
         or not isinstance(signature, PredictSignature)
         or not rows.has_golden_rows(contract, name, golden)
     ):
@@ -257,8 +260,8 @@ def _check_same(contract: Contract, name: str, golden: Golden, run: Run) -> Iter
     subject = f"{name}.same_as.{contract.golden.signature}"
     left = forms.carried(contract, name, {key: golden.inputs[key] for key in own.inputs})
     try:
-        expected = run(contract.golden.signature, left)
-        found = run(name, forms.encode(contract, name, left))
+        expected = _run_in_parts(contract, contract.golden.signature, left, run)
+        found = _run_in_parts(contract, name, forms.encode(contract, name, left), run)
     except SourceError as error:
         yield _check(subject, False, "the same answers", str(error), "golden")
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from slipway import cpu, measuring, payloads, provenance, repetitions
+from slipway import comparable, cpu, measuring, payloads, provenance, repetitions
 from slipway.compare import metrics, verdict
 from slipway.compare.gate import CONFIRMING, LOOKS
 from slipway.compare.records import ComparedCell, Comparison, Subject, WindowPair
@@ -134,12 +134,8 @@ class Session:
         side: Side = getattr(self, which)
         file = self.directory / f"{which}.payloads.tfrecord"
         file.write_bytes(encode_payloads(side.sent))
-        tolerance = side.contract.golden
-        generator = stack.enter_context(
-            load_generator(
-                file, atol=tolerance.atol, rtol=tolerance.rtol, log=self.directory / f"{which}.generator.log"
-            )
-        )
+        tolerances = comparable.under_load(side.contract, side.golden.rows, side.sent[0].rows)
+        generator = stack.enter_context(load_generator(file, tolerances, log=self.directory / f"{which}.generator.log"))
         self.machine.take_in(generator)
         server = stack.enter_context(self.machine.server(side.spec, self.directory / f"{which}.server.log"))
         return _Running(side, server, generator)
@@ -247,6 +243,11 @@ class Session:
 
     def _not_measured(self) -> dict[str, str]:
         missing = {"networks": "all traffic is on this host's loopback: no round-trip time, no loss, no TLS"}
+        sent = self.head.sent[0]
+        if why := comparable.why_not_under_load(
+            self.head.contract, sent.spec.signature_key, self.head.golden.rows, sent.rows
+        ):
+            missing["answers"] = f"their form was checked, their values cannot be compared: {why}"
         if self.plan.open_share is None:
             missing["latency"] = "no open loop was asked for, and latency under a closed loop is not compared"
         if left_out := [p for p in ("rest", "grpc") if p not in self.plan.protocols]:

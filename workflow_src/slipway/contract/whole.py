@@ -284,6 +284,9 @@ class Contract(Section):
             "dims": self.probe.dims,
             "seed": self.probe.seed,
         }
+        if self.max_rows is not None:
+            # The batches in which golden rows are answered.
+            parts["max_rows"] = self.max_rows
         if forms := self._forms_part():
             parts["forms"] = forms
         return json.dumps(parts, sort_keys=True)

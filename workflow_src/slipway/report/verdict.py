@@ -119,7 +119,7 @@ def _distance(parity: Parity) -> str:
 
 
 def _matched(measurement: Measurement) -> str:
-    rows = sum(parity.rows for answer in measurement.answers for parity in answer.parity)
+    rows = sum(parity.rows for answer in measurement.answers for parity in answer.parity if not parity.why_not)
     if measurement.checked_answers:
         return (
             f"every checked answer matched the checkpoint ({numbers.integer(measurement.checked_answers)} under load)"

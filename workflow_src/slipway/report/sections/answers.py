@@ -175,6 +175,11 @@ def _parity_row(version: int, path: str, parity: Parity) -> tuple[TableCell, ...
         TableCell(numbers.integer(parity.rows), "n"),
         TableCell(numbers.number(parity.max_abs), "n"),
         TableCell(numbers.percent(parity.argmax_agreement), "n"),
-        TableCell(f"{numbers.number(parity.atol)}, {numbers.number(parity.rtol)}", "n"),
+        TableCell(
+            f"not compared: {parity.why_not}"
+            if parity.why_not
+            else f"{numbers.number(parity.atol)}, {numbers.number(parity.rtol)}",
+            "n",
+        ),
         passed(ok=parity.ok),
     )
