@@ -6,6 +6,7 @@ weights and signatures in a fixed order, and what is written here.
 """
 
 import hashlib
+import re
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -32,6 +33,9 @@ from slipway.models.model import Model
 from slipway.models.tables import Tables
 from slipway_wire import signatures as wire
 
+# The attribute by which functions say that they are several implementations of one (tensorflow/core/framework/function.h).
+_IMPLEMENTS = "api_implements"
+_UUID_AT_END = re.compile(rb"(\w+_)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 METHODS = {"predict": wire.PREDICT, "classify": wire.CLASSIFY, "regress": wire.REGRESS}
 
 
@@ -197,8 +201,23 @@ def _settle(directory: Path, methods: Mapping[str, str]) -> None:
     for meta_graph in saved_model.meta_graphs:
         for name, method in methods.items():
             meta_graph.signature_def[name].method_name = method
+        _settle_implementations(meta_graph.graph_def.library)
     path.write_bytes(saved_model.SerializeToString(deterministic=True))
     _settle_fingerprint(directory, directory / "fingerprint.pb")
+
+
+def _settle_implementations(library: Any) -> None:
+    """
+    Number the sets of functions that implement the same thing; Keras 2 draws a random UUID for each LSTM and GRU.
+
+    Grappler swaps a function for another of its set (implementation_selector.cc), so sets must stay apart.
+    """
+    numbers: dict[bytes, int] = {}
+    for function in library.function:
+        for owner in (function, *function.node_def):
+            if _IMPLEMENTS in owner.attr and (found := _UUID_AT_END.fullmatch(owner.attr[_IMPLEMENTS].s)):
+                number = numbers.setdefault(found[2], len(numbers))
+                owner.attr[_IMPLEMENTS].s = found[1] + str(uuid.UUID(int=number)).encode()
 
 
 def _settle_fingerprint(directory: Path, path: Path) -> None:
