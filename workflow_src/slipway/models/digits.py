@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from sklearn import datasets
 
 from slipway.source_settings import BuiltinSource
 
@@ -37,6 +36,8 @@ def split() -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     Returns:
         Rows to train on and rows held out, each as images (float32 [rows, 8, 8, 1], 0..1) and labels (int64 [rows]).
     """
+    from sklearn import datasets  # noqa: PLC0415 - most stages load this module and need no data
+
     digits = datasets.load_digits()
     images = (digits.images / 16).astype(np.float32)[..., None]
     labels = digits.target.astype(np.int64)
