@@ -206,5 +206,13 @@ def test_a_flipped_bit_is_an_error_or_does_not_matter(data, suffix, tmp_path_fac
     assert [found.name for found in directory.iterdir() if found.name not in {"a", "out"}] == []
 
 
+def test_a_zip_whose_members_begin_before_the_file_is_damaged(tmp_path):
+    packed = bytearray(pack("zip", CONTENT.items()))
+    end = packed.rindex(b"PK\5\6")
+    packed[end + 18] ^= 1  # the directory of members is said to begin 64 KiB later than it does
+
+    assert "cut off or damaged" in refusal(tmp_path, bytes(packed))
+
+
 def test_what_is_no_archive_is_told_so(tmp_path):
     assert "expected an archive (.tar, .tar.gz, .tgz, .tar.zst, .zip), found none" in refusal(tmp_path, b"x" * 600)

@@ -265,6 +265,9 @@ def _unpack_zip(path: Path, place: _Place) -> None:
                 raise place.refuse(member.filename, "is a link or a device, and not a plain file")
             if member.flag_bits & 1:
                 raise place.refuse(member.filename, "is encrypted")
+            # A directory of members that is damaged; zipfile would seek to before the file.
+            if member.header_offset < 0:
+                raise zipfile.BadZipFile(f"a member begins at byte {member.header_offset}")
             # The name as it stands, before zipfile cuts it at a zero byte.
             if member.is_dir():
                 place.add_directory(member.orig_filename)
