@@ -138,29 +138,32 @@ def test_objects_that_are_not_there_are_passed_over(node_id):
     assert loading(meta)["init"] == set()
 
 
-# --- tables and constants --------------------------------------------------------------------------
-
-TABLE = [
-    ("table", "HashTableV2"),
-    ("name", "Const"),
-    ("same", "Identity", ["name"]),
-    ("fill", "InitializeTableFromTextFileV2", ["table", "same"]),
-]
+# --- functions and constants -----------------------------------------------------------------------
 
 
-def test_a_table_from_an_asset_is_fine_and_from_another_file_is_foreign():
-    meta = graph(TABLE)
-    assert graph_ops.foreign_tables(meta) == {"InitializeTableFromTextFileV2": "fill"}
+def test_functions_that_are_bound_to_the_attributes_of_others_are_followed():
+    """A function that calls whatever its caller names: no node calls the inner one by its name."""
+    meta = graph([("out", "PartitionedCall", [], ["outer"])], [("outer", [("o", "NoOp")]), ("evil", [("p", "PyFunc")])])
+    meta.graph_def.node[0].attr["0"].func.attr["body"].func.name = "evil"
 
-    meta.asset_file_def.add(filename="vocabulary.txt").tensor_info.name = "name:0"
-    assert graph_ops.foreign_tables(meta) == {}
+    assert reached(meta) == {"PartitionedCall", "NoOp", "PyFunc"}
 
 
-def test_a_function_that_gets_its_file_as_an_argument_gets_an_asset():
-    argument = [("fill", "InitializeTableFromTextFileV2", ["table", "argument:0"])]
+def test_functions_that_tensorflow_may_exchange_are_followed():
+    """Grappler puts one function that `implements` a name in the place of another; no node names the second."""
+    meta = graph([("out", "PartitionedCall", [], ["cpu"])], [("cpu", [("o", "NoOp")]), ("gpu", [("p", "PyFunc")])])
+    assert reached(meta) == {"PartitionedCall", "NoOp"}
 
-    assert graph_ops.foreign_tables(graph([], [("start", argument)])) == {}
-    assert graph_ops.foreign_tables(graph([], [("start", TABLE)])) == {"InitializeTableFromTextFileV2": "fill"}
+    for function in meta.graph_def.library.function:
+        function.attr["api_implements"].s = b"lstm"
+    assert reached(meta) == {"PartitionedCall", "NoOp", "PyFunc"}
+
+
+def test_functions_that_are_not_there_are_named_with_who_calls_them():
+    meta = graph([("out", "If", [], ["then", "gone"])], BRANCHES)
+    meta.graph_def.library.function[0].node_def[0].attr["0"].func.name = "lost"
+
+    assert graph_ops.missing_functions(meta.graph_def) == {"gone": "out", "lost": "t"}
 
 
 def test_a_constant_counts_by_what_it_expands_to():
@@ -172,3 +175,14 @@ def test_a_constant_counts_by_what_it_expands_to():
             tensor.tensor_shape.dim.add(size=size)
 
     assert graph_ops.large_constants(meta.graph_def) == {"bomb": 4 * 2**40}
+
+
+def test_constants_count_together():
+    """A hundred constants, each below the bound of one, are as much as one beyond it."""
+    meta = graph([(f"c{i}", "Const") for i in range(100)])
+    for node in meta.graph_def.node:
+        node.attr["value"].tensor.tensor_shape.dim.add(size=2**24)
+    assert graph_ops.large_constants(meta.graph_def) == {"c0": 100 * 2**26}
+
+    del meta.graph_def.node[50:]
+    assert graph_ops.large_constants(meta.graph_def) == {}

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from slipway.parity import accuracy, compare
+from slipway.parity import accuracy, compare, difference
 
 FLOATS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3), elements=st.floats(width=32))
 
@@ -66,6 +66,19 @@ def test_agreement_on_the_largest_score_is_counted_by_row():
 
     assert parity.argmax_agreement == 0.5
     assert compared([1.0], [1.0]).argmax_agreement is None
+
+
+@pytest.mark.parametrize(("expected", "found", "told"), [
+    (np.zeros((3, 2)), np.zeros((2, 2)), "shape [2, 2] where [3, 2] is right"),
+    (np.zeros(1), np.array([b"a"], object), "object where float64 is right"),
+    (np.array([b"a", b"b"], object), np.array([b"a", b"\xff"], object), "b'\\xff' where 'b' is right, at [1]; 1 of 2 values"),
+    (np.array([[0.0, np.nan]]), np.array([[np.inf, np.nan]]), "inf where 0 is right, at [0, 0]; 1 of 2 values"),
+    (np.array([1.5, 2.0]), np.array([1.0, np.nan]), "nan where 2 is right, at [1]; 1 of 2 values"),
+    (np.array(b"one", object), np.array(b"two", object), "'two' where 'one' is right, at []; 1 of 1 values"),
+])  # fmt: skip
+def test_what_has_no_distance_is_told_in_words(expected, found, told):
+    assert np.isinf(compared(expected, found).max_abs)
+    assert difference(expected, found) == told
 
 
 def test_accuracy_takes_labels_or_scores():

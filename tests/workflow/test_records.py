@@ -1,7 +1,9 @@
+import math
+
 import pytest
 
 from slipway.errors import SourceError
-from slipway.records import TreeManifest, WarmupRecord
+from slipway.records import Parity, TreeManifest, WarmupRecord
 
 
 @pytest.fixture
@@ -47,6 +49,15 @@ def test_a_record_survives_the_way_to_disk_and_back(tmp_path):
     record.write(tmp_path / "r.json")
 
     assert WarmupRecord.read(tmp_path / "r.json") == record
+
+
+def test_infinite_distances_survive_too(tmp_path):
+    """A wrong label, where 0 is right, is infinitely wrong: that is no reason for a traceback instead of the fault."""
+    far = Parity(path="a→b", signature="f", output="y", rows=1, max_abs=8, max_rel=math.inf, atol=0, rtol=0, ok=False)
+
+    far.write(tmp_path / "r.json")
+
+    assert Parity.read(tmp_path / "r.json") == far
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"model": 1}', "[]"])

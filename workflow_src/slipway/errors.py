@@ -59,6 +59,10 @@ def one_line(error: BaseException, limit: int = 300) -> str:
         lines = [line for line in lines if _ERROR_LINE.match(line)] or lines
     elif lines and lines[0] == "Graph execution error:":
         # Where the node came from stands in front; the message is followed by the node's name.
-        lines = [line for line, after in pairwise(lines) if after.startswith("[[{{node")] or lines
+        lines = (
+            [line for line, after in pairwise(lines) if after.startswith("[[{{node")]
+            or [line for line in lines[1:] if not line.startswith(("Detected at node", "File ", "Node: "))]
+            or lines
+        )
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

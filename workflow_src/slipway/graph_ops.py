@@ -17,16 +17,17 @@ Ops = dict[str, str]
 INIT, RESTORE = "init", "restore"
 # What TensorFlow runs of a SavedModel while it loads it (saved_model/loader.cc, loader_util.cc; v1/loader_impl.py).
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
-_INIT_SIGNATURE = "__saved_model_init_op"
+# TensorFlow 2 keeps its initialiser among the signatures. Any other name, whatever it begins with, is one that callers reach.
+INIT_SIGNATURES = ("__saved_model_init_op",)
 # Methods of a resource that are run when its object is made, or given up (saved_model/load.py).
 _INIT_METHODS = ("_create_resource", "_initialize", "_destroy_resource")
 _JOB = re.compile(r"/job:([^/]+)")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Functions may call themselves; no output lies this deep.
 _MOST_STEPS = 100
-_TABLES_FROM_FILES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 # A protobuf file ends at 2 GiB, and nobody writes half of that into a graph; of a value's width, only the order counts.
 _MOST_CONSTANT_BYTES = 2**30
+_MOST_CONSTANTS_BYTES = 4 * _MOST_CONSTANT_BYTES
 _VALUE_BYTES = 4
 
 
@@ -45,8 +46,9 @@ def loading_ops(meta_graph: Any) -> dict[str, Ops]:
     graph = meta_graph.graph_def
     collections = [meta_graph.collection_def[key] for key in _INIT_COLLECTIONS if key in meta_graph.collection_def]
     starts = [name for collection in collections for name in collection.node_list.value if name]
-    if _INIT_SIGNATURE in meta_graph.signature_def:
-        starts += _tensor_names(meta_graph.signature_def[_INIT_SIGNATURE].outputs.values())
+    for name in INIT_SIGNATURES:
+        if name in meta_graph.signature_def:
+            starts += _tensor_names(meta_graph.signature_def[name].outputs.values())
     restore = [meta_graph.saver_def.restore_op_name] if meta_graph.saver_def.restore_op_name else []
     init_functions, restore_functions = _functions_of_objects(meta_graph.object_graph_def)
     return {
@@ -88,16 +90,18 @@ def _reached(
     bodies = [name for name in functions if name in library]
     for name in sorted(upstream(nodes, tensors)):
         yield nodes[name], nodes
-        bodies += _called_functions(nodes[name], library)
+        bodies += called_functions(nodes[name], library)
     seen: set[str] = set()
+    alike = _alike(library)
     while bodies:
         name = bodies.pop()
         if name not in seen:
             seen.add(name)
+            bodies += alike.get(name, ())
             inner = {node.name: node for node in library[name].node_def}
             for node in library[name].node_def:
                 yield node, inner
-                bodies += _called_functions(node, library)
+                bodies += called_functions(node, library)
 
 
 def parsed_features(meta_graph: Any, name: str) -> tuple[str, ...]:
@@ -127,7 +131,7 @@ def maker(graph_def: Any, tensor: str) -> str:
         if node is None:
             return ""
         index = int(number) if (number := tensor.rpartition(":")[2]).isdigit() else 0
-        called = next(_called_functions(node, library), None) if node.op in (*_CALLS, *library) else None
+        called = next(called_functions(node, library), None) if node.op in (*_CALLS, *library) else None
         if called is not None and index < len(library[called].signature.output_arg):
             function = library[called]
             nodes = {inner.name: inner for inner in function.node_def}
@@ -158,29 +162,6 @@ def all_ops(graph_def: Any) -> Ops:
     return reachable_ops(graph_def, [node.name for node in graph_def.node], every)
 
 
-def foreign_tables(meta_graph: Any) -> Ops:
-    """
-    Find lookup tables that are filled from a file that is none of the SavedModel's assets.
-
-    Returns:
-        Kind of op -> node. A file's name that comes into a function as an argument is an asset, as TensorFlow 2 writes it.
-    """
-    assets = {node_name(tensor) for tensor in assets_of(meta_graph)}
-    graph = meta_graph.graph_def
-    found: Ops = {}
-    for body in (graph.node, *(function.node_def for function in graph.library.function)):
-        nodes = {node.name: node for node in body}
-        for node in body:
-            if node.op not in _TABLES_FROM_FILES or len(node.input) < 2:
-                continue
-            source = node_name(node.input[1])
-            while source in nodes and nodes[source].op == "Identity" and nodes[source].input:
-                source = node_name(nodes[source].input[0])
-            if source in nodes and source not in assets and nodes[source].op == "Const":
-                found.setdefault(node.op, node.name)
-    return found
-
-
 def assets_of(meta_graph: Any) -> dict[str, str]:
     """
     Name the files that belong to a SavedModel.
@@ -198,6 +179,23 @@ def assets_of(meta_graph: Any) -> dict[str, str]:
     return {asset.tensor_info.name: asset.filename for asset in assets}
 
 
+def missing_functions(graph_def: Any) -> dict[str, str]:
+    """
+    Find functions that are called and are not in the library.
+
+    Returns:
+        Function -> a node that calls it.
+    """
+    library = {function.signature.name for function in graph_def.library.function}
+    found: dict[str, str] = {}
+    for body in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+        for node in body:
+            for name in named_functions(node):
+                if name not in library:
+                    found.setdefault(name, node.name)
+    return found
+
+
 def large_constants(graph_def: Any) -> dict[str, int]:
     """
     Find constants that take more memory than any graph's constants have a reason to.
@@ -205,17 +203,20 @@ def large_constants(graph_def: Any) -> dict[str, int]:
     A few bytes are enough to say `one value, repeated 10^12 times`; TensorFlow makes all of them when it loads the graph.
 
     Returns:
-        Node -> bytes once it is expanded, for those beyond 1 GiB.
+        Node -> bytes once it is expanded: those beyond 1 GiB, or, where many together are, the largest of them.
     """
-    found = {}
+    sizes: dict[str, int] = {}
     for body in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
         for node in body:
             if node.op == "Const":
-                tensor = node.attr["value"].tensor
-                size = math.prod(max(dim.size, 0) for dim in tensor.tensor_shape.dim) * _VALUE_BYTES
-                if size > _MOST_CONSTANT_BYTES:
-                    found[node.name] = size
-    return found
+                shape = node.attr["value"].tensor.tensor_shape
+                # Of two functions' nodes of one name, the larger counts.
+                size = math.prod(max(dim.size, 0) for dim in shape.dim) * _VALUE_BYTES
+                sizes[node.name] = max(size, sizes.get(node.name, 0))
+    large = {name: size for name, size in sizes.items() if size > _MOST_CONSTANT_BYTES}
+    if not large and (total := sum(sizes.values())) > _MOST_CONSTANTS_BYTES:
+        large[max(sizes, key=sizes.__getitem__)] = total
+    return large
 
 
 def _functions_of_objects(graph: Any) -> tuple[list[str], list[str]]:
@@ -236,13 +237,34 @@ def _concrete(graph: Any, node_id: int | None) -> list[str]:
     return [*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name]
 
 
-def _called_functions(node: Any, library: Mapping[str, Any]) -> Iterator[str]:
-    """Name the functions that *node* calls: as its op, or as attributes (PartitionedCall, If, While, MapDataset)."""
-    names = [node.op]
-    for key in sorted(node.attr):
-        value = node.attr[key]
-        names += [value.func.name, *(function.name for function in value.list.func)]
-    return (name for name in names if name in library)
+def called_functions(node: Any, library: Mapping[str, Any]) -> Iterator[str]:
+    """Name the functions of *library* that *node* calls: as its op, or as attributes (PartitionedCall, If, While, MapDataset)."""
+    return (name for name in (node.op, *named_functions(node)) if name in library)
+
+
+def named_functions(node: Any) -> Iterator[str]:
+    """Name what the attributes of *node* call functions, and what is bound to the attributes of those in their turn."""
+    waiting = [node.attr[key] for key in sorted(node.attr)]
+    while waiting:
+        value = waiting.pop()
+        for function in (value.func, *value.list.func):
+            if function.name:
+                yield function.name
+            waiting += [function.attr[key] for key in sorted(function.attr)]
+
+
+def _alike(library: Mapping[str, Any]) -> dict[str, list[str]]:
+    """
+    Name, for each function, those that TensorFlow may put in its place.
+
+    Functions that say they implement the same are exchanged by Grappler, without a node that names the other one
+    (grappler/optimizers/implementation_selector.cc): an LSTM has one for the CPU and one for the GPU.
+    """
+    groups: dict[bytes, list[str]] = {}
+    for name, function in library.items():
+        if "api_implements" in function.attr:
+            groups.setdefault(function.attr["api_implements"].s, []).append(name)
+    return {name: group for group in groups.values() for name in group}
 
 
 def _tensor_names(infos: Iterable[Any]) -> list[str]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from slipway import graph_ops
+from slipway import graph_flow, graph_ops
 from slipway.errors import SourceError
 
 # Kinds of ops -> what they do. A pattern must match the whole name.
@@ -92,7 +92,7 @@ def meta_graph_refusals(meta_graph: Any, allowed: Collection[str], signatures: C
     ]
     found[graph_ops.INIT] += [
         f"initialiser: {op} (node {node}) reads a file that is no asset of the model; export it with the file as an asset"
-        for op, node in graph_ops.foreign_tables(meta_graph).items()
+        for op, node in graph_flow.foreign_tables(meta_graph).items()
         if op not in allowed
     ]
     for name in signatures:

@@ -29,7 +29,7 @@ def compare(
         path: The two ends, e.g. checkpoint→SavedModel.
         signature: Signature that was called.
         output: Output tensor that is compared.
-        expected: Answers of the first end, shape [rows, …].
+        expected: Answers of the first end, shape [rows, …], or any for what has no rows.
         found: Answers of the second end.
         atol: Absolute tolerance.
         rtol: Relative tolerance: |found - expected| <= atol + rtol * |expected|, as `numpy.allclose` has it.
@@ -46,7 +46,7 @@ def compare(
         path=path,
         signature=signature,
         output=output,
-        rows=len(expected),
+        rows=len(expected) if expected.ndim else 1,
         max_abs=max_abs,
         max_rel=max_rel,
         argmax_agreement=_argmax_agreement(expected, found),
@@ -79,6 +79,33 @@ def _distance(expected: Array, found: Array, atol: float, rtol: float) -> tuple[
         # In their own dtype: float64 cannot tell large integers apart.
         ok = bool(np.array_equal(expected, found))
     return float(apart.max()), float(relative.max()), ok
+
+
+def difference(expected: Array, found: Array) -> str:
+    """Say in words what `compare` has no number for: another shape, another kind of values, a string, a NaN."""
+    if expected.shape != found.shape:
+        return f"shape {list(found.shape)} where {list(expected.shape)} is right"
+    if (expected.dtype.kind in "biuf") != (found.dtype.kind in "biuf"):
+        return f"{found.dtype} where {expected.dtype} is right"
+    with np.errstate(invalid="ignore"):
+        apart = np.asarray(expected != found, bool)
+    if expected.dtype.kind == "f" and found.dtype.kind == "f":
+        apart &= ~(np.isnan(expected) & np.isnan(found)) & (np.isfinite(expected) != np.isfinite(found))
+    places = np.argwhere(apart)
+    if not len(places):
+        return "other values"
+    place = tuple(int(index) for index in places[0])
+    told, right = (_shown(array[place]) for array in (found, expected))
+    return f"{told} where {right} is right, at {list(place)}; {len(places)} of {expected.size} values"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        try:
+            return repr(value.decode())
+        except UnicodeDecodeError:
+            return repr(value)
+    return repr(value) if isinstance(value, str) else f"{value:g}"
 
 
 def _argmax_agreement(expected: Array, found: Array) -> float | None:

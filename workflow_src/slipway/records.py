@@ -5,6 +5,7 @@ These are the only shapes in which stages meet. Units stand in the names (`_s`, 
 digests are `sha256:<64 hex digits>`; a value that was not measured is None, never 0.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -40,7 +41,8 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write this record to *path* as canonical JSON, whole or not at all."""
-        files.write_json(path, self.model_dump(mode="json"))
+        # By way of JSON: only there infinite distances become strings, which JSON has no number for.
+        files.write_json(path, json.loads(self.model_dump_json()))
 
 
 # --- trees -----------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """Check a SavedModel against its contract: what its file says, how it behaves, and whether it answers as the checkpoint does."""
 
 import argparse
+import math
 from pathlib import Path
 
 from slipway import baseline, files, golden
 from slipway.checks.behaviour import check_behaviour, check_golden
-from slipway.checks.structure import check_structure, is_safe_to_run
+from slipway.checks.structure import can_be_called, check_structure, is_safe_to_run
 from slipway.contract import Contract, read_contract
 from slipway.errors import ContractViolation, SourceError
 from slipway.golden import Golden
@@ -92,7 +93,7 @@ def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list
         )
     try:
         with session.ServingSession(directory) as model:
-            runnable = [name for name in contract.signatures if _can_be_called(name, checks)]
+            runnable = [name for name in contract.signatures if can_be_called(name, checks)]
             for name in runnable:
                 checks += check_behaviour(contract, name, answered, model.run)
             golden_checks, parity, accuracy = check_golden(contract, runnable, answered, model.run)
@@ -102,19 +103,14 @@ def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list
     return [*checks, *golden_checks], parity, accuracy
 
 
-def _can_be_called(name: str, checks: list[Check]) -> bool:
-    subjects = {"saved_model", f"{name}.inputs", f"{name}.outputs"}
-    failed = {check.subject for check in checks if not check.ok}
-    present = any(check.subject == f"{name}.inputs" for check in checks)
-    return present and not subjects & failed
-
-
 def violations(record: ValidationRecord) -> list[str]:
     """Tell every failed check and every distance beyond its tolerance, one line each."""
     distances = [
         f"{parity.signature}.{parity.output}: {parity.path}: expected differences up to "
         f"{parity.atol:g} + {parity.rtol:g}·|answer|, found {parity.max_abs:.3g} over {parity.rows} rows"
         for parity in record.parity
-        if not parity.ok
+        # What has no distance is told by a check of its own.
+        if not parity.ok and math.isfinite(parity.max_abs)
     ]
-    return [*(check.line() for check in record.checks if not check.ok), *distances]
+    # What the file promises and what the model does may be wrong in the same way.
+    return list(dict.fromkeys([*(check.line() for check in record.checks if not check.ok), *distances]))

@@ -159,6 +159,31 @@ def test_sizes_that_vary_are_those_of_the_rows():
     assert next(check for check in checks if check.subject.endswith("y.shape")).found == "[2, 3]"
 
 
+def test_strings_that_are_no_text_are_found_unless_their_name_says_so():
+    """REST answers are JSON; TensorFlow Serving takes a name's `_bytes` for base64."""
+    contract = {
+        "format": 1,
+        "signatures": {
+            "serving_default": {
+                "method": "predict",
+                "inputs": {"x": {"shape": ["N"]}},
+                "outputs": {"y": {"dtype": "string", "shape": ["N"]}, "y_bytes": {"dtype": "string", "shape": ["N"]}},
+            }
+        },
+    }
+
+    def run(_, inputs):
+        values = np.array([b"f\xfcnf"] * len(inputs["x"]), object)
+        return {"y": values, "y_bytes": values}
+
+    asked = Golden({"x": np.zeros(2, np.float32)}, {}, None)
+    checks = check_behaviour(Contract.model_validate(contract), "serving_default", asked, run)
+
+    (odd,) = [check for check in checks if not check.ok]
+    assert odd.subject == "serving_default.outputs.y.text"
+    assert odd.found == "b'f\\xfcnf'; a name that ends in _bytes would say that these are bytes"
+
+
 # --- golden ----------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from slipway.contract import (
 )
 from slipway.errors import SourceError
 from slipway.golden import Golden
-from slipway.parity import accuracy, compare
+from slipway.parity import accuracy, compare, difference
 from slipway.records import Check, Parity
 from slipway_wire import dtypes
 
@@ -29,6 +29,8 @@ PATH = "checkpoint→SavedModel"
 # Rounding of a float32 sum of rows or of a bound; both are promises about mathematics, not about bits.
 _RANGE_SLACK = 1e-6
 _ROW_SUM_SLACK = 1e-4
+# Of a string that is no text.
+_SHOWN = 40
 
 
 def check_behaviour(contract: Contract, name: str, golden: Golden, run: Run) -> list[Check]:
@@ -102,6 +104,8 @@ def _check_output(
     dtype = dtypes.from_name(tensor.dtype).enum_name
     found = dtypes.from_numpy(answers[max(answers)][output].dtype).enum_name
     yield _check(f"{subject}.dtype", dtype == found, dtype, found)
+    if tensor.dtype == "string" and not output.endswith("_bytes"):
+        yield _check_text(f"{subject}.text", [array[output] for array in answered])
     values = [array[output] for array in answered if array[output].size and array[output].dtype.kind in "fiu"]
     if not values:
         return
@@ -118,10 +122,24 @@ def _check_output(
             "" if tensor.range or not isinstance(tensor, OutputContract) else f", for its meaning is {tensor.meaning}"
         )
         yield _check(f"{subject}.range", ok, _interval(*bounds) + meant, _interval(least, greatest))
-    if isinstance(tensor, OutputContract) and tensor.row_sum is not None:
+    if isinstance(tensor, OutputContract) and tensor.row_sum is not None and all(array.ndim for array in values):
         sums = np.concatenate([array.astype(np.float64).sum(axis=-1).ravel() for array in values])
         ok = bool(np.allclose(sums, tensor.row_sum, rtol=0, atol=_ROW_SUM_SLACK))
         yield _check(f"{subject}.row_sum", ok, f"{tensor.row_sum:g}", _interval(float(sums.min()), float(sums.max())))
+
+
+def _check_text(subject: str, answered: Sequence[Array]) -> Check:
+    """Check that strings are text: what is not makes an answer over REST that is no JSON."""
+    odd = next((value for array in answered for value in array.flat if not _is_text(value)), None)
+    found = "UTF-8" if odd is None else f"{odd[:_SHOWN]!r}; a name that ends in _bytes would say that these are bytes"
+    return _check(subject, odd is None, "UTF-8", found)
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return not isinstance(value, bytes) or value.decode() is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _interval(least: float, greatest: float) -> str:
@@ -194,7 +212,7 @@ def _first(contract: Contract, name: str, answers: Arrays, size: int) -> Arrays:
     if isinstance(signature, PredictSignature) and not signature.batched:
         return answers
     # An output without rows has another size; its shape check says so, here it is compared as it is.
-    return {name: array[:size] for name, array in answers.items()}
+    return {name: array[:size] if array.ndim else array for name, array in answers.items()}
 
 
 def check_golden(
@@ -225,12 +243,24 @@ def check_golden(
             if output in found:
                 atol, rtol = contract.tolerance(name, output)
                 why = comparable.why_not(contract, name)
-                parities.append(compare(PATH, name, output, array, found[output], atol=atol, rtol=rtol, why_not=why))
+                parity = compare(PATH, name, output, array, found[output], atol=atol, rtol=rtol, why_not=why)
+                parities.append(parity)
+                if not parity.ok and np.isinf(parity.max_abs):
+                    what = difference(array, found[output])
+                    checks.append(_check(f"{name}.{output}.values", False, "the golden answers", what, "golden"))
         label = contract.golden.label
-        if signature is contract.default and label and label in found and golden.labels is not None:
-            measured = accuracy(found[label], golden.labels)
-    if contract.golden.min_accuracy is not None:
-        checks.append(_check_accuracy(contract.golden.min_accuracy, measured))
+        # A model that leaves rows out has failed above; its answers are nobody's.
+        labels = golden.labels if signature is contract.default and label in found else None
+        if label and labels is not None and found[label].shape[:1] == labels.shape:
+            measured = accuracy(found[label], labels)
+    # Why it was not asked has been told.
+    if contract.golden.min_accuracy is not None and contract.golden.signature in names:
+        missing = (
+            "no labels in the golden data"
+            if golden.labels is None
+            else f"no answers of {contract.golden.signature} to judge"
+        )
+        checks.append(_check_accuracy(contract.golden.min_accuracy, measured, missing))
     return checks, parities, measured
 
 
@@ -274,7 +304,7 @@ def _check_same(contract: Contract, name: str, golden: Golden, run: Run) -> Iter
     yield _check(subject, not apart, "the same answers", "; ".join(apart) or "the same answers", "golden")
 
 
-def _check_accuracy(least: float, measured: float | None) -> Check:
-    found = "no labels in the golden data" if measured is None else f"{measured:.4f}"
+def _check_accuracy(least: float, measured: float | None, missing: str) -> Check:
+    found = missing if measured is None else f"{measured:.4f}"
     ok = measured is not None and measured >= least
     return _check("golden.accuracy", ok, f"at least {least:g}", found, "golden")

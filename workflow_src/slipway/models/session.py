@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -62,12 +63,13 @@ class ServingSession:
             definition = self._signatures[signature]
             feeds = {definition.inputs[name].graph_name: array for name, array in inputs.items()} | dict(others or {})
             fetches = {name: spec.graph_name for name, spec in definition.outputs.items()}
-            found: dict[str, Array] = self._session.run(fetches, feeds)
+            found = self._session.run(fetches, feeds)
         except KeyError as error:
             raise SourceError(f"{signature}: no signature or input {error}") from error
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise SourceError(one_line(error)) from error
-        return found
+        # A scalar comes as a number, or as the bytes of a string.
+        return {name: np.asarray(value, object if isinstance(value, bytes) else None) for name, value in found.items()}
 
     def close(self) -> None:
         """Give back what the session holds."""
