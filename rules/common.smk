@@ -9,6 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from slipway.baseline import word_files as word_files_of_baseline
 from slipway.contract import read_contract
 from slipway.contract.batching import check_batching
 from slipway.files import remove_partials
@@ -167,6 +168,11 @@ def baseline(wildcards):
     """The contract that callers know, where the config names it."""
     named = settings.models[wildcards.model].contract_baseline
     return [str(named)] if named else []
+
+
+def baseline_words(wildcards):
+    """The text files that it names, if any; one that is published names none."""
+    return [str(path) for file in baseline(wildcards) for path in word_files_of_baseline(Path(file))]
 
 
 def callers(wildcards):

@@ -15,6 +15,7 @@ rule validate:
         contract=contract,
         words=word_files,
         baseline=baseline,
+        baseline_words=baseline_words,
     output:
         record="results/validation/{model}/{version}.json",
     log:

@@ -17,6 +17,9 @@ SHOWN_ELSEWHERE = {
     "server/slipway_server/servables/loader.py": "tests/server/servables/test_manager.py",
     "workflow_src/slipway/models/model.py": "tests/workflow/models/test_sources.py",
     "workflow_src/slipway/contract/sections.py": "tests/workflow/contract/test_whole.py",
+    # What rules are made of, and the rules of tensors: shown by the changes that they judge.
+    "workflow_src/slipway/contract/change.py": "tests/workflow/contract/test_changes.py",
+    "workflow_src/slipway/contract/changed_tensors.py": "tests/workflow/contract/test_changes.py",
     # Signatures and sources as a whole: every recipe is exported, served and held against its source.
     "workflow_src/slipway/graphs/of_source.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/graphs/reading.py": "tests/end_to_end/test_recipes.py",

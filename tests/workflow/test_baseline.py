@@ -74,6 +74,25 @@ def test_a_break_with_a_reason_passes_and_is_kept_with_it(tmp_path):
     assert check.found.startswith("3 allowed (nobody read it): golden.label: ")
 
 
+def test_a_label_that_moves_is_seen_by_what_was_published_without_its_file(tmp_path):
+    labels = tmp_path / "labels.txt"
+    contract = copy.deepcopy(DIGITS)
+    contract["signatures"]["classify"]["classes"] = {"file": str(labels)}
+    labels.write_text("".join(f"{name}\n" for name in "abcdefghij"))
+    path = publish(tmp_path, "run", Contract.model_validate(contract).published())
+    assert all(check.ok for check in baseline.check(Contract.model_validate(contract), path, None))
+
+    (tmp_path / "old.json").write_text(json.dumps(contract))
+    assert baseline.word_files(tmp_path / "old.json") == [labels]
+    assert baseline.word_files(path) == baseline.word_files(labels) == []
+
+    labels.write_text("".join(f"{name}\n" for name in "bacdefghij"))
+    (check,) = baseline.check(Contract.model_validate(contract), path, None)
+
+    assert not check.ok
+    assert check.found.startswith("signatures.classify.classes[0]: classes reordered: a → b; a place now stands for")
+
+
 @pytest.mark.parametrize("content", ["{", '{"format": 9}'])
 def test_a_contract_that_cannot_be_read_is_told_and_may_be_passed_over(content, tmp_path):
     path = publish(tmp_path, "run", content)

@@ -22,6 +22,14 @@ def published(directory: Path, model: str) -> Path | None:
     return max(directory.glob(f"*/{CONTRACTS}/{model}.json"), default=None, key=lambda path: path.parts[-3])
 
 
+def word_files(path: Path) -> list[Path]:
+    """List the text files that the contract at *path* names; none where it cannot be read, which `check` then tells."""
+    try:
+        return read_contract(path, known=True).word_files()
+    except SettingsError:
+        return []
+
+
 def check(contract: Contract, baseline: Path | None, allowed: str | None) -> list[Check]:
     """
     Hold *contract* against the one that callers know.
@@ -39,7 +47,8 @@ def check(contract: Contract, baseline: Path | None, allowed: str | None) -> lis
         return []
     try:
         broken = [
-            change.line().removeprefix("breaking: ") for change in breaking(changes(read_contract(baseline), contract))
+            change.line().removeprefix("breaking: ")
+            for change in breaking(changes(read_contract(baseline, known=True), contract))
         ]
     except SettingsError as error:
         broken = [f"{str(error).splitlines()[0]}; name another in models.<name>.contract_baseline"]

@@ -73,7 +73,7 @@ def _check(paths: list[Path], model: Path | None) -> int:
 
 
 def _diff(old: Path, new: Path) -> int:
-    found = changes(read_contract(old), read_contract(new))
+    found = changes(read_contract(old, known=True), read_contract(new, known=True))
     for change in found:
         sys.stdout.write(f"{change.line()}\n")
     broken = len(breaking(found))

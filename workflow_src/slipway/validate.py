@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         version=arguments.version,
         contract_digest=files.sha256_file(arguments.contract),
-        contract=contract.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"forbid_ops"}),
+        contract=contract.published(),
         signatures=contract.signature_records(),
         checks=checks,
         parity=parity,

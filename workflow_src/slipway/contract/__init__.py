@@ -26,7 +26,7 @@ from slipway.contract.tensors import (
     example_dtype,
 )
 from slipway.contract.whole import FORBIDDEN_OPS, Contract, GoldenContract, ProbeContract, read_contract
-from slipway.contract.words import Vocabulary, Words
+from slipway.contract.words import Vocabulary, Words, WordsDigest
 
 __all__ = [
     "DEFAULT_SIGNATURE",
@@ -51,6 +51,7 @@ __all__ = [
     "TensorName",
     "Vocabulary",
     "Words",
+    "WordsDigest",
     "example_dtype",
     "read_contract",
 ]

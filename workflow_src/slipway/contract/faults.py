@@ -12,7 +12,7 @@ from slipway.contract.signatures import (
     Signature,
 )
 from slipway.contract.tensors import ROWS, InputContract, OutputContract, TensorContract
-from slipway.contract.words import lines_of
+from slipway.contract.words import count_of
 
 _CHANNELS = (1, 3, 4)
 
@@ -83,8 +83,12 @@ def _faults_of_source(name: str, outputs: Mapping[str, OutputContract]) -> Itera
             known = _last_size(call.arguments[0], outputs)
             if known is not None and known < k:
                 yield f"from: there are no {k} of {known}"
-            if call.function == "top_k_classes" and known is not None and len(output.class_names) != known:
-                yield f"classes: {call.arguments[0].name} has {known} scores, got {len(output.class_names)} classes"  # type: ignore[union-attr]  # has a size
+            if (
+                call.function == "top_k_classes"
+                and known is not None
+                and (given := count_of(output.classes or ())) != known
+            ):
+                yield f"classes: {call.arguments[0].name} has {known} scores, got {given} classes"  # type: ignore[union-attr]  # has a size
 
 
 def _last_size(argument: Name | Call, outputs: Mapping[str, OutputContract]) -> int | None:
@@ -270,7 +274,7 @@ def _faults_of_examples(
         if not isinstance(count, int):
             yield f"{where}.scores: {output} must have shape [N, classes], got {list(made_from.shape)}"
             return
-        if signature.classes and (given := len(lines_of(signature.classes))) != count:
+        if signature.classes and (given := count_of(signature.classes)) != count:
             yield f"{where}.classes: {output} has {count} scores, got {given} classes"
         if signature.top_k and signature.top_k > count:
             yield f"{where}.top_k: {output} has {count} scores, got {signature.top_k}"

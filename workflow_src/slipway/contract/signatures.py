@@ -3,11 +3,12 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from slipway.contract.forms import FeatureForm
 from slipway.contract.sections import Section
 from slipway.contract.tensors import ROWS, InputContract, OutputContract, TensorName
-from slipway.contract.words import Words
+from slipway.contract.words import Words, WordsDigest
 
 # Where a request names no signature, this one is called: TensorFlow's DEFAULT_SERVING_SIGNATURE_DEF_KEY.
 DEFAULT_SIGNATURE = "serving_default"
@@ -75,7 +76,7 @@ class ClassifySignature(_ExampleSignature):
 
     method: Literal["classify"]
     scores: TensorName = Field(description="Output of the model's own form, of shape [N, classes].")
-    classes: Annotated[tuple[str, ...], Field(min_length=1)] | Words | None = Field(
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | Words | SkipJsonSchema[WordsDigest] | None = Field(
         None, description="What each score stands for: a list, or a file with one a line; without them 0, 1, …"
     )
     top_k: PositiveInt | None = Field(None, description="Give only so many, the highest first; without it, all.")

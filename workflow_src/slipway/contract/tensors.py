@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from slipway.contract import expressions
 from slipway.contract.expressions import Expression
 from slipway.contract.forms import ExampleFeature, FeatureForm, ImageForm
 from slipway.contract.sections import Section
-from slipway.contract.words import Vocabulary, Words, lines_of
+from slipway.contract.words import Vocabulary, Words, WordsDigest, lines_of
 
 ROWS = "N"
 
@@ -135,7 +136,7 @@ class OutputContract(TensorContract):
         "or top_k_classes(x, 5); docs/contract.md has them all. Without it: the model's output of this name. "
         "A model with one output gives it under any name.",
     )
-    classes: tuple[str, ...] | Words | None = Field(
+    classes: tuple[str, ...] | Words | SkipJsonSchema[WordsDigest] | None = Field(
         None, description="What the numbers of lookup or top_k_classes stand for: a list, or a file with one a line."
     )
     row_sum: float | None = Field(None, description="What the last axis must add up to.")

@@ -40,7 +40,7 @@ from slipway.contract.signatures import (
     SignatureName,
 )
 from slipway.contract.tensors import ROWS, InputContract, OutputContract, TensorContract, TensorName, example_dtype
-from slipway.contract.words import Vocabulary, Words, lines_of
+from slipway.contract.words import DIRECTORY, KNOWN, PUBLISHED, Vocabulary, Words, lines_of
 from slipway.contract.written import written_out
 from slipway.errors import SettingsError
 from slipway.records import SignatureRecord, TensorRecord
@@ -266,6 +266,17 @@ class Contract(Section):
             for name, signature in self.signatures.items()
         ]
 
+    def published(self) -> dict[str, Any]:
+        """
+        Give it as JSON that stands by itself, for the next one to be compared with: lists of words are in it, not their files.
+
+        Long lists are in it by count and digest: `read_contract` takes those where it is told that the contract is known.
+        """
+        left_out = {"forbid_ops"} if self.forbid_ops == FORBIDDEN_OPS else set()
+        return self.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude=left_out, context={PUBLISHED: True}
+        )
+
     def golden_part(self) -> str:
         """
         Give, as JSON, all that golden data depend on: changed tolerances or texts must not train again.
@@ -345,9 +356,13 @@ def _record(name: str, tensor: TensorContract) -> TensorRecord:
     return TensorRecord(name=name, dtype=tensor.dtype, shape=list(tensor.shape), note="; ".join(notes))
 
 
-def read_contract(path: Path) -> Contract:
+def read_contract(path: Path, *, known: bool = False) -> Contract:
     """
     Read the contract at *path*.
+
+    Args:
+        path: The file.
+        known: Whether it is only compared with: then lists may be there by count and digest, as they are published.
 
     Raises:
         SettingsError: If it is not there, is not YAML, or has faults: one line each.
@@ -360,6 +375,6 @@ def read_contract(path: Path) -> Contract:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
-        return Contract.model_validate(found, context={"directory": path.parent})
+        return Contract.model_validate(found, context={DIRECTORY: path.parent, KNOWN: known})
     except ValidationError as error:
         raise SettingsError("\n".join(fault_lines(error, str(path), "config/contract.schema.json"))) from error

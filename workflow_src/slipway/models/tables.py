@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from slipway.answers import UNKNOWN
-from slipway.contract import Vocabulary, Words
+from slipway.contract import Vocabulary, Words, WordsDigest
 
 
 class _FromLines(tf.lookup.TextFileInitializer):
@@ -55,7 +55,7 @@ class Tables:
             else:
                 self.numbers(one)
 
-    def names(self, classes: Sequence[str] | Words | None) -> tf.lookup.StaticHashTable | None:
+    def names(self, classes: Sequence[str] | Words | WordsDigest | None) -> tf.lookup.StaticHashTable | None:
         """Give the table number -> word; None for names that stand in the contract and need none."""
         if not isinstance(classes, Words):
             return None
