@@ -83,6 +83,7 @@ def test_a_run_is_kept_whole_under_its_id(project):
     assert kept["index.html"].read_bytes() == (project.root / "report" / "index.html").read_bytes()
     assert project.runs() == [result.run_id]
     assert "REST" in (project.published / "index.html").read_text()
+    assert f"{result.run_id},2031-05-01T07:12:00Z" in (project.published / "runs.csv").read_text()
 
 
 def test_how_it_is_called_is_kept_with_the_run(project):
@@ -193,7 +194,7 @@ def test_a_removed_run_leaves_the_index(project):
     assert project.runs() == [made(2).run_id]
 
 
-@pytest.mark.parametrize("damage", ["{", '{"format": 2}', ""])
+@pytest.mark.parametrize("damage", ["{", '{"format": 1, "runs": []}', ""])
 def test_a_damaged_list_is_made_anew_from_the_runs(project, damage):
     for day in (1, 2):
         project.publish(made(day))

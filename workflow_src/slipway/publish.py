@@ -13,7 +13,8 @@ from slipway.errors import SourceError, StorageError
 from slipway.locks import waiting_lock
 from slipway.records import Result
 from slipway.report.badge import BADGE_FILE, badge_svg
-from slipway.report.runs import RunEntry, RunIndex, render_index, run_entry
+from slipway.report.index import render_index, runs_csv
+from slipway.report.runs import RunEntry, RunIndex, run_entry
 
 # What a report consists of; the samples lie beside it.
 REPORT_FILES = ("result.json", "index.html", "summary.md", "cells.csv", "junit.xml", BADGE_FILE)
@@ -122,10 +123,11 @@ def _refuse_other_data(result: Result, wanted: dict[str, Path], target: Path) ->
 
 
 def write_index(directory: Path) -> None:
-    """Write runs.json, index.html and the newest run's badge from the runs that *directory* holds, each in one step."""
+    """Write runs.json, runs.csv, index.html and the newest run's badge from the runs that *directory* holds, each in one step."""
     entries = sorted(_entries(directory), key=lambda entry: (entry.created, entry.run_id), reverse=True)
     newest = Result.read(directory / entries[0].run_id / "result.json") if entries else None
     files.write_bytes(directory / "runs.json", files.canonical_json(RunIndex(runs=entries).model_dump(mode="json")))
+    files.write_text(directory / "runs.csv", runs_csv(entries))
     if newest:
         files.write_text(directory / "index.html", render_index(newest, entries))
         # A README that shows this address shows the newest run.

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from slipway.report import charts
 from slipway.report.charts import GRPC, REST, Axis, Bar, Columns, Dot, DotRow, Line, Point, Segment
+from slipway.report.overlays import Limit, Mark
 
 NAMESPACED = '<svg xmlns="http://www.w3.org/2000/svg">{}</svg>'
 
@@ -120,12 +121,16 @@ def test_tick_labels_do_not_touch():
     assert all(b - a >= 29 for a, b in itertools.pairwise(places))
 
 
-@given(st.lists(positive, min_size=1, max_size=30))
-def test_a_sparkline_marks_the_last_value(values):
-    drawing = charts.sparkline(values, GRPC)
-    (place,) = coordinates(drawing)
+def test_limits_and_marks_lie_over_the_lines():
+    line = Line("gRPC", GRPC, (Point(1, 10), Point(2, 20)))
+    limits = [Limit(25, "ceiling"), Limit(900, "far ceiling")]
+    drawing = charts.line_chart([line], Axis("x"), Axis("y"), limits=limits, marks=[Mark(1.5, "1")])
 
-    assert place[0] == pytest.approx(drawing.width - 6)
+    assert {"ceiling", "▲ far ceiling", "1"} <= set(texts(drawing))
+    assert drawing.body.count('class="limit"') == 1
+    assert drawing.body.count('class="happened"') == 1
+    # The far one does not press the lines down.
+    assert min(y for _, y in coordinates(drawing)) < 120
 
 
 def test_legends_repeat_colour_dash_and_shape():

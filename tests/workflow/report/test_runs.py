@@ -1,87 +1,70 @@
-import html5lib
+import numpy as np
 import pytest
 from tests.workflow import result_factory as factory
+from tests.workflow.run_factory import entry, made
 
 from slipway.records import Result
-from slipway.report.runs import RunEntry, build_index, render_index, run_entry
-
-HTML = "{http://www.w3.org/1999/xhtml}"
+from slipway.report.runs import run_entry
 
 
-def made(day: int, cpu: str = "AMD EPYC 7B13", **more) -> Result:
-    where = factory.environment().model_copy(update={"cpu": cpu})
-    return factory.result(
-        [factory.model_result(repetitions=6, concurrency=(1, 4), cold_starts=0, **more)],
-        run_id=f"2031050{day}T071200Z-0000000{day}",
-        created=f"2031-05-0{day}T07:12:00Z",
-        environment=where,
-    )
+def test_an_entry_sums_a_run_up():
+    found = entry(made(4))
+    (measured,) = found.measured
+
+    assert found.state == "proven"
+    assert found.headline.startswith("gRPC answers")
+    assert (measured.model, measured.version) == ("digits", 2)
+    assert [one.protocol for one in measured.numbers] == ["rest", "grpc"]
+    assert all(one.predictions_per_s and one.server_cpu_us and one.p50_us and one.p99_us for one in measured.numbers)
+    assert (measured.ready_s, measured.resident_bytes) == (5.2, 612_000_000)
 
 
-def entry(result: Result) -> RunEntry:
-    return run_entry(result, result.run_id, factory.digest(result.run_id))
+def test_numbers_are_read_at_loads_that_do_not_depend_on_what_was_measured():
+    """A peak that wanders from one load to the next would look like a change of latency."""
+    found = {one.protocol: one for one in entry(made(1)).measured[0].numbers}
+    record = made(1).models[0].benchmarks[0]
+    least = next(cell for cell in record.cells if cell.id == "rest-closed-1")
+
+    assert found["rest"].p50_us == np.median([r.latency.p50_us for r in least.repetitions])
 
 
-@pytest.fixture(scope="module")
-def results() -> list[Result]:
-    """Newest first."""
-    return [made(4), made(3), made(2, cpu="Another"), made(1)]
-
-
-@pytest.fixture(scope="module")
-def entries(results) -> list[RunEntry]:
-    return [entry(result) for result in results]
-
-
-def test_an_entry_sums_a_run_up(entries):
-    assert entries[0].state == "proven"
-    assert entries[0].headline.startswith("gRPC answers")
-    assert [(n.model, n.version, n.protocol) for n in entries[0].numbers] == [
-        ("digits", 2, "rest"),
-        ("digits", 2, "grpc"),
-    ]
-    assert all(n.predictions_per_s and n.p99_us for n in entries[0].numbers)
-
-
-def test_the_index_opens_with_the_newest_verdict_and_its_pictures(results, entries):
-    document = html5lib.HTMLParser(strict=True).parse(render_index(results[0], entries))
-    text = " ".join("".join(document.find(f".//{HTML}main").itertext()).split())
-    figures = [e.attrib["id"] for e in document.iter(HTML + "figure")]
-
-    assert text.startswith("Handwritten digits 2031-05-04 07:12:00 UTC")
-    assert "✓ Proven gRPC answers" in text
-    assert figures == ["digits-2-peak", "digits-2-throughput-lines", "digits-2-ratio", "digits-2-latency-lines"]
-
-
-def test_every_run_is_listed_with_a_link_that_stays_below_the_index(results, entries):
-    document = html5lib.parse(render_index(results[0], entries))
-    links = [a.attrib["href"] for a in document.iter(HTML + "a") if "/index.html" in a.attrib["href"]]
-
-    assert links[2:] == [f"{e.run_id}/index.html" for e in entries]
-    assert set(links[:2]) == {f"{entries[0].run_id}/index.html"}
-
-
-def test_trends_join_runs_of_the_same_machine_alone(results, entries):
-    page = build_index(results[0], entries)
-
-    assert [trend.name for trend in page.trends] == ["digits, REST", "digits, gRPC"]
-    assert "over 3 runs" in page.trends[0].description
-
-
-def test_a_single_run_is_no_trend(results, entries):
-    assert build_index(results[0], entries[:1]).trends == ()
-
-
-def test_a_run_that_measured_nothing_valid_is_listed_as_such():
+def test_a_run_that_measured_nothing_valid_has_no_numbers():
     record = factory.with_repetitions(
         factory.benchmark("digits", 2), lambda _c, r: r.model_copy(update={"invalid": ["x"]})
     )
     bad = factory.with_benchmark(factory.result(), record)
-    page = render_index(bad, [entry(bad), entry(made(1))])
+    found = run_entry(bad, bad.run_id, factory.digest("x"))
 
-    assert "! Measurement invalid" in page
-    assert html5lib.HTMLParser(strict=True).parse(page) is not None
+    assert found.state == "invalid"
+    assert all(one.predictions_per_s is None and one.server_cpu_us is None for one in found.measured[0].numbers)
 
 
-def test_the_same_runs_give_the_same_bytes(results, entries):
-    assert render_index(results[0], entries) == render_index(results[0], list(entries))
+def changed(**changes) -> Result:
+    record = factory.benchmark("digits", 2, repetitions=1, cold_starts=0)
+    return factory.with_benchmark(factory.result(), record.model_copy(update=changes))
+
+
+@pytest.mark.parametrize(
+    ("fact", "changes"),
+    [
+        ("batching", {"batching": None}),
+        ("server flags", {"server_flags": ["--enable_batching=false"]}),
+        ("placement", {"placement": factory.benchmark("x", 1).placement.model_copy(update={"pinned": False})}),
+        ("engine", {"engine": factory.ENGINE.model_copy(update={"version": "5"})}),
+        ("load generator", {"locust": {"locust": "3"}}),
+        ("CPU", {"environment": factory.environment().model_copy(update={"cpu": "Another"})}),
+    ],
+)
+def test_what_numbers_depend_on_is_a_fact_and_what_they_are_to_show_is_none(fact, changes):
+    one, other = (entry(result).measured[0] for result in (changed(), changed(**changes)))
+
+    assert [name for name in one.facts if one.facts[name] != other.facts[name]] == [fact]
+    assert entry(changed(servable_digest=factory.digest("retrained"))).measured[0].facts == one.facts
+
+
+def test_what_may_change_between_joined_runs_is_told():
+    origin = entry(made(1)).measured[0].origin
+
+    assert origin["commit"] == "9f3c2ab51d"
+    assert origin["version"] == "2"
+    assert origin["package tensorflow-cpu"] == "2.21.0"

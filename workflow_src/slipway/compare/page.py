@@ -25,7 +25,7 @@ from slipway.report.blocks import (
 )
 from slipway.report.charts import GRPC, REST, Axis, Dot, DotRow, Style
 from slipway.report.content import PROTOCOL_NAMES
-from slipway.report.page import Page, readable_time
+from slipway.report.page import Page
 from slipway.report.page import render as fill_in
 
 # The colours of the report's own verdicts.
@@ -61,7 +61,7 @@ def render(comparison: Comparison) -> str:
         title=f"{comparison.title} – Slipway comparison – {_WORDS[comparison.verdict]}",
         heading=comparison.title,
         meta=(
-            readable_time(comparison.started.replace("+00:00", "Z")),
+            numbers.moment(comparison.started.replace("+00:00", "Z")),
             f"{numbers.counted(where.logical_cpus, 'CPU')} · {where.cpu}",
             ", ".join(where.gpus) or "no GPU",
         ),

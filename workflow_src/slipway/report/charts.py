@@ -11,7 +11,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from slipway.report import numbers, svg
+from slipway.report import numbers, overlays, svg
+from slipway.report.overlays import Limit, Mark
 from slipway.report.svg import Scale
 
 Marker = Literal["square", "circle", "triangle", "diamond"]
@@ -134,6 +135,8 @@ def line_chart(
     height: float = 300,
     width: float = WIDTH,
     y_values: Sequence[float] = (),
+    limits: Sequence[Limit] = (),
+    marks: Sequence[Mark] = (),
 ) -> Drawing:
     """
     Draw lines with their interval as a band around them.
@@ -146,12 +149,19 @@ def line_chart(
         height: Of the whole drawing.
         width: Of the whole drawing.
         y_values: More values that the y axis must reach, so that panels share one scale.
+        limits: Values of y to draw a line at; one far above everything else is told at the top instead.
+        marks: Places of x to draw a line at.
     """
     xs = [point.x for line in lines for point in line.points] + [
         edge for band in bands for edge in (band.low, band.high)
     ]
     ys = [v for line in lines for p in line.points for v in (p.y, p.low, p.high) if v is not None] + list(y_values)
-    left, right, top, bottom = _LEFT, width - _RIGHT, _TOP, height - _BOTTOM
+    near = [limit for limit in limits if y.log or overlays.is_near(limit, ys)]
+    ys += [limit.value for limit in near]
+    above = [limit for limit in limits if limit not in near]
+    left, right, bottom = _LEFT, width - _RIGHT, height - _BOTTOM
+    # What is said above the plot stands below what the axis says.
+    top = _TOP + overlays.LABEL_GAP * (len(above) + bool(marks))
     # Points at the edge keep their whole marker inside.
     across = (
         svg.log_scale(xs, left, right, margin=1.12)
@@ -163,6 +173,9 @@ def line_chart(
         *[_band(band, across, top, bottom) for band in bands],
         *_y_axis(up, y, left, right),
         *_x_axis(across, x, bottom, left, right, height),
+        *overlays.drawn(near, up, left, right),
+        *overlays.told(above, _TOP, right),
+        *[overlays.happened(mark, across, top, bottom) for mark in marks],
         *[_ribbon(line, across, up) for line in lines],
         *[_line(line, across, up) for line in lines],
     ]
@@ -462,12 +475,3 @@ def column_chart(categories: Sequence[str], series: Sequence[Columns], x: str, y
             )
     body.append(svg.text((left + right) / 2, height - 4, x, "l", "middle"))
     return Drawing(Markup().join(body), WIDTH, height)
-
-
-def sparkline(values: Sequence[float], style: Style, *, width: float = 110, height: float = 26) -> Drawing:
-    """Draw a trend as small as a word, from 0; the last value carries the marker."""
-    across = Scale(0, max(len(values) - 1, 1), 4, width - 6)
-    up = svg.linear_scale(values, height - 4, 4, headroom=0)
-    places = [(across(index if len(values) > 1 else 1), up(value)) for index, value in enumerate(values)]
-    line = svg.path(places, f"line {style.class_}") if len(places) > 1 else Markup()
-    return Drawing(line + _marker(style, *places[-1]), width, height)

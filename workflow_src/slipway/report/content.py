@@ -370,6 +370,21 @@ def _stage_place(name: str) -> tuple[int, str]:
     return (STAGE_ORDER.index(name) if name in STAGE_ORDER else len(STAGE_ORDER), name)
 
 
+def batching_in_words(batching: dict[str, int | list[int]] | None) -> str:
+    """Say how the server put batches together."""
+    if not batching:
+        return "off"
+    return ", ".join(f"{name} {value}" for name, value in sorted(batching.items()))
+
+
+def cpu_per_prediction(cell: CellSummary) -> float | None:
+    """Give the server's CPU time per prediction in µs; None where it cannot be read."""
+    cpu, requests, predictions = cell.server_cpu_us, cell.throughput_rps, cell.predictions_per_s
+    if not cpu or not requests or not predictions or not predictions.value:
+        return None
+    return cpu.value * requests.value / predictions.value
+
+
 def known(values: Iterable[float | None]) -> list[float]:
     """Keep what was measured; nothing at all if one of them was not, for a median of some would mislead."""
     listed = list(values)

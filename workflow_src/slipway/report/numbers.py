@@ -145,6 +145,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{integer(count)} {noun if count == 1 else plural or noun + 's'}"
 
 
+def moment(created: str) -> str:
+    """Show an RFC 3339 time in UTC as people write it."""
+    return created.replace("T", " ").replace("Z", " UTC")
+
+
 def short_digest(digest: str) -> str:
     """Shorten a digest to what people compare by eye; the page gives the full one beside it."""
     algorithm, _, hexadecimal = digest.partition(":")

@@ -95,16 +95,11 @@ def page_meta(result: Result) -> tuple[str, ...]:
     where = result.environment
     commit = f"commit {where.commit[:10]}{' + changes' if where.dirty else ''}" if where.commit else "no commit"
     return (
-        readable_time(result.created),
+        numbers.moment(result.created),
         f"{numbers.counted(where.logical_cpus, 'CPU')} · {where.cpu}",
         ", ".join(where.gpus) or "no GPU",
         commit,
     )
-
-
-def readable_time(created: str) -> str:
-    """Show an RFC 3339 time in UTC as people write it."""
-    return created.replace("T", " ").replace("Z", " UTC")
 
 
 def _navigation(parts: list[Part], *, several: bool) -> tuple[tuple[str, str], ...]:

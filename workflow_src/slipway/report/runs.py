@@ -1,35 +1,36 @@
-"""The index of all runs: the newest one's verdict and pictures, then every run with its key numbers and their trend."""
+"""One run in a few numbers, with what must be alike before they are compared: an entry of runs.json."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
-from slipway.records import Digest, Protocol, Record, Result
-from slipway.report import charts, numbers
-from slipway.report.blocks import Pair, Part, Section, Table, TableCell, heads
-from slipway.report.charts import Drawing
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Measurement, measurements
-from slipway.report.page import page_meta, readable_time, render
-from slipway.report.sections.latency import latency_figure
-from slipway.report.sections.overview import overview
-from slipway.report.sections.protocols import ratio_figure
-from slipway.report.sections.throughput import throughput_figure
-from slipway.report.verdict import SIGNS, WORDS, State, judge, worst
-
-# A trend of fewer runs is a dot.
-_TREND_RUNS = 2
+from slipway.records import BenchmarkRecord, Digest, Environment, ModelResult, Protocol, Record, Result
+from slipway.report import numbers
+from slipway.report.content import PROTOCOLS, Measurement, batching_in_words, cpu_per_prediction, measurements
+from slipway.report.verdict import State, judge, worst
 
 
 class KeyNumbers(Record):
-    """What a trend is drawn from: one protocol of one measured version."""
+    """One protocol of one measured version. None: not measured, or nothing of it counts."""
+
+    protocol: Protocol
+    predictions_per_s: float | None = Field(None, description="At its best closed-loop load.")
+    server_cpu_us: float | None = Field(None, description="Server CPU per prediction at the busiest closed-loop load.")
+    p50_us: float | None = Field(None, description="Service latency at the lightest closed-loop load.")
+    p99_us: float | None = Field(None, description="Service latency at the lightest closed-loop load.")
+
+
+class MeasuredVersion(Record):
+    """One version of one model that was measured in a run."""
 
     model: str
     version: int
-    protocol: Protocol
-    predictions_per_s: float | None = Field(None, description="At its best closed-loop load.")
-    p99_us: float | None = Field(None, description="In the open loop.")
+    facts: dict[str, str] = Field(description="What must be alike before numbers of two runs are joined, in words.")
+    origin: dict[str, str] = Field(description="What may differ between runs that are joined, in words: what changed.")
+    numbers: list[KeyNumbers]
+    image_bytes: int
+    ready_s: float = Field(description="From the start of the container until every version was AVAILABLE.")
+    resident_bytes: int | None = None
 
 
 class RunEntry(Record):
@@ -40,41 +41,21 @@ class RunEntry(Record):
     title: str
     state: State
     headline: str
-    machine: str = Field(description="Numbers of different machines are not joined by a line.")
+    machine: str
     commit: str | None
     result_digest: Digest
-    numbers: list[KeyNumbers]
+    measured: list[MeasuredVersion]
 
 
 class RunIndex(Record):
-    """published/runs.json, newest first."""
+    """
+    published/runs.json, newest first.
 
-    format: Literal[1] = 1
+    The format counts up whenever an entry of the same run would read otherwise: then all are made anew from the runs.
+    """
+
+    format: Literal[2] = 2
     runs: list[RunEntry]
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """A row of the trends: what, from when to when, as a small line."""
-
-    name: str
-    drawing: Drawing
-    first: str
-    last: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class IndexPage:
-    """The index, ready to be written out."""
-
-    title: str
-    heading: str
-    meta: tuple[str, ...]
-    report: str
-    parts: tuple[Part, ...]
-    trends: tuple[Trend, ...]
-    runs: Table
 
 
 def run_entry(result: Result, run_id: str, digest: str) -> RunEntry:
@@ -93,126 +74,83 @@ def run_entry(result: Result, run_id: str, digest: str) -> RunEntry:
         machine=" · ".join([where.cpu, numbers.counted(where.logical_cpus, "CPU"), *where.gpus]),
         commit=where.commit,
         result_digest=digest,
-        numbers=[_key_numbers(measurement, protocol) for measurement in measured for protocol in PROTOCOLS],
+        measured=[_measured(measurement, where) for measurement in measured],
     )
+
+
+def _measured(measurement: Measurement, where: Environment) -> MeasuredVersion:
+    model, record = measurement.model, measurement.record
+    where = record.environment or where
+    return MeasuredVersion(
+        model=model.model,
+        version=record.version,
+        facts=facts(record, where),
+        origin=_origin(model, record, where),
+        numbers=[_key_numbers(measurement, protocol) for protocol in PROTOCOLS],
+        image_bytes=model.image.bytes,
+        ready_s=model.launch.ready_s,
+        resident_bytes=record.resident_bytes,
+    )
+
+
+def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
+    """
+    Say what must be alike before the numbers of two runs are joined: the machine, the load, the server's settings.
+
+    The model's weights and the code are not among them: what they changed is what a history is there to show.
+    """
+    place, engine = record.placement, record.engine
+    kinds = {kind: [cell.load for cell in record.cells if cell.load.kind == kind] for kind in ("closed", "open")}
+    flights = sorted({load.concurrency for load in kinds["closed"] if load.concurrency})
+    windows = sorted({round(r.window_s, 1) for cell in record.cells for r in cell.repetitions})
+    return {
+        "CPU": where.cpu,
+        "logical CPUs": str(where.logical_cpus),
+        "memory": numbers.size(where.memory_bytes),
+        "GPU": ", ".join(where.gpus) or "none",
+        "kernel": where.kernel,
+        "engine": f"{engine.name} {engine.version}".strip() if engine.isolated else "a plain process",
+        "placement": f"server on {place.server_cpus}, load generator on {place.generator_cpus}"
+        if place.pinned
+        else "not pinned",
+        "load generator": ", ".join(f"{name} {version}" for name, version in sorted(record.locust.items()))
+        or "unknown",
+        "requests in flight": ", ".join(map(str, flights)) or "none",
+        "window": ", ".join(f"{numbers.number(window)} s" for window in windows) or "none",
+        "payload": "; ".join(
+            f"{one.signature}, {numbers.counted(one.rows, 'row')}, {numbers.counted(one.distinct, 'payload')} "
+            f"{numbers.short_digest(one.values_digest)}"
+            for one in record.payloads
+        ),
+        "batching": batching_in_words(record.batching),
+        "server flags": " ".join(record.server_flags) or "none",
+    }
+
+
+def _origin(model: ModelResult, record: BenchmarkRecord, where: Environment) -> dict[str, str]:
+    named = {
+        "commit": f"{where.commit[:10]}{' + changes' if where.dirty else ''}" if where.commit else "none",
+        "Slipway": where.slipway,
+        "version": str(record.version),
+        "servable": numbers.short_digest(record.servable_digest),
+        "image": numbers.short_digest(record.image_id),
+        "base image": model.image.base,
+    }
+    return named | {f"package {name}": version for name, version in sorted(model.image.packages.items())}
 
 
 def _key_numbers(measurement: Measurement, protocol: Protocol) -> KeyNumbers:
+    cells = [level.cells[protocol] for level in measurement.closed if protocol in level.cells]
+    # Loads that do not depend on what was measured, so that every run reads its numbers at the same ones.
+    ordered = sorted(cells, key=lambda cell: cell.cell.load.concurrency or 0)
+    if not ordered:
+        return KeyNumbers(protocol=protocol)
+    lightest, busiest = ordered[0], ordered[-1]
     peak = measurement.peak(protocol)
-    rated = next((level.cells[protocol] for level in measurement.open if protocol in level.cells), None)
     return KeyNumbers(
-        model=measurement.model.model,
-        version=measurement.version.version,
         protocol=protocol,
         predictions_per_s=peak.predictions_per_s.value if peak and peak.predictions_per_s else None,
-        p99_us=rated.p99_us.value if rated and rated.p99_us else None,
-    )
-
-
-def render_index(newest: Result, entries: Sequence[RunEntry]) -> str:
-    """
-    Draw the index.
-
-    Args:
-        newest: The run whose verdict and pictures it opens with.
-        entries: All runs, newest first; the first is *newest*.
-    """
-    return render("runs.html", page=build_index(newest, entries))
-
-
-def build_index(newest: Result, entries: Sequence[RunEntry]) -> IndexPage:
-    """Lay out the index."""
-    report = f"{newest.run_id}/index.html"
-    return IndexPage(
-        title=f"{newest.title} – Slipway",
-        heading=newest.title,
-        meta=page_meta(newest),
-        report=report,
-        parts=tuple(_part(measurement, newest.command) for measurement in measurements(newest)),
-        trends=_trends(entries),
-        runs=_runs(entries),
-    )
-
-
-def _part(measurement: Measurement, command: str) -> Part:
-    figures = []
-    if measurement.closed:
-        figures.append(throughput_figure(measurement))
-    if ratios := ratio_figure(measurement):
-        figures.append(ratios)
-    latency = latency_figure(measurement)
-    pictures = Section(
-        id=f"{measurement.anchor}-pictures",
-        title="REST and gRPC in pictures",
-        short="Pictures",
-        lead="The same values over both protocols, one load after the other, on one server started from the image.",
-        blocks=(*((Pair(tuple(figures)),) if figures else ()), *((latency,) if latency else ())),
-    )
-    return Part(
-        id=measurement.anchor,
-        title=f"{measurement.model.model}, version {measurement.version.version}",
-        subtitle=measurement.version.checkpoint.description,
-        sections=(overview(measurement, judge(measurement), command), *((pictures,) if pictures.blocks else ())),
-    )
-
-
-# --- trends, table ---------------------------------------------------------------------------------
-
-
-def _trends(entries: Sequence[RunEntry]) -> tuple[Trend, ...]:
-    """Follow the key numbers of the newest run's models back over the runs on the same machine."""
-    alike = [entry for entry in reversed(entries) if entry.machine == entries[0].machine]
-    if len(alike) < _TREND_RUNS:
-        return ()
-    names = dict.fromkeys((one.model, one.protocol) for one in entries[0].numbers)
-    found = (_trend(alike, model, protocol) for model, protocol in names)
-    return tuple(trend for trend in found if trend)
-
-
-def _trend(alike: Sequence[RunEntry], model: str, protocol: Protocol) -> Trend | None:
-    values = []
-    for entry in alike:
-        peaks = [n for n in entry.numbers if (n.model, n.protocol) == (model, protocol) and n.predictions_per_s]
-        # Of several measured versions the newest stands for the model.
-        newest = max(peaks, key=lambda one: one.version, default=None)
-        if newest and newest.predictions_per_s:
-            values.append(newest.predictions_per_s)
-    if len(values) < _TREND_RUNS:
-        return None
-    name = f"{model}, {PROTOCOL_NAMES[protocol]}"
-    first, last = (f"{numbers.number(value)}/s" for value in (values[0], values[-1]))
-    return Trend(
-        name=name,
-        drawing=charts.sparkline(values, charts.PROTOCOL_STYLES[protocol]),
-        first=first,
-        last=last,
-        description=f"Predictions per second of {name}, over {numbers.counted(len(values), 'run')}: from {first} to {last}",
-    )
-
-
-def _runs(entries: Sequence[RunEntry]) -> Table:
-    return Table(
-        "All runs",
-        (*heads("Run", "Verdict", "What was found", "REST", "gRPC", "Machine", "Commit", numbers_from=7),),
-        tuple(_run_row(entry) for entry in entries),
-    )
-
-
-def _run_row(entry: RunEntry) -> tuple[TableCell, ...]:
-    mark = {"proven": "ok", "unproven": "warn", "invalid": "warn"}.get(entry.state, "bad")
-    return (
-        TableCell(readable_time(entry.created), full=entry.run_id, link=f"{entry.run_id}/index.html"),
-        TableCell(f"{SIGNS[entry.state]} {WORDS[entry.state]}", mark=mark),
-        TableCell(entry.headline),
-        *(TableCell(_best(entry, protocol), "n") for protocol in PROTOCOLS),
-        TableCell(entry.machine),
-        TableCell(entry.commit[:10] if entry.commit else numbers.NOT_MEASURED, "d"),
-    )
-
-
-def _best(entry: RunEntry, protocol: Protocol) -> str:
-    """Give the numbers of all measured versions, one per line."""
-    found = [n for n in entry.numbers if n.protocol == protocol]
-    return "\n".join(
-        f"{numbers.number(n.predictions_per_s)}/s" if n.predictions_per_s else numbers.NOT_MEASURED for n in found
+        server_cpu_us=cpu_per_prediction(busiest),
+        p50_us=lightest.p50_us.value if lightest.p50_us else None,
+        p99_us=lightest.p99_us.value if lightest.p99_us else None,
     )

@@ -16,7 +16,7 @@ from slipway.report.blocks import (
     heads,
 )
 from slipway.report.charts import Axis, Bar, Segment
-from slipway.report.content import Measurement
+from slipway.report.content import Measurement, batching_in_words
 from slipway.report.sections.figures import name_of
 
 
@@ -43,7 +43,7 @@ def environment(result: Result, measured: Sequence[Measurement]) -> Section:
             ),
             ("Run by", f"{record.engine.name} {record.engine.version}, network {record.engine.network}"),
             ("Server flags", " ".join(record.server_flags) or "none"),
-            ("Batching", _batching(record.batching)),
+            ("Batching", batching_in_words(record.batching)),
             ("Server memory at the end", numbers.size(record.resident_bytes)),
             (
                 "Load generator",
@@ -51,12 +51,6 @@ def environment(result: Result, measured: Sequence[Measurement]) -> Section:
             ),
         ]
     return Section("environment", "Environment", "Environment", "", (Items(tuple(facts)),))
-
-
-def _batching(batching: dict[str, int | list[int]] | None) -> str:
-    if not batching:
-        return "off"
-    return ", ".join(f"{name} {value}" for name, value in sorted(batching.items()))
 
 
 def wall_time(result: Result) -> Section:
