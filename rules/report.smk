@@ -30,6 +30,7 @@ rule report:
         title=settings.report.title,
         models=[f"{m}={','.join(map(str, settings.versions(m)))}" for m in settings.models],
         benchmarked=per_benchmark("{model}={version}"),
+        prices=as_json(settings.report.prices) if settings.report.prices else "null",
         code=code_digest("slipway.report"),
     shell:
         "slipway report"
@@ -38,5 +39,6 @@ rule report:
         " --model {params.models:q}"
         " --benchmarked {params.benchmarked:q}"
         " --usage results/usage"
+        " --prices {params.prices:q}"
         " --out {output:q}"
         " > {log:q} 2>&1"

@@ -1,9 +1,14 @@
+import json
 import math
 
+import html5lib
 import pytest
+from pydantic import BaseModel
+from tests.workflow import result_factory as factory
 
 from slipway.errors import SourceError
-from slipway.records import Parity, TreeManifest, WarmupRecord
+from slipway.records import Parity, Result, TreeManifest, WarmupRecord
+from slipway.report.page import render_report
 
 
 @pytest.fixture
@@ -73,3 +78,54 @@ def test_a_damaged_record_is_one_line_that_says_what_to_do(tmp_path, text):
 def test_a_missing_record_names_the_way_to_make_it(tmp_path):
     with pytest.raises(SourceError, match=r"not there\. Run the stage that writes it"):
         WarmupRecord.read(tmp_path / "none.json")
+
+
+# --- results of other versions ---------------------------------------------------------------------
+
+
+def required_only(value):
+    """What the very first result of this schema had: nothing that has been added since, for that has a default."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {n: required_only(getattr(value, n)) for n, field in fields.items() if field.is_required()}
+    if isinstance(value, dict):
+        return {str(key): required_only(item) for key, item in value.items()}
+    return [required_only(item) for item in value] if isinstance(value, list) else value
+
+
+def test_a_result_of_the_oldest_slipway_is_read_and_drawn(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(required_only(factory.result())))
+    old = Result.read(path)
+
+    assert old.models[0].benchmarks[0].ceilings == []
+    assert html5lib.HTMLParser(strict=True).parse(render_report(old)) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"schema": "slipway.result/2"},
+            r"it is slipway.result/2, and Slipway .* reads up to slipway.result/1\. Use the ",
+        ),
+        (
+            {"later_field": 1, "environment.slipway": "99.1.0"},
+            r"written by Slipway 99\.1\.0, and this is .*\(99\.1\.0\)",
+        ),
+        ({"later_field": 1}, "later_field: Extra inputs are not permitted.*damaged or from another version"),
+        ({"schema": "slipway.comparison/2"}, "schema: Input should be"),
+        ({"environment": 3}, "environment: Input should be"),
+    ],
+)
+def test_a_result_that_cannot_be_read_says_in_a_line_whether_it_is_newer(tmp_path, changes, message):
+    path = tmp_path / "result.json"
+    content = factory.result().model_dump(mode="json")
+    for name, value in changes.items():
+        first, _, second = name.partition(".")
+        content[first] = {**content[first], second: value} if second else value
+    path.write_text(json.dumps(content))
+
+    with pytest.raises(SourceError, match=message) as caught:
+        Result.read(path)
+    assert "\n" not in str(caught.value)

@@ -34,6 +34,7 @@ def test_the_difference_is_that_of_one_protocol_and_model():
     assert found.requests == 3
     assert found.batch_sizes == {2: 4, 16: 3}
     assert list(found.batch_sizes) == [2, 16]
+    assert found.batch_reasons == {"full": 2, "idle": 5}
     assert found.stages_us == {"queue": pytest.approx(20)}
 
 

@@ -5,6 +5,7 @@ These are the only shapes in which stages meet. Units stand in the names (`_s`, 
 digests are `sha256:<64 hex digits>`; a value that was not measured is None, never 0.
 """
 
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slipway import files
 from slipway.errors import SourceError
+from slipway.prices import Prices
+from slipway_wire import __version__
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Protocol = Literal["rest", "grpc"]
@@ -426,6 +429,10 @@ class Repetition(Record):
     batch_sizes: dict[int, int] = Field(
         description="Rows in an executed batch -> batches, in warm-up and window; empty: the server does not say."
     )
+    batch_reasons: dict[str, int] = Field(
+        default_factory=dict,
+        description="Why batches were released -> batches: full, timeout, free (a thread was), rerun; empty: not told.",
+    )
     stages_us: dict[str, float] = Field(
         description="Server's mean time per request by stage, in warm-up and window: parse, queue, compute, encode…"
     )
@@ -579,5 +586,46 @@ class Result(Record):
     environment: Environment
     models: list[ModelResult]
     stage_times: list[StageTime]
+    prices: Prices | None = Field(None, description="What computing costs; None: nobody said.")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """
+        Read the result at *path*, also one of an older Slipway: what it did not know yet reads as not measured.
+
+        Raises:
+            SourceError: It is missing or damaged, or a newer Slipway wrote it; then it says which.
+        """
+        try:
+            return super().read(path)
+        except SourceError as error:
+            if newer := _newer(path, cls.model_fields["schema_"].default):
+                raise SourceError(f"{path}: {newer}") from error
+            raise
+
+
+def _newer(path: Path, known: str) -> str:
+    """Say how a result that cannot be read is newer than this Slipway; "" if it is not, or cannot be told."""
+    try:
+        found = json.loads(path.read_bytes())
+        schema = str(found.get("schema", ""))
+        writer = str(found.get("environment", {}).get("slipway", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+    name, _, number = schema.rpartition("/")
+    known_name, _, known_number = known.rpartition("/")
+    if name == known_name and number.isdecimal() and int(number) > int(known_number):
+        what = f"it is {schema}, and Slipway {__version__} reads up to {known}"
+    elif _numbers(writer) > _numbers(__version__):
+        what = f"it was written by Slipway {writer}, and this is {__version__}"
+    else:
+        return ""
+    return f"{what}. Use the newer Slipway for it{f' ({writer})' if writer else ''}; nothing is wrong with the file."
+
+
+def _numbers(version: str) -> list[int]:
+    """Take the leading numbers of a version apart, to compare: 0.12.1.dev3 is [0, 12, 1]."""
+    parts = itertools.takewhile(str.isdecimal, version.split("."))
+    return [int(part) for part in parts]

@@ -156,6 +156,7 @@ def repetition(
         loop_lag_p99_us=outcome.lag_p99_us,
         loop_lag_max_us=outcome.lag_max_us,
         batch_sizes=window.server.batch_sizes,
+        batch_reasons=window.server.batch_reasons,
         stages_us=window.server.stages_us,
         histogram=statistics.log_linear_histogram(ordered),
         per_slot=np.histogram(done, slots)[0].tolist(),

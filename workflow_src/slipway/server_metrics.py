@@ -4,7 +4,7 @@ import http.client
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slipway_wire.paths import METRICS_PATH
 
@@ -24,11 +24,13 @@ class ServerSide:
         requests: Requests of the protocol it answered, with whatever status; None if it does not count them.
         batch_sizes: Rows in an executed batch -> batches; empty if it does not say.
         stages_us: Stage -> mean microseconds per request of the protocol; empty if it does not say.
+        batch_reasons: Why a batch was released -> batches; empty if it does not say.
     """
 
     requests: int | None
     batch_sizes: dict[int, int]
     stages_us: dict[str, float]
+    batch_reasons: dict[str, int] = field(default_factory=dict)
 
 
 def parse(text: str) -> Metrics:
@@ -76,6 +78,7 @@ def between(before: Metrics | None, after: Metrics | None, *, model: str, protoc
 
     answered = grown("slipway_requests_total", lambda _: "", model=model, protocol=protocol)
     batches = grown("slipway_batches_total", lambda labels: labels.get("size", ""), model=model)
+    reasons = grown("slipway_batches_total", lambda labels: labels.get("reason", ""), model=model)
     spent_s = grown("slipway_stage_seconds_sum", lambda labels: labels.get("stage", ""), model=model, protocol=protocol)
     counted = grown(
         "slipway_stage_seconds_count", lambda labels: labels.get("stage", ""), model=model, protocol=protocol
@@ -84,4 +87,5 @@ def between(before: Metrics | None, after: Metrics | None, *, model: str, protoc
         requests=round(sum(answered.values())) if answered else None,
         batch_sizes=dict(sorted((int(size), round(count)) for size, count in batches.items() if count and size)),
         stages_us={stage: spent_s[stage] / count * 1e6 for stage, count in counted.items() if count},
+        batch_reasons=dict(sorted((why, round(count)) for why, count in reasons.items() if count and why)),
     )

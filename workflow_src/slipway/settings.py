@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from slipway.errors import SettingsError
+from slipway.prices import Prices
 from slipway.serving_settings import Rollback, ServingSettings, VersionNumber
 from slipway.source_settings import Section, Source
 
@@ -227,6 +228,9 @@ class ReportSettings(Section):
     """What the page says of itself."""
 
     title: str = "Slipway"
+    prices: Prices | None = Field(
+        None, description="What computing costs here; without it the report tells no cost in money."
+    )
 
 
 class PublishSettings(Section):

@@ -39,6 +39,23 @@ def test_records_become_a_report(results, tmp_path):
     assert "export" in (out / "index.html").read_text()
 
 
+def test_what_computing_costs_is_kept_and_told(results, tmp_path):
+    prices = {"currency": "EUR", "core_hour": 0.05, "machine_hour": None}
+    out = tmp_path / "report"
+    made = ("--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", out)
+
+    assert report(*made, "--prices", json.dumps(prices)) == 0
+    assert json.loads((out / "result.json").read_text())["prices"] == prices
+    assert "at 0.05 EUR per core and hour" in (out / "index.html").read_text()
+
+
+def test_prices_that_are_none_are_one_line(results, tmp_path, capsys):
+    made = ("--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", tmp_path / "report")
+
+    assert report(*made, "--prices", '{"currency": "EUR"}') == 2
+    assert "report.prices: give core_hour, machine_hour or both" in capsys.readouterr().err
+
+
 def test_a_result_is_drawn_again_to_the_same_bytes(results, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     report("--records", results, "--model", "digits=1,2", "--benchmarked", "digits=2", "--out", first)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slipway import files
+from slipway.arguments import section
 from slipway.errors import SettingsError
+from slipway.prices import Prices
 from slipway.records import Result
 from slipway.report.badge import BADGE_FILE, badge_svg
 from slipway.report.cells import cells_csv
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME=V1,V2", help="models and their versions")
     parser.add_argument("--benchmarked", nargs="+", default=[], metavar="NAME=V", help="versions that were measured")
     parser.add_argument("--usage", type=Path, metavar="DIR", help="Snakemake's benchmark files: stage/job.tsv")
+    parser.add_argument("--prices", default="null", metavar="JSON", help="report.prices of the settings, as JSON")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the report, whole")
 
 
@@ -36,7 +39,14 @@ def run(arguments: argparse.Namespace) -> None:
         benchmarked = parse_versions(arguments.benchmarked, "--benchmarked")
         if unknown := sorted(benchmarked.keys() - models.keys()):
             raise SettingsError(f"--benchmarked: no model {unknown[0]}; there are: {', '.join(models)}")
-        result = gather(arguments.records, models, benchmarked, title=arguments.title, usage=arguments.usage)
+        result = gather(
+            arguments.records,
+            models,
+            benchmarked,
+            title=arguments.title,
+            usage=arguments.usage,
+            prices=read_prices(arguments.prices),
+        )
     else:
         raise SettingsError("nothing to draw: give --model NAME=V1,V2 with --benchmarked NAME=V, or --from result.json")
     # Beside a result that is drawn again lie the files of its report, beside the records those of the line.
@@ -70,6 +80,11 @@ def write_report(result: Result, directory: Path, api: Path) -> None:
     files.write_text(directory / "cells.csv", cells_csv(result))
     files.write_text(directory / "junit.xml", junit_xml(result))
     files.write_text(directory / BADGE_FILE, badge_svg(result))
+
+
+def read_prices(text: str) -> Prices | None:
+    """Read `report.prices` of the settings, or raise SettingsError with one line per fault."""
+    return None if text == "null" else section(Prices, text, "report.prices")
 
 
 def parse_versions(words: Sequence[str], option: str) -> dict[str, list[int]]:

@@ -353,6 +353,12 @@ def batch_sizes(cell: CellSummary) -> dict[int, int]:
     return dict(sorted(_summed(r.batch_sizes for r in cell.repetitions).items()))
 
 
+def batch_reasons(cell: CellSummary) -> dict[str, int]:
+    """Add up why batches were released: reason -> batches, the most frequent first."""
+    counts = _summed(r.batch_reasons for r in cell.repetitions)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 def stages(cell: CellSummary) -> dict[str, float]:
     """
     Average the server's time per request by stage, over valid repetitions, weighted by requests.

@@ -8,6 +8,7 @@ from pathlib import Path
 from slipway import files, provenance
 from slipway.cli import STAGES
 from slipway.errors import SourceError
+from slipway.prices import Prices
 from slipway.records import (
     ApiRecord,
     BenchmarkRecord,
@@ -34,6 +35,7 @@ def gather(
     *,
     title: str,
     usage: Path | None,
+    prices: Prices | None = None,
 ) -> Result:
     """
     Read the records of *models* below *records*.
@@ -44,6 +46,7 @@ def gather(
         benchmarked: Name -> versions that were measured; at least one in all.
         title: Of the report.
         usage: Snakemake's benchmark files, stage/job.tsv; None: no wall times.
+        prices: What computing costs, if anybody said.
 
     Raises:
         SourceError: If a record is missing or damaged, or was made from something else than the others.
@@ -62,6 +65,7 @@ def gather(
         environment=newest.environment or provenance.environment(),
         models=read,
         stage_times=stage_times(usage) if usage else [],
+        prices=prices,
     )
 
 

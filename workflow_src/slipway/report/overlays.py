@@ -42,13 +42,15 @@ def is_near(limit: Limit, values: Sequence[float]) -> bool:
 
 def drawn(limits: Sequence[Limit], up: Scale, left: float, right: float) -> list[Markup]:
     """Draw *limits* as lines, each with its label on it; no label covers another."""
-    body = []
+    lines, labels = [], []
     lowest = math.inf
     for limit in sorted(limits, key=lambda one: (one.value, one.label)):
         height = up(limit.value)
         lowest = min(height - _ABOVE, lowest - LABEL_GAP)
-        body += [svg.horizontal(left, right, height, "limit"), svg.text(right, lowest, limit.label, "t", "end")]
-    return body
+        lines.append(svg.horizontal(left, right, height, "limit"))
+        labels.append(svg.text(right, lowest, limit.label, "t halo", "end"))
+    # What is written stands on all lines, also on those of the limits above it.
+    return [*lines, *labels]
 
 
 def told(limits: Sequence[Limit], top: float, right: float) -> list[Markup]:

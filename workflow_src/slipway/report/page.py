@@ -64,7 +64,7 @@ def build_page(result: Result) -> Page:
             id=measurement.anchor,
             title=f"{measurement.model.model}, version {measurement.version.version}",
             subtitle=measurement.version.checkpoint.description,
-            sections=sections.of_measurement(measurement, verdict, result.command),
+            sections=sections.of_measurement(measurement, verdict, result),
         )
         for measurement, verdict in zip(measured, verdicts, strict=True)
     ]

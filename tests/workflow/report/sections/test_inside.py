@@ -11,7 +11,10 @@ def test_stages_and_what_they_do_not_explain_add_up_to_the_latency(measurement):
         row[1].text: float(row[2].text.replace("\u202f", "")) for row in stages.table.rows if row[0].text == "REST"
     }
 
-    assert list(parts) == ["parse", "queue", "compute", "encode", "client, wire, scheduling"]
+    assert list(parts) == [
+        *("parse", "queue and wait for a batch", "compute (the whole batch)", "encode"),
+        "client, wire, scheduling",
+    ]
     assert sum(parts.values()) == pytest.approx(cell.mean_us.value, rel=0.01)
 
 
@@ -27,3 +30,20 @@ def test_what_the_server_does_not_tell_is_left_out(measured):
 def test_few_batch_sizes_stand_by_themselves_many_in_ranges():
     assert _ranges([1, 3, 32]) == [(1, 1), (3, 3), (32, 32)]
     assert _ranges(list(range(1, 21))) == [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32)]
+
+
+def test_why_batches_were_released_is_told(measured):
+    record = factory.with_repetitions(
+        factory.benchmark("digits", 2),
+        lambda _c, r: r.model_copy(update={"batch_reasons": {"full": 10, "timeout": 30, "later_word": 40}}),
+    )
+    _, batches, _ = inside(measured(record)).blocks[0].blocks
+
+    assert (
+        "They were released: over REST 50% later_word, 38% because their oldest request had waited long enough, "
+        "12% because they were full; over gRPC 50%" in batches.caption
+    )
+
+
+def test_a_server_that_does_not_say_why_leaves_it_out(measurement):
+    assert "released" not in inside(measurement).blocks[0].blocks[1].caption

@@ -7,7 +7,7 @@ from slipway.report.sections.latency import latency, latency_figure
 
 def test_panels_share_one_scale(measurement):
     figure = latency_figure(measurement)
-    ticks = [re.findall(r'text-anchor="end">([^<]+)', panel.drawing.body) for panel in figure.panels]
+    ticks = [re.findall(r'class="t" [^>]*text-anchor="end">([^<]+)', panel.drawing.body) for panel in figure.panels]
 
     assert [panel.title for panel in figure.panels] == [f"{p} service latency" for p in ("p50", "p95", "p99")]
     assert ticks[0] == ticks[1] == ticks[2]
@@ -42,3 +42,17 @@ def test_nothing_proven_is_no_section(measured):
     )
 
     assert latency(measured(record)) is None
+
+
+def test_the_floor_of_a_server_that_does_nothing_is_drawn_where_it_says_something(measurement, measured):
+    figure = latency_figure(measurement)
+    bare = latency_figure(measured(measurement.record.model_copy(update={"ceilings": []})))
+
+    assert [panel.drawing.body.count('class="limit"') for panel in figure.panels] == [2, 0, 0]
+    assert "floor, REST: 60 µs" in figure.panels[0].drawing.body
+    assert [[cell.text for cell in row[1:3]] for row in figure.table.rows[:2]] == [
+        ["floor, REST", "60 µs"],
+        ["floor, gRPC", "70 µs"],
+    ]
+    assert "does nothing" in figure.caption
+    assert "does nothing" not in bare.caption

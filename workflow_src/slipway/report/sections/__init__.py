@@ -9,6 +9,7 @@ from slipway.report.sections.answers import answers
 from slipway.report.sections.calling import calling
 from slipway.report.sections.cold_start import cold_start
 from slipway.report.sections.contract import contract
+from slipway.report.sections.cost import cost
 from slipway.report.sections.data import cells, data
 from slipway.report.sections.environment import environment, wall_time
 from slipway.report.sections.inside import inside
@@ -21,15 +22,16 @@ from slipway.report.sections.validity import validity
 from slipway.report.verdict import Verdict
 
 
-def of_measurement(measurement: Measurement, verdict: Verdict, command: str) -> tuple[Section, ...]:
+def of_measurement(measurement: Measurement, verdict: Verdict, result: Result) -> tuple[Section, ...]:
     """Write how a version performs; what was not measured has no section."""
     written = (
-        overview(measurement, verdict, command),
+        overview(measurement, verdict, result.command),
         protocols(measurement),
         throughput(measurement),
         latency(measurement),
         cold_start(measurement),
         inside(measurement),
+        cost(measurement, result.prices),
     )
     return tuple(section for section in written if section)
 

@@ -12,7 +12,7 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Bar, Segment, Style
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Level, Measurement
 from slipway.report.sections.figures import bars_table, identifier, measured_figure
 
 
@@ -32,6 +32,8 @@ def inside(measurement: Measurement) -> Section | None:
 
 
 _REMAINDER = "client, wire, scheduling"
+# The server's words -> what the page says.
+_STAGE_NAMES = {"queue": "queue and wait for a batch", "compute": "compute (the whole batch)"}
 
 
 def _stages_figure(measurement: Measurement) -> Figure | None:
@@ -46,7 +48,13 @@ def _stages_figure(measurement: Measurement) -> Figure | None:
         if cell is None or cell.mean_us is None or not found:
             continue
         segments = [
-            Segment(name, us, names.setdefault(name, charts.CATEGORIES[1 + len(names) % (len(charts.CATEGORIES) - 1)]))
+            Segment(
+                _STAGE_NAMES.get(name, name),
+                us,
+                names.setdefault(
+                    _STAGE_NAMES.get(name, name), charts.CATEGORIES[1 + len(names) % (len(charts.CATEGORIES) - 1)]
+                ),
+            )
             for name, us in found.items()
         ]
         rest = max(cell.mean_us.value - sum(found.values()), 0.0)
@@ -99,11 +107,33 @@ def _batch_figure(measurement: Measurement) -> Figure | None:
         measurement,
         "batches",
         f"Batches that the server put together, at {level.name}",
-        f"Share of executed batches by their rows, before padding; on average {means}.",
+        f"Share of executed batches by their rows, before padding; on average {means}.{_released(level)}",
         [("", charts.column_chart(names, series, "rows in batch", Axis("% of batches")))],
         charts.fill_legend([(PROTOCOL_NAMES[p], PROTOCOL_STYLES[p]) for p in PROTOCOLS]),
         table,
     )
+
+
+# The server's word for why a batch left -> what it means.
+_REASONS = {
+    "full": "because they were full",
+    "timeout": "because their oldest request had waited long enough",
+    "free": "because a thread was free",
+    "rerun": "again in parts, after a failure",
+}
+
+
+def _released(level: Level) -> str:
+    """Say why batches left the queue; "" if the server does not tell."""
+    told = []
+    for protocol in PROTOCOLS:
+        reasons = content.batch_reasons(level.cells[protocol])
+        if total := sum(reasons.values()):
+            shares = ", ".join(
+                f"{numbers.percent(count / total, 2)} {_REASONS.get(why, why)}" for why, count in reasons.items()
+            )
+            told.append(f"over {PROTOCOL_NAMES[protocol]} {shares}")
+    return f" They were released: {'; '.join(told)}." if told else ""
 
 
 def _share(sizes: dict[int, int], low: int, high: int) -> float:

@@ -13,6 +13,7 @@ from slipway.report.blocks import (
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Dot, DotRow, Line, Point
 from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Level, Measurement, slug
+from slipway.report.overlays import Limit
 from slipway.report.sections.figures import distinct, identifier, measured_figure, metric_line, untrusted
 from slipway.statistics import Estimate
 
@@ -51,6 +52,14 @@ def latency_figure(measurement: Measurement) -> Figure | None:
             percentiles[metric] = drawn
     if not percentiles:
         return None
+    floors = [
+        Limit(
+            ceiling.floor_p50_us / 1e3,
+            f"floor, {PROTOCOL_NAMES[ceiling.protocol]}: {numbers.microseconds(ceiling.floor_p50_us)}",
+        )
+        for ceiling in measurement.record.ceilings
+        if ceiling.floor_p50_us > 0
+    ]
     values = [p.y for lines in percentiles.values() for line in lines for p in line.points]
     concurrency = distinct([float(level.load.concurrency or 0) for level in measurement.closed])
     panels = [
@@ -62,7 +71,9 @@ def latency_figure(measurement: Measurement) -> Figure | None:
                 Axis(f"{_PERCENTILES[metric]}, ms (log)", log=True),
                 width=400,
                 height=290,
-                y_values=values,
+                y_values=values + [floor.value for floor in floors],
+                # Half of the answers of a server that does nothing: it says nothing of the slowest ones.
+                limits=floors if metric == "p50_us" else (),
             ),
         )
         for metric, lines in percentiles.items()
@@ -70,15 +81,21 @@ def latency_figure(measurement: Measurement) -> Figure | None:
     table = Table(
         "Service latency",
         heads("Load", "Protocol", *(_PERCENTILES[m] for m in percentiles), numbers_from=2),
-        tuple(
-            (
-                TableCell(level.name),
-                TableCell(cell.name),
-                *(TableCell(numbers.with_interval(getattr(cell, m), numbers.microseconds), "n") for m in percentiles),
-            )
-            for level in measurement.closed
-            for protocol in PROTOCOLS
-            if (cell := level.cells.get(protocol))
+        (
+            *(_floor_row(floor, len(percentiles)) for floor in floors if "p50_us" in percentiles),
+            *(
+                (
+                    TableCell(level.name),
+                    TableCell(cell.name),
+                    *(
+                        TableCell(numbers.with_interval(getattr(cell, m), numbers.microseconds), "n")
+                        for m in percentiles
+                    ),
+                )
+                for level in measurement.closed
+                for protocol in PROTOCOLS
+                if (cell := level.cells.get(protocol))
+            ),
         ),
     )
     return measured_figure(
@@ -86,13 +103,24 @@ def latency_figure(measurement: Measurement) -> Figure | None:
         "latency-lines",
         "Latency by concurrency (closed loop)",
         "Half, 95% and 99% of answers come within this time. Medians over repetitions with 95% intervals; all panels "
-        "share one scale.",
+        "share one scale."
+        + (
+            " Dotted: the median of a server that does nothing, with 1 request in flight; what the client and the wire "
+            "take, and no server can be measured below it."
+            if floors
+            else ""
+        ),
         panels,
         charts.line_legend(next(iter(percentiles.values()))),
         table,
         [cell for level in measurement.closed for cell in level.cells.values()],
         wide=True,
     )
+
+
+def _floor_row(floor: Limit, columns: int) -> tuple[TableCell, ...]:
+    name, _, shown = floor.label.partition(": ")
+    return (TableCell("1 in flight"), TableCell(name), TableCell(shown, "n"), *[TableCell("", "n")] * (columns - 1))
 
 
 def _open_figure(measurement: Measurement, level: Level) -> Figure | None:

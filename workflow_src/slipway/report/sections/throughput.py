@@ -1,19 +1,24 @@
 """Throughput by concurrency, and over the seconds of one repetition."""
 
+from collections.abc import Sequence
+
+from slipway import repetitions as rules
 from slipway.records import (
     Repetition,
 )
-from slipway.report import charts, numbers
+from slipway.report import charts, numbers, overlays
 from slipway.report.blocks import (
     Figure,
     Pair,
     Section,
     Table,
+    TableCell,
     heads,
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Line, Point
 from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Measurement
+from slipway.report.overlays import Limit
 from slipway.report.sections.figures import PREDICTIONS, distinct, identifier, level_table, measured_figure, metric_line
 
 # A small slot at the end of a repetition is cut off by its end, not by the server.
@@ -46,23 +51,70 @@ def throughput_figure(measurement: Measurement) -> Figure:
     ]
     told = ", ".join(f"{p.name} at {numbers.number(p.predictions_per_s.value)}/s" for p in peaks if p.predictions_per_s)
     concurrency = tuple(float(level.load.concurrency or 0) for level in measurement.closed)
+    limits = _limits(measurement, lines)
+    caption = (
+        "Predictions per second by requests in flight. Points are medians over repetitions, bands their 95% intervals."
+    )
+    if limits:
+        caption += (
+            " Dotted: the ceiling, which is what the load generator gets from a server that does nothing, and the share of it "
+            "up to which a measurement counts; ▲ is such a limit that lies above the picture."
+        )
+    listed = level_table("Throughput", measurement.closed, "predictions_per_s", PREDICTIONS, numbers.number)
     return measured_figure(
         measurement,
         "throughput-lines",
         f"Throughput peaks: {told}" if told else "Throughput by concurrency",
-        "Predictions per second by requests in flight. Points are medians over repetitions, bands their 95% intervals.",
+        caption,
         [
             (
                 "",
                 charts.line_chart(
-                    lines, Axis("requests in flight (log)", log=True, at=distinct(concurrency)), Axis(PREDICTIONS)
+                    lines,
+                    Axis("requests in flight (log)", log=True, at=distinct(concurrency)),
+                    Axis(PREDICTIONS),
+                    limits=limits,
                 ),
             )
         ],
         charts.line_legend(lines),
-        level_table("Throughput", measurement.closed, "predictions_per_s", PREDICTIONS, numbers.number),
+        Table(listed.name, listed.head, (*listed.rows, *_limit_rows(measurement))),
         [cell for level in measurement.closed for cell in level.cells.values()],
     )
+
+
+def _limits(measurement: Measurement, lines: Sequence[Line]) -> list[Limit]:
+    """Say up to where each protocol's numbers are believed; and what the generator can do at most, where that can be seen."""
+    rows = measurement.closed[0].payload.rows
+    share = rules.MOST_OF_CEILING
+    limits = []
+    for ceiling in measurement.record.ceilings:
+        most, name = ceiling.throughput_rps * rows, PROTOCOL_NAMES[ceiling.protocol]
+        believed = Limit(
+            most * share,
+            f"{name} is believed up to {numbers.number(most * share)}/s, {numbers.percent(share)} of the ceiling",
+        )
+        limits.append(believed)
+        if lines and overlays.is_near(believed, [point.y for line in lines for point in line.points]):
+            limits.append(Limit(most, f"the generator's ceiling, {name}: {numbers.number(most)}/s"))
+    return limits
+
+
+def _limit_rows(measurement: Measurement) -> list[tuple[TableCell, ...]]:
+    rows = measurement.closed[0].payload.rows
+    share = rules.MOST_OF_CEILING
+    return [
+        (
+            TableCell(what),
+            TableCell(PROTOCOL_NAMES[ceiling.protocol]),
+            *(TableCell(text, "n") for text in (shown, "", "")),
+        )
+        for ceiling in measurement.record.ceilings
+        for what, shown in (
+            ("the load generator's ceiling", numbers.number(ceiling.throughput_rps * rows)),
+            (f"{numbers.percent(share)} of it", numbers.number(ceiling.throughput_rps * rows * share)),
+        )
+    ]
 
 
 def _inside_one_repetition(measurement: Measurement) -> Figure | None:
