@@ -32,7 +32,7 @@ rule benchmark:
     params:
         settings=as_json(settings.benchmark),
         launch=as_json(settings.launch),
-        server=as_json(settings.server),
+        server=server_settings,
         servables="results/servables/{model}",
         golden=golden_part,
         code=code_digest("slipway.benchmark", "slipway_loadtests"),

@@ -201,7 +201,8 @@ def golden_part_of(model):
     """
     with plainly():
         found = contract_at(settings.models[model].contract)
-        check_batching(model, found, settings.server)
+        own = settings.models[model].server is not None
+        check_batching(model, found, settings.server_of(model), f"models.{model}.server" if own else "server")
         return found.golden_part()
 
 
@@ -215,6 +216,11 @@ def warmup_settings(wildcards):
     return as_json(settings.warmup_of(wildcards.model))
 
 
+def server_settings(wildcards):
+    """How the server runs in the model's image, as JSON."""
+    return as_json(settings.server_of(wildcards.model))
+
+
 def logged_requests(wildcards):
     """The logs of requests that the model's records are made from, if any."""
     return settings.warmup_of(wildcards.model).files()
@@ -222,7 +228,7 @@ def logged_requests(wildcards):
 
 def batch_sizes(wildcards):
     """The batch sizes to warm."""
-    batching = settings.server.batching
+    batching = settings.server_of(wildcards.model).batching
     return ",".join(map(str, batching.allowed_batch_sizes if batching and batching.allowed_batch_sizes else [1]))
 
 

@@ -24,7 +24,7 @@ rule image:
     threads: 2
     params:
         image=as_json(settings.image),
-        server=as_json(settings.server),
+        server=server_settings,
         serving=serving,
         servables=by_version("results/servables/{model}/{version}"),
         records=by_version("results/manifests/{model}/{version}.json"),

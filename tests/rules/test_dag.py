@@ -191,7 +191,10 @@ def test_a_model_that_must_not_be_batched_is_refused_before_anything_is_made(wor
     code, output = workflow.run()
 
     assert code == 1
-    assert "server.batching: must be null: digits's signature serving_default is row_independent: false" in output
+    assert (
+        "server.batching: must be null (for this model alone: models.digits.server): digits's signature serving_default is row_independent: false"
+        in output
+    )
     assert "Traceback" not in output
     assert workflow.take_jobs() == []
 

@@ -160,6 +160,16 @@ def test_a_model_may_be_warmed_in_its_own_way(tmp_path):
     assert with_warmup({}).warmup_of("digits").source == "golden"
 
 
+def test_a_model_may_have_a_server_of_its_own():
+    config = changed("models", "digits", "server", value={"batching": None})
+
+    settings = parse_settings(config)
+
+    assert settings.server_of("digits").batching is None
+    assert settings.server.batching is not None
+    assert parse_settings(DEFAULT).server_of("digits") == settings.server
+
+
 @pytest.mark.parametrize(
     ("warmup", "said"),
     [

@@ -53,6 +53,11 @@ class ModelSettings(Section):
         description="Why this contract may break callers of the one before; take it out again once it is published.",
     )
     warmup: "WarmupSettings | None" = Field(None, description="Takes the place of the section `warmup` for this model.")
+    server: "ServerSettings | None" = Field(
+        None,
+        description="Takes the place of the section `server` for this model's image, such as {batching: null} for one "
+        "whose rows must not be put together.",
+    )
     serving: ServingSettings = Field(default_factory=ServingSettings)
 
     @model_validator(mode="after")
@@ -278,6 +283,10 @@ class Settings(Section):
     def warmup_of(self, model: str) -> WarmupSettings:
         """Give what holds for the warm-up of *model*."""
         return self.models[model].warmup or self.warmup
+
+    def server_of(self, model: str) -> ServerSettings:
+        """Give how the server runs in the image of *model*."""
+        return self.models[model].server or self.server
 
     def served(self, model: str) -> list[int]:
         """List the versions of *model* that the server in its image serves, lowest first."""

@@ -180,7 +180,7 @@ def read_side(
             image_id=image.image_id,
             image_bytes=image.bytes,
             servable_digest=servable.tree.digest,
-            server_flags=list(settings.server.flags),
+            server_flags=list(settings.server_of(name).flags),
         ),
         spec=ServerSpec(
             model=name,
