@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from slipway import comparable, files, forms, golden, local_sources, rows, source_digest
+from slipway import comparable, files, forms, golden, isolation, local_sources, rows, source_digest
 from slipway.answers import derive, derive_others
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
@@ -72,7 +72,16 @@ def parse_source(text: str) -> Source:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fill the source directory, compute golden answers, and write both down."""
+    """Fill the source directory, compute golden answers, and write both down; files that crash TensorFlow are a line, too."""
+    isolation.run(
+        lambda: _run(arguments),
+        f"{arguments.model} {arguments.version}",
+        [arguments.out_source, arguments.golden, arguments.record],
+        isolation.timeout_s(os.environ),
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
     source, contract = parse_source(arguments.source), read_contract(arguments.contract)
     training = TrainRecord.read(arguments.train_record) if arguments.train_record else None
     if training and arguments.trained:

@@ -1,9 +1,10 @@
 """Export a checkpoint as a SavedModel with the signatures of its contract: the same bytes each time."""
 
 import argparse
+import os
 from pathlib import Path
 
-from slipway import files, local_sources
+from slipway import files, isolation, local_sources
 from slipway.checkpoint import add_source_arguments, parse_source
 from slipway.contract import read_contract
 from slipway.errors import SourceError
@@ -32,7 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Load the model and write it; one export per process, or the bytes differ."""
+    """Load the model and write it; one export per process, which is a fork of its own, or the bytes differ."""
+    isolation.run(
+        lambda: _run(arguments),
+        f"{arguments.model} {arguments.version}",
+        [arguments.out, arguments.record],
+        isolation.timeout_s(os.environ),
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
     source, contract = parse_source(arguments.source), read_contract(arguments.contract)
     CheckpointRecord.read(arguments.checkpoint_record).tree.verify(arguments.source_directory)
     from slipway.models import saved_model, sources  # noqa: PLC0415 - seconds; the contract's faults come first
