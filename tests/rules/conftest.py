@@ -54,15 +54,41 @@ class Workflow:
         path.write_text(text.replace(old, new))
 
 
-@pytest.fixture
-def workflow(tmp_path) -> Workflow:
+@pytest.fixture(scope="session")
+def command(tmp_path_factory) -> Path:
+    """The stand-in, at one place for all: a command that has moved would make stages run again."""
+    path = tmp_path_factory.mktemp("bin") / "slipway"
+    path.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
+    path.chmod(0o755)
+    return path
+
+
+def copied_line(directory: Path, command: Path) -> Workflow:
     for name in ("Snakefile", "rules", "profiles", "config", "deploy"):
         source = ROOT / name
-        shutil.copytree(source, tmp_path / name) if source.is_dir() else shutil.copy(source, tmp_path / name)
-    command = tmp_path / "bin" / "slipway"
-    command.parent.mkdir()
-    command.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
-    command.chmod(0o755)
-    made = Workflow(tmp_path)
+        shutil.copytree(source, directory / name) if source.is_dir() else shutil.copy(source, directory / name)
+    made = Workflow(directory)
     made.edit("rules/common.smk", "export PATH=", f"export PATH={command.parent}:")
     return made
+
+
+@pytest.fixture
+def workflow(tmp_path, command) -> Workflow:
+    """A line in which nothing has run."""
+    return copied_line(tmp_path, command)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory, command) -> Path:
+    made = copied_line(tmp_path_factory.mktemp("finished"), command)
+    code, output = made.run()
+    assert code == 0, output
+    made.take_jobs()
+    return made.directory
+
+
+@pytest.fixture
+def finished(tmp_path, finished_once) -> Workflow:
+    """A line that has run whole: a copy, with the times of its files."""
+    shutil.copytree(finished_once, tmp_path, dirs_exist_ok=True, symlinks=True)
+    return Workflow(tmp_path)

@@ -54,46 +54,38 @@ def test_the_real_commands_take_what_the_rules_give_them(workflow):
 class TestEarlyCutOff:
     """Only changed content reruns what is behind the servable."""
 
-    def test_an_export_with_the_same_bytes_reruns_no_image_and_no_benchmark(self, workflow):
-        workflow.run()
-        workflow.take_jobs()
-        code, output = workflow.run("--forcerun", "export")
+    def test_an_export_with_the_same_bytes_reruns_no_image_and_no_benchmark(self, finished):
+        code, output = finished.run("--forcerun", "export")
 
         assert code == 0, output
-        ran = {job.split()[0] for job in workflow.take_jobs()}
+        ran = {job.split()[0] for job in finished.take_jobs()}
         assert {"export", "validate", "warmup", "servable"} <= ran
         assert not ran & {"checkpoint", "image", "launch", "benchmark"}
 
-    def test_changed_bytes_of_one_version_rerun_the_image_and_what_measures_it(self, workflow):
-        workflow.run()
-        workflow.take_jobs()
-        (workflow.directory / "content").mkdir()
-        (workflow.directory / "content" / "2").write_text("other weights")
-        code, output = workflow.run("--forcerun", "servable")
+    def test_changed_bytes_of_one_version_rerun_the_image_and_what_measures_it(self, finished):
+        (finished.directory / "content").mkdir()
+        (finished.directory / "content" / "2").write_text("other weights")
+        code, output = finished.run("--forcerun", "servable")
 
         assert code == 0, output
-        assert {"image digits", "launch digits", "benchmark digits/2"} <= set(workflow.take_jobs())
+        assert {"image digits", "launch digits", "benchmark digits/2"} <= set(finished.take_jobs())
 
 
-def test_a_changed_contract_reruns_validation_but_no_training(workflow):
-    workflow.run()
-    workflow.take_jobs()
-    workflow.edit("config/contracts/digits.yaml", "min_accuracy: 0.85", "min_accuracy: 0.5")
-    code, output = workflow.run()
+def test_a_changed_contract_reruns_validation_but_no_training(finished):
+    finished.edit("config/contracts/digits.yaml", "min_accuracy: 0.85", "min_accuracy: 0.5")
+    code, output = finished.run()
 
     assert code == 0, output
-    jobs = workflow.take_jobs()
+    jobs = finished.take_jobs()
     assert {"validate digits/1", "validate digits/2"} <= set(jobs)
     assert not any(job.startswith(("checkpoint", "image", "benchmark")) for job in jobs)
 
 
-def test_a_touched_but_equal_contract_reruns_nothing(workflow):
-    workflow.run()
-    workflow.take_jobs()
-    os.utime(workflow.directory / "config/contracts/digits.yaml")
-    workflow.run()
+def test_a_touched_but_equal_contract_reruns_nothing(finished):
+    os.utime(finished.directory / "config/contracts/digits.yaml")
+    finished.run()
 
-    assert workflow.take_jobs() == []
+    assert finished.take_jobs() == []
 
 
 TRAINED = """
@@ -154,12 +146,10 @@ def publish_contract(workflow, run_id):
     path.write_text(json.dumps(contract.model_dump(mode="json", by_alias=True, exclude_none=True)))
 
 
-def test_a_contract_that_is_published_reruns_nothing(workflow):
+def test_a_contract_that_is_published_reruns_nothing(finished):
     """The line publishes the very contract that its validation looks for: an input of it would make a circle."""
-    workflow.run()
-    workflow.take_jobs()
-    publish_contract(workflow, "20310101T000000Z-00000001")
-    code, output = workflow.run()
+    publish_contract(finished, "20310101T000000Z-00000001")
+    code, output = finished.run()
 
     assert code == 0
     assert "Nothing to be done" in output
@@ -199,19 +189,17 @@ def test_a_model_that_must_not_be_batched_is_refused_before_anything_is_made(wor
     assert workflow.take_jobs() == []
 
 
-def test_a_new_version_leaves_the_others_alone(workflow):
-    workflow.run()
-    workflow.take_jobs()
-    workflow.edit(
+def test_a_new_version_leaves_the_others_alone(finished):
+    finished.edit(
         "config/config.yaml",
         "      2: {source: {kind: builtin, name: digits, seed: 0, epochs: 15}}\n",
         "      2: {source: {kind: builtin, name: digits, seed: 0, epochs: 15}}\n"
         "      3: {source: {kind: builtin, name: digits, seed: 0, epochs: 20}}\n",
     )
-    code, output = workflow.run()
+    code, output = finished.run()
 
     assert code == 0, output
-    jobs = workflow.take_jobs()
+    jobs = finished.take_jobs()
     assert {"checkpoint digits/3", "image digits", "benchmark digits/3"} <= set(jobs)
     assert not any(job.endswith(("digits/1", "digits/2")) for job in jobs)
 
@@ -270,31 +258,27 @@ def test_a_contract_is_read_once_for_all_its_versions(workflow):
     assert len(reads) == len(set(reads)) == 11
 
 
-def test_a_rollback_makes_the_image_again_and_its_log_makes_nothing(workflow):
-    workflow.run()
-    workflow.take_jobs()
+def test_a_rollback_makes_the_image_again_and_its_log_makes_nothing(finished):
     slipway = Path(sys.executable).with_name("slipway")
 
-    subprocess.run([slipway, "rollback", "digits", "--reason", "why"], cwd=workflow.directory, check=True)
-    code, output = workflow.run()
+    subprocess.run([slipway, "rollback", "digits", "--reason", "why"], cwd=finished.directory, check=True)
+    code, output = finished.run()
     assert code == 0, output
-    jobs = workflow.take_jobs()
+    jobs = finished.take_jobs()
     assert {"image digits", "launch digits", "benchmark digits/1"} <= set(jobs)
     assert not any(job.startswith(("checkpoint", "export", "servable")) for job in jobs)
 
-    config = workflow.directory / "config/config.yaml"
+    config = finished.directory / "config/config.yaml"
     config.write_text(config.read_text().replace("reason: why", "reason: because it erred"))
-    workflow.run()
-    assert workflow.take_jobs() == []
+    finished.run()
+    assert finished.take_jobs() == []
 
 
-def test_a_lost_report_is_made_and_published_again(workflow):
-    workflow.run()
-    workflow.take_jobs()
-    shutil.rmtree(workflow.directory / "results/report")
-    workflow.run()
+def test_a_lost_report_is_made_and_published_again(finished):
+    shutil.rmtree(finished.directory / "results/report")
+    finished.run()
 
-    assert workflow.take_jobs() == ["publish", "report"]
+    assert finished.take_jobs() == ["publish", "report"]
 
 
 def test_publishing_adds_to_what_is_published(workflow):
@@ -320,29 +304,25 @@ def test_a_failure_is_the_last_thing_said_and_the_next_run_goes_on_from_there(wo
 
 
 @pytest.mark.parametrize("stage", ["export", "servable"])
-def test_a_stage_that_fails_when_it_is_forced_is_made_good_by_the_next_run(workflow, stage):
-    workflow.run()
-    workflow.take_jobs()
-    code, _ = workflow.run("--forcerun", stage, FAIL=stage)
+def test_a_stage_that_fails_when_it_is_forced_is_made_good_by_the_next_run(finished, stage):
+    code, _ = finished.run("--forcerun", stage, FAIL=stage)
     assert code == 1
-    workflow.take_jobs()
+    finished.take_jobs()
 
     # The report does not need what was lost, until something asks for it.
-    code, output = workflow.run("--forcerun", "image")
+    code, output = finished.run("--forcerun", "image")
 
     assert code == 0, output
-    assert {f"{stage} digits/1", f"{stage} digits/2"} <= set(workflow.take_jobs())
-    assert (workflow.directory / "results/manifests/digits/2.json").exists()
+    assert {f"{stage} digits/1", f"{stage} digits/2"} <= set(finished.take_jobs())
+    assert (finished.directory / "results/manifests/digits/2.json").exists()
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}"])
-def test_a_damaged_manifest_is_told_in_one_line_that_names_it(workflow, content):
-    workflow.run()
-    workflow.take_jobs()
-    manifest = workflow.directory / "results/manifests/digits/1.json"
+def test_a_damaged_manifest_is_told_in_one_line_that_names_it(finished, content):
+    manifest = finished.directory / "results/manifests/digits/1.json"
     manifest.write_text(content)
 
-    code, output = workflow.run("--forcerun", "image")
+    code, output = finished.run("--forcerun", "image")
 
     assert code == 1
     assert "slipway: error: results/manifests/digits/1.json: " in output
@@ -350,9 +330,9 @@ def test_a_damaged_manifest_is_told_in_one_line_that_names_it(workflow, content)
     assert "Traceback" not in output
 
     manifest.unlink()
-    code, output = workflow.run("--forcerun", "image")
+    code, output = finished.run("--forcerun", "image")
     assert code == 0, output
-    assert "servable digits/1" in workflow.take_jobs()
+    assert "servable digits/1" in finished.take_jobs()
 
 
 @pytest.mark.parametrize("stage", ["export", "servable", "benchmark", "publish"])
