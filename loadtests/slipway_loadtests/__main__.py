@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 from slipway_loadtests import runner
+from slipway_loadtests.answers import Answers
 from slipway_loadtests.session import Arrivals
 from slipway_loadtests.sessions import answers_for, session_for
 from slipway_wire import payloads
 from slipway_wire.loads import LoadOrder, LoadWindow, Protocol
+from slipway_wire.payloads import Payload
 from slipway_wire.tolerances import Tolerances
 
 
@@ -28,6 +30,30 @@ def _announce(window: LoadWindow) -> None:
     _say(window.to_line())
 
 
+class Known:
+    """Payload files that were read before, and the judges of the answers to them."""
+
+    def __init__(self, tolerances: Tolerances) -> None:
+        self._tolerances = tolerances
+        self._files: dict[Path, tuple[list[Payload], dict[Protocol, Answers]]] = {}
+
+    def get(self, path: Path) -> tuple[list[Payload], dict[Protocol, Answers]]:
+        """Give the payloads of *path* and their judges, one for each protocol."""
+        if path not in self._files:
+            sent = payloads.read(path)
+            protocols: tuple[Protocol, ...] = ("rest", "grpc")
+            judges = {p: answers_for(p, sent, self._tolerances) for p in protocols}
+            self._files[path] = sent, judges
+        return self._files[path]
+
+
+def arrivals_of(order: LoadOrder) -> Arrivals | None:
+    """Give the schedule that *order* asks for; None for a closed loop."""
+    if order.rate is None:
+        return None
+    return Arrivals(order.rate, order.seed, order.users, tuple((rate, seconds) for rate, seconds in order.steps))
+
+
 def main() -> None:
     """Serve orders until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m slipway_loadtests", description=__doc__)
@@ -36,20 +62,20 @@ def main() -> None:
         "--tolerances", type=Path, required=True, metavar="FILE", help="how near answers must come (JSON)"
     )
     arguments = parser.parse_args()
-    sent = payloads.read(arguments.payloads)
-    protocols: tuple[Protocol, ...] = ("rest", "grpc")
-    tolerances = Tolerances.read(arguments.tolerances)
-    answers = {p: answers_for(p, sent, tolerances) for p in protocols}
+    known = Known(Tolerances.read(arguments.tolerances))
+    known.get(arguments.payloads)
     for line in sys.stdin.buffer:
         order = LoadOrder.from_line(line)
+        sent, answers = known.get(Path(order.payloads) if order.payloads else arguments.payloads)
         session = session_for(
             order.protocol,
             sent,
             order.host,
             order.port,
             answers[order.protocol],
-            arrivals=None if order.rate is None else Arrivals(order.rate, order.seed, order.users),
+            arrivals=arrivals_of(order),
             limit=order.requests,
+            encoding=order.encoding,
         )
         _say(runner.run(order, session, _announce).to_line())
 

@@ -1,7 +1,13 @@
 """Locust users that speak REST: `POST /v1/models/…:predict`, `:classify` or `:regress` over HTTP/1.1."""
 
+import base64
+import json
+from typing import Any
+
 from slipway_loadtests.http1 import HttpConnection, post
 from slipway_loadtests.users import ClosedLoopUser, OpenLoopUser
+from slipway_wire import json_predict
+from slipway_wire.loads import Encoding
 from slipway_wire.payloads import Payload
 
 
@@ -25,3 +31,33 @@ def prepare(payload: Payload, host: str, port: int) -> bytes:
 def connect(host: str, port: int, _payload: Payload) -> HttpConnection:
     """Open a connection, for requests of any method."""
     return HttpConnection(host, port)
+
+
+def make(payload: Payload, host: str, port: int, encoding: Encoding) -> bytes:
+    """Make the request from its values: as fast as we can, or as most clients do."""
+    if encoding == "naive":
+        body = _plain_body(payload)
+    else:
+        body = json_predict.encode_request(payload.inputs, signature_name=payload.spec.signature_name)
+    return post(host, port, payload.rest_path, body)
+
+
+def _plain_body(payload: Payload) -> bytes:
+    columns = {name: _plain(array.tolist()) for name, array in payload.inputs.items()}
+    if len(columns) == 1:
+        instances = next(iter(columns.values()))
+    else:
+        instances = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    named = {"signature_name": payload.spec.signature_name} if payload.spec.signature_name else {}
+    return json.dumps({**named, "instances": instances}).encode()
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_plain(value) for value in values] if values and isinstance(values[0], list | bytes) else values
+    return {"b64": base64.b64encode(values).decode()} if isinstance(values, bytes) else values
+
+
+def read(answer: bytes, encoding: Encoding) -> object:
+    """Read an answer, as fast as we can or as most clients do."""
+    return json.loads(answer) if encoding == "naive" else json_predict.decode_response(answer)

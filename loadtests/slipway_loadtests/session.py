@@ -1,6 +1,7 @@
 """One load as all of its users see it: prepared requests, connections, the window, and what is taken down."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,8 +10,10 @@ import gevent.event
 
 from slipway_loadtests.alarm import now_ns
 from slipway_loadtests.answers import Answers
+from slipway_loadtests.arrivals import poisson, stepped
 from slipway_loadtests.connections import Connection, RequestFailed, transferred
 from slipway_loadtests.recording import Recorder
+from slipway_wire.status import WireError
 
 # A server that refuses connections must not turn its users into a busy loop.
 _PAUSE_AFTER_REFUSAL_S = 0.02
@@ -32,11 +35,18 @@ class Arrivals:
         rate: Requests per second.
         seed: Of the schedule.
         connections: Opened before the load begins.
+        steps: Rates that follow one another instead, with the seconds that each lasts; an arrival that would be one too
+            many in flight is then an error by itself, and does not end the load.
     """
 
     rate: float
     seed: str
     connections: int
+    steps: tuple[tuple[float, float], ...] = ()
+
+    def schedule(self) -> Iterator[int]:
+        """Draw when requests are due, in nanoseconds since the load began."""
+        return stepped(self.steps, self.seed) if self.steps else poisson(self.rate, self.seed)
 
 
 class Session:
@@ -44,23 +54,26 @@ class Session:
     A load.
 
     Args:
-        requests: Prepared requests; payload number -> bytes.
+        requests: Prepared requests; payload number -> bytes, or what makes them each time anew.
         connect: Opens a connection, or raises RequestFailed.
         answers: Where answers go to be judged.
         arrivals: The schedule of an open loop; None: closed loop.
         limit: End after so many requests; None: no limit.
         observer: Told of each request; None: nobody.
+        read: Reads an answer (payload number, its bytes) before it counts as done; None: nothing is read. What it
+            raises is for the judge of answers to find again.
     """
 
     def __init__(
         self,
-        requests: Sequence[bytes],
+        requests: Sequence[bytes | Callable[[], bytes]],
         connect: Callable[[], Connection],
         answers: Answers,
         *,
         arrivals: Arrivals | None = None,
         limit: int | None = None,
         observer: Observer | None = None,
+        read: Callable[[int, bytes], object] | None = None,
     ) -> None:
         self.recorder = Recorder()
         self.answers = answers
@@ -70,6 +83,7 @@ class Session:
         self._requests = requests
         self._connect = connect
         self._observer = observer
+        self._read = read
         self._left = limit
         self._users = self._ready = 0
         self._abandoned = False
@@ -175,8 +189,9 @@ class Session:
             self._left -= 1
         sent = now_ns()
         planned = sent if planned_ns is None else planned_ns
+        request = self._requests[payload]
         try:
-            answer = connection.call(self._requests[payload])
+            answer = connection.call(request if isinstance(request, bytes) else request())
         except RequestFailed as failure:
             self._fail(planned, sent, failure)
             return failure.reusable
@@ -184,6 +199,9 @@ class Session:
             # The load is over and this answer still is not here.
             self.give_up(planned, sent, "timeout")
             raise
+        if self._read is not None:
+            with contextlib.suppress(WireError, ValueError):
+                self._read(payload, answer)
         done = now_ns()
         self.recorder.answered(planned, sent, done)
         self.answers.see(payload, answer)

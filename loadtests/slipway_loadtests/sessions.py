@@ -8,7 +8,7 @@ from slipway_loadtests.answers import Answers
 from slipway_loadtests.connections import Connection
 from slipway_loadtests.session import Arrivals, Observer, Session
 from slipway_loadtests.users import LoadUser
-from slipway_wire.loads import Protocol
+from slipway_wire.loads import Encoding, Protocol
 from slipway_wire.payloads import Payload, decode_grpc_answer, decode_rest_answer
 from slipway_wire.status import InvalidArgument
 from slipway_wire.tolerances import Tolerances
@@ -20,6 +20,8 @@ _CONNECT: dict[Protocol, Callable[[str, int, Payload], Connection]] = {
     "rest": rest_user.connect,
     "grpc": grpc_user.connect,
 }
+_MAKE = {"rest": rest_user.make, "grpc": grpc_user.make}
+_READ = {"rest": rest_user.read, "grpc": grpc_user.read}
 _DECODE = {"rest": decode_rest_answer, "grpc": decode_grpc_answer}
 
 
@@ -42,23 +44,33 @@ def session_for(
     arrivals: Arrivals | None = None,
     limit: int | None = None,
     observer: Observer | None = None,
+    encoding: Encoding = "prebuilt",
 ) -> Session:
     """
-    Make a session that sends *payloads* to *host*:*port*.
+    Make a session that sends *payloads* to *host*:*port*, encoded beforehand or each time anew.
 
     Raises:
-        InvalidArgument: If they call several methods: a connection over gRPC is one method's.
+        InvalidArgument: If they call several methods: a connection over gRPC is one method's; or another than predict, which alone can be
+            encoded each time anew.
     """
     methods = sorted({payload.method for payload in payloads})
     if len(methods) > 1:
         raise InvalidArgument(
             f"the payloads call {' and '.join(methods)}: a load is of one method, take a file for each"
         )
+    if encoding != "prebuilt" and methods != ["predict"]:
+        raise InvalidArgument(f"{methods[0]}: only requests of predict can be made while the clock runs")
+    requests: list[bytes | Callable[[], bytes]] = (
+        [_PREPARE[protocol](payload, host, port) for payload in payloads]
+        if encoding == "prebuilt"
+        else [partial(_MAKE[protocol], payload, host, port, encoding) for payload in payloads]
+    )
     return Session(
-        [_PREPARE[protocol](payload, host, port) for payload in payloads],
+        requests,
         partial(_CONNECT[protocol], host, port, payloads[0]),
         answers,
         arrivals=arrivals,
         limit=limit,
         observer=observer,
+        read=None if encoding == "prebuilt" else lambda _, answer: _READ[protocol](answer, encoding),
     )

@@ -11,7 +11,6 @@ from locust import User, task
 from locust.exception import StopUser
 
 from slipway_loadtests.alarm import Alarm, now_ns
-from slipway_loadtests.arrivals import poisson
 from slipway_loadtests.connections import Connection
 from slipway_loadtests.session import Session
 from slipway_wire.loads import Protocol
@@ -92,13 +91,17 @@ class OpenLoopUser(LoadUser):
         session = self.session
         if session is None:
             raise StopUser
-        arrivals, alarm = poisson(session.arrivals.rate, session.arrivals.seed), Alarm()
+        arrivals, alarm = session.arrivals.schedule(), Alarm()
         try:
             for number, after_ns in enumerate(arrivals):
                 planned = session.origin_ns + after_ns
                 if session.is_over(planned):
                     break
                 if len(self._outstanding) >= MAX_OUTSTANDING:
+                    if session.arrivals.steps:
+                        alarm.wait_until(planned)
+                        session.give_up(planned, now_ns(), "overload")
+                        continue
                     session.give_up(planned, now_ns(), "overload")
                     break
                 alarm.wait_until(planned)

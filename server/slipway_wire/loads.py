@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 Protocol = Literal["rest", "grpc"]
+Encoding = Literal["prebuilt", "per_request", "naive"]
 
 
 class _Line:
@@ -52,6 +53,13 @@ class LoadOrder(_Line):
         origin_ns: When to begin, in nanoseconds of CLOCK_MONOTONIC, so that several generators make one load; None:
             as soon as all users are connected.
         samples: Path of the sample file to write.
+        steps: Open loop: rates that follow one another instead of *rate*, as pairs of requests per second and
+            seconds. Here an arrival that would be one too many in flight is taken down as an error at once, and
+            the schedule goes on.
+        payloads: Path of another payload file than the one that the generator was started with.
+        encoding: `prebuilt`: requests are bytes before the load begins, and answers are not read while it lasts.
+            `per_request`: each request is made and each answer read while the clock runs, as fast as we can;
+            `naive`: likewise, as a client does it that does not care (`json.dumps` of lists; one field per value).
     """
 
     protocol: Protocol
@@ -66,6 +74,9 @@ class LoadOrder(_Line):
     drain_s: float = 30.0
     seed: str = ""
     origin_ns: int | None = None
+    steps: list[tuple[float, float]] = field(default_factory=list)
+    payloads: str | None = None
+    encoding: Encoding = "prebuilt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
