@@ -30,6 +30,10 @@ SHOWN_ELSEWHERE = {
     "workflow_src/slipway/models/graph_sources.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/models/resigned.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/models/tables.py": "tests/workflow/models/test_receivers.py",
+    # Every kind of scenario on a real server, through the stage.
+    "workflow_src/slipway/scenarios/bench.py": "tests/workflow/scenarios/test_taking.py",
+    "workflow_src/slipway/scenarios/pairs.py": "tests/workflow/scenarios/test_taking.py",
+    "workflow_src/slipway/windows.py": "tests/workflow/test_benchmark.py",
     "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
     "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.

@@ -14,37 +14,39 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from slipway import calibration, comparable, cpu, files, first_requests, golden, payloads, provenance, repetitions
+from slipway import comparable, cpu, files, first_requests, golden, payloads, provenance, scenarios
 from slipway.arguments import section
 from slipway.contract import read_contract
 from slipway.errors import ContractViolation, InvalidMeasurement
 from slipway.load_generator import LoadGenerator, load_generator
-from slipway.load_plan import PROTOCOLS, Planned, closed_cells, interleaved, offered_rate, open_cells, place
+from slipway.load_plan import PROTOCOLS, Planned, place
 from slipway.locks import waiting_lock
-from slipway.measuring import Machine, order, stop_at_faults
+from slipway.measuring import Machine
+from slipway.oci import serving_config
+from slipway.oci.layout import read_layer_files
 from slipway.progress import Steps, steps
 from slipway.records import (
     BenchmarkRecord,
-    Ceiling,
     Cell,
     ColdStart,
     EngineRecord,
     ImageRecord,
     Load,
-    Protocol,
-    Repetition,
     ServableRecord,
 )
-from slipway.repetitions import Window
+from slipway.scenario_settings import STANDARD
+from slipway.scenarios.bench import Bench
+from slipway.scenarios.reload import VersionsReload
 from slipway.servers import RunningServer, ServerSpec
 from slipway.settings import BenchmarkSettings, LaunchSettings, ServerSettings
-from slipway_wire.loads import LoadOrder
+from slipway.windows import CALIBRATION_S, Windows
+from slipway_wire import messages, text_config
 from slipway_wire.payloads import Payload
 from slipway_wire.payloads import encode as encode_payloads
 from slipway_wire.tolerances import Tolerances
@@ -52,14 +54,7 @@ from slipway_wire.tolerances import Tolerances
 PAYLOADS_FILE = "payloads.tfrecord"
 FIRST_REQUESTS = 20
 COLD_FLAG = "--enable_model_warmup=false"
-# To connect, to write the samples, to read the metrics: seconds that a window takes beyond its load.
-_OVERHEAD_S = 0.15
 _COLD_START_S = 6.0
-# A window of calibration; one of half its length follows with a single request in flight.
-_CALIBRATION_S = 1.5
-# A host where so many windows have to be measured again is not fit for it; more would only take longer.
-_MOST_RERUNS = 0.2
-_LEAST_RERUNS = 4
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -86,15 +81,17 @@ def run(arguments: Namespace) -> None:
     image = ImageRecord.read(arguments.image_record)
     contract = read_contract(arguments.contract)
     answered = golden.read(arguments.golden)
-    sent = payloads.from_golden(
-        answered,
-        contract,
-        model=arguments.model,
-        version=arguments.version,
-        signature=settings.signature,
-        rows=settings.rows,
-    )
+
+    def make(rows: int) -> Sequence[Payload]:
+        version, signature = arguments.version, settings.signature
+        return payloads.from_golden(
+            answered, contract, model=arguments.model, version=version, signature=signature, rows=rows
+        )
+
+    sent = make(settings.rows)
     payloads.check_parity(sent, arguments.servable_root / str(arguments.version))
+    # Of requests with several numbers of rows, none has the golden rows together as they were answered.
+    together = scenarios.common_rows(settings) or 0
     subject = Subject(
         version=arguments.version,
         spec=ServerSpec(
@@ -108,11 +105,10 @@ def run(arguments: Namespace) -> None:
         servable=ServableRecord.read(arguments.servable_record),
         server=section(ServerSettings, arguments.server_settings, "server"),
         sent=sent,
-        tolerances=comparable.under_load(contract, answered.rows, settings.rows),
-        why_not_compared=comparable.why_not_under_load(
-            contract, sent[0].spec.signature_key, answered.rows, settings.rows
-        ),
+        tolerances=comparable.under_load(contract, answered.rows, together),
+        why_not_compared=comparable.why_not_under_load(contract, sent[0].spec.signature_key, answered.rows, together),
         log=arguments.out.with_suffix(".server.log"),
+        make=make,
     )
     failed = arguments.out.with_suffix(".failed.json")
     failed.unlink(missing_ok=True)
@@ -152,6 +148,29 @@ class Subject:
     tolerances: Tolerances
     why_not_compared: str
     log: Path
+    make: Callable[[int], Sequence[Payload]]
+
+
+def reload_of(subject: Subject, server: RunningServer) -> tuple[VersionsReload | None, str]:
+    """Find a change of versions that *server* can make while *subject* answers; else say why there is none."""
+    spec = subject.spec
+    others = tuple(version for version in spec.versions() if version != subject.version)
+    if not others:
+        return None, f"the image serves no other version of {spec.model} than {subject.version}"
+    if spec.image is None or spec.image_layout is None or not any(one.name == "config" for one in spec.image.layers):
+        return None, "the image has no configuration of the server that could be changed"
+    config = read_layer_files(spec.image_layout, spec.image, "config", serving_config.DIRECTORY)
+    if not server.engine.isolated:
+        config = serving_config.moved(config, spec.model, "", str(spec.servable_root.absolute()))
+    return VersionsReload(
+        host=server.host,
+        rest_port=server.rest_port,
+        grpc_port=server.grpc_port,
+        model=spec.model,
+        version=subject.version,
+        others=others,
+        config=text_config.parse(messages.ModelServerConfig, config[serving_config.MODELS_CONFIG]),
+    ), ""
 
 
 def measure(
@@ -173,11 +192,19 @@ def measure(
         ServerError: If the server dies.
     """
     payload_file = directory / PAYLOADS_FILE
+    machine = Machine(cpus)
     payload_file.write_bytes(encode_payloads(subject.sent))
     # Beside the server's, not in /tmp: a `kill -9` leaves nothing that nobody finds.
     log = subject.log.with_name(subject.log.name.replace(".server.", ".generator."))
-    with load_generator(payload_file, subject.tolerances, log=log) as generator:
-        session = _Session(subject, settings, generator, directory, list(cpus))
+
+    @contextlib.contextmanager
+    def start_generator() -> Iterator[LoadGenerator]:
+        with load_generator(payload_file, subject.tolerances, log=log) as generator:
+            machine.take_in(generator)
+            yield generator
+
+    with start_generator() as generator:
+        session = _Session(subject, settings, generator, directory, machine, start_generator)
         try:
             session.run()
         except (ContractViolation, InvalidMeasurement) as error:
@@ -194,11 +221,11 @@ class _Session:
     settings: BenchmarkSettings
     generator: LoadGenerator
     directory: Path
-    cpus: list[int]
-    cells: dict[Planned, list[Repetition]] = field(default_factory=dict)
+    machine: Machine
+    start_generator: Callable[[], contextlib.AbstractContextManager[LoadGenerator]]
     cold_starts: list[ColdStart] = field(default_factory=list)
     resident_bytes: int | None = None
-    ceilings: dict[Protocol, Ceiling] = field(default_factory=dict)
+    bench: Bench | None = None
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
@@ -209,45 +236,50 @@ class _Session:
         self.questions, self.unasked = first_requests.questions(
             spec.servable_root / str(self.subject.version), spec.model, self.subject.version
         )
-        self.machine = Machine(self.cpus)
-        self.machine.take_in(self.generator)
-        self.order = 0
-        windows = (len(closed_cells(self.settings.concurrency)) + len(PROTOCOLS)) * self.settings.repetitions
-        self.reruns = 0
-        self.window_s = self.settings.warmup_s + self.settings.window_s + _OVERHEAD_S
-        self.count = windows + 2 * self.settings.cold_starts + len(PROTOCOLS)
-        self.total_s = windows * self.window_s + 2 * self.settings.cold_starts * _COLD_START_S
-        self.total_s += len(PROTOCOLS) * 1.5 * _CALIBRATION_S
+        self.windows = Windows(
+            model=spec.model,
+            subject=f"{spec.model} version {self.subject.version}",
+            generator=self.generator,
+            machine=self.machine,
+            directory=self.directory,
+            settings=self.settings,
+            protocols=PROTOCOLS,
+        )
+        self.starts = self.settings.cold_starts if self.settings.wants("cold_start") else 0
 
     def run(self) -> None:
         """Measure everything."""
-        with steps(self.count, self.total_s) as told:
-            self._calibrate(told)
+        windows, seconds = scenarios.length(self.settings, PROTOCOLS)
+        count = windows + 2 * self.starts + len(PROTOCOLS)
+        total_s = seconds + 2 * self.starts * _COLD_START_S + len(PROTOCOLS) * 1.5 * CALIBRATION_S
+        with steps(count, total_s) as told:
+            self.windows.calibrate(self.directory / PAYLOADS_FILE, self._null_log(), told)
             self._start_cold(told)
-            with self._server(()) as server:
-                self.engine = server.engine
-                self._discard(server)
-                self._sweep(server, closed_cells(self.settings.concurrency), told)
-                rate = offered_rate(self.cells, self.settings.open_loop_share)
-                self._sweep(server, open_cells(rate), told)
-                self.resident_bytes = cpu.resident_bytes(server.pids())
+            if windows:
+                with self._server(()) as server:
+                    self.engine = server.engine
+                    self.windows.discard(server)
+                    self.bench = self._make_bench(server, told)
+                    scenarios.measure(self.bench)
+                    self.resident_bytes = cpu.resident_bytes(server.pids())
 
-    def _calibrate(self, told: Steps) -> None:
-        """Find what the generator can do at most, with these payloads and as many connections as the busiest cell has."""
-        log = self.subject.log.with_name(self.subject.log.name.replace(".server.", ".null_server."))
-        with calibration.null_server(self.directory / PAYLOADS_FILE, log, self.machine.server_cpus) as server:
-            for protocol in PROTOCOLS:
-                told.begin(f"{protocol} on a server that does nothing")
-                ceiling = calibration.measure(
-                    self.generator,
-                    server,
-                    protocol,
-                    self.directory / "calibration.npz",
-                    users=max(self.settings.concurrency),
-                    window_s=min(self.settings.window_s, _CALIBRATION_S),
-                )
-                self.ceilings[protocol] = ceiling
-                told.end(1.5 * _CALIBRATION_S)
+    def _null_log(self) -> Path:
+        return self.subject.log.with_name(self.subject.log.name.replace(".server.", ".null_server."))
+
+    def _make_bench(self, server: RunningServer, told: Steps) -> Bench:
+        subject, batching = self.subject, self.subject.server.batching
+        change, no_reload = reload_of(subject, server)
+        return Bench(
+            windows=self.windows,
+            server=server,
+            told=told,
+            make_payloads=subject.make,
+            start_generator=self.start_generator,
+            log=self._null_log(),
+            max_batch_size=batching.max_batch_size if batching else None,
+            reload=change,
+            no_reload=no_reload,
+        )
 
     # --- servers ------------------------------------------------------------------------------------
 
@@ -258,16 +290,17 @@ class _Session:
             yield server
 
     def _start_cold(self, told: Steps) -> None:
-        for index in range(self.settings.cold_starts):
+        for index in range(self.starts):
             protocol = PROTOCOLS[index % len(PROTOCOLS)]
             for warmed in (True, False):
                 told.begin(f"a fresh server {'with' if warmed else 'without'} warm-up records")
                 with self._server(() if warmed else (COLD_FLAG,)) as server:
                     name = f"{protocol}-{'warm' if warmed else 'cold'}-{index}"
-                    order = self._order(server, protocol, name, users=1, warmup_s=0.0, window_s=60.0)
-                    window = self._load(server, replace(order, requests=FIRST_REQUESTS))
+                    order = self.windows.ordered(server, protocol, name, users=1, warmup_s=0.0, window_s=60.0)
+                    window = self.windows.load(server, replace(order, requests=FIRST_REQUESTS))
                     planned = Planned(protocol, Load(kind="closed", concurrency=1))
-                    self._stop_at_faults(planned, window, f"after a start {'with' if warmed else 'without'} warm-up")
+                    when = f"after a start {'with' if warmed else 'without'} warm-up"
+                    self.windows.stop_at_faults(planned, window, when)
                     took = window.samples.service_us[np.argsort(window.samples.planned_us)]
                     by_batch = first_requests.measure(server, protocol, self.questions)
                     self.cold_starts.append(
@@ -281,84 +314,12 @@ class _Session:
                     )
                 told.end(_COLD_START_S)
 
-    def _discard(self, server: RunningServer) -> None:
-        """Let each protocol's path through the server run hot, with as many connections as it will get."""
-        for protocol in PROTOCOLS:
-            users = max(self.settings.concurrency)
-            order = self._order(
-                server, protocol, "discarded", users=users, warmup_s=0.0, window_s=max(self.settings.warmup_s, 0.2)
-            )
-            window = self._load(server, order)
-            Path(order.samples).unlink()
-            planned = Planned(protocol, Load(kind="closed", concurrency=users))
-            self._stop_at_faults(planned, window, "before the first window")
-
-    # --- windows ------------------------------------------------------------------------------------
-
-    def _sweep(self, server: RunningServer, cells: Sequence[Planned], told: Steps) -> None:
-        # Each sweep has its own, so that a noisy closed loop leaves some for the open one.
-        most = self.reruns + max(_LEAST_RERUNS, round(len(cells) * self.settings.repetitions * _MOST_RERUNS))
-        for index in range(self.settings.repetitions):
-            for planned in interleaved(cells, self.settings.seed, index):
-                self._repeat(server, planned, index, told, may_rerun=self.reruns < most)
-
-    def _repeat(self, server: RunningServer, planned: Planned, index: int, told: Steps, *, may_rerun: bool) -> None:
-        """Measure one window; once more if it broke a rule that another try may keep."""
-        told.begin(f"{planned}, repetition {index + 1} of {self.settings.repetitions}")
-        repetition = self._measure(server, planned, index)
-        if repetition.invalid and may_rerun:
-            self.reruns += 1
-            told.note(f"  measured again: {'; '.join(repetition.invalid)}")
-            repetition = self._measure(server, planned, index)
-        if repetition.invalid:
-            told.note(f"  does not count: {'; '.join(repetition.invalid)}")
-        told.end(self.window_s)
-
-    def _measure(self, server: RunningServer, planned: Planned, index: int) -> Repetition:
-        measured = self.cells.setdefault(planned, [])
-        order = self._order(
-            server,
-            planned.protocol,
-            f"{planned.id}/{index}",
-            users=planned.load.concurrency or max(self.settings.concurrency),
-            warmup_s=self.settings.warmup_s,
-            window_s=self.settings.window_s,
-        )
-        # The same seed for both protocols: they meet the same arrivals.
-        order = replace(order, rate=planned.load.rate, seed=f"{self.settings.seed}/arrivals/{index}")
-        window = self._load(server, order)
-        repetition = repetitions.repetition(
-            window,
-            planned.load,
-            rows=self.settings.rows,
-            index=index,
-            order=self.order,
-            ceiling_rps=self.ceilings[planned.protocol].throughput_rps,
-        )
-        self.order += 1
-        # A second try takes the place of the first.
-        measured[index:] = [repetition]
-        self._stop_at_faults(planned, window, f"repetition {index + 1}")
-        return repetition
-
-    def _order(
-        self, server: RunningServer, protocol: Protocol, name: str, *, users: int, warmup_s: float, window_s: float
-    ) -> LoadOrder:
-        path = self.directory / f"{name}.npz"
-        return order(server, protocol, path, users=users, warmup_s=warmup_s, window_s=window_s)
-
-    def _load(self, server: RunningServer, order: LoadOrder) -> Window:
-        return self.machine.load(self.generator, server, self.subject.spec.model, order)
-
-    def _stop_at_faults(self, planned: Planned, window: Window, when: str) -> None:
-        subject = f"{self.subject.spec.model} version {self.subject.version}, {planned}, {when}"
-        stop_at_faults(window.outcome, subject)
-
     # --- the record ---------------------------------------------------------------------------------
 
     def record(self) -> BenchmarkRecord:
         """Give what there is so far."""
         subject, payload = self.subject, payloads.record(self.subject.sent)
+        windows, bench = self.windows, self.bench
         batching = subject.server.batching
         return BenchmarkRecord(
             model=subject.spec.model,
@@ -372,14 +333,15 @@ class _Session:
             placement=self.machine.placement(),
             server_flags=list(subject.server.flags),
             batching=batching.model_dump() if batching else None,
-            payloads=[payload],
+            payloads=[payload, *(bench.payloads.values() if bench else ())],
             cells=[
                 Cell(id=p.id, protocol=p.protocol, payload=payload.id, load=p.load, repetitions=measured)
-                for p, measured in sorted(self.cells.items(), key=lambda item: place(item[0]))
+                for p, measured in sorted(windows.cells.items(), key=lambda item: place(item[0]))
             ],
             cold_starts=self.cold_starts,
-            ceilings=[self.ceilings[p] for p in PROTOCOLS if p in self.ceilings],
-            reruns=self.reruns,
+            scenarios=bench.records if bench else [],
+            ceilings=[windows.ceilings[p] for p in PROTOCOLS if p in windows.ceilings],
+            reruns=windows.reruns,
             resident_bytes=self.resident_bytes,
             locust=provenance.tool_versions("locust", "gevent", "hpack"),
             not_measured=self._not_measured(),
@@ -387,12 +349,14 @@ class _Session:
         )
 
     def _not_measured(self) -> dict[str, str]:
-        measured = [repetition for cell in self.cells.values() for repetition in cell]
+        measured = [repetition for cell in self.windows.cells.values() for repetition in cell]
         missing = {
             "networks": "all traffic is on this host's loopback: no round-trip time, no loss, no TLS",
         }
-        if not self.settings.cold_starts:
-            missing["cold starts"] = "benchmark.cold_starts is 0"
+        left_out = [name for name in STANDARD if not self.settings.wants(name)]
+        missing |= {name.replace("_", " "): "benchmark.only does not name it" for name in left_out}
+        if not self.starts:
+            missing["cold starts"] = missing.pop("cold start", "benchmark.cold_starts is 0")
         elif self.unasked:
             missing["first requests"] = (
                 f"{self.unasked} of the warm-up records are no requests here: larger than "

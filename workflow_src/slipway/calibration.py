@@ -74,7 +74,14 @@ def null_server(payloads: Path, log: Path, cpus: Sequence[int]) -> Iterator[Null
 
 
 def measure(
-    generator: LoadGenerator, server: NullServer, protocol: Protocol, path: Path, *, users: int, window_s: float
+    generator: LoadGenerator,
+    server: NullServer,
+    protocol: Protocol,
+    path: Path,
+    *,
+    users: int,
+    window_s: float,
+    payloads: Path | None = None,
 ) -> Ceiling:
     """
     Find the ceiling of one protocol, and the floor of its latency with one request in flight.
@@ -86,12 +93,13 @@ def measure(
         path: Sample file, for a moment.
         users: Connections, as many as the benchmark's busiest cell has.
         window_s: Length of the window.
+        payloads: The payload file that *server* knows, where it is not the one that *generator* began with.
 
     Raises:
         InvalidMeasurement: A request failed, or an answer was wrong: the generator and its null server disagree.
     """
-    most = _load(generator, server, protocol, path, users, window_s)
-    least = _load(generator, server, protocol, path, 1, window_s / 2)
+    most = _load(generator, server, protocol, path, users, window_s, payloads)
+    least = _load(generator, server, protocol, path, 1, window_s / 2, payloads)
     return Ceiling(
         protocol=protocol,
         concurrency=users,
@@ -111,7 +119,13 @@ class _Load:
 
 
 def _load(
-    generator: LoadGenerator, server: NullServer, protocol: Protocol, path: Path, users: int, window_s: float
+    generator: LoadGenerator,
+    server: NullServer,
+    protocol: Protocol,
+    path: Path,
+    users: int,
+    window_s: float,
+    payloads: Path | None,
 ) -> _Load:
     order = LoadOrder(
         protocol=protocol,
@@ -121,6 +135,7 @@ def _load(
         warmup_s=min(0.2, window_s / 2),
         window_s=window_s,
         samples=str(path),
+        payloads=str(payloads) if payloads else None,
     )
     outcome, _ = generator.run(order, server.check_alive, lambda _: None)
     if outcome.errors or outcome.wrong_answers:

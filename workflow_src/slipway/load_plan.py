@@ -10,7 +10,7 @@ from slipway.errors import InvalidMeasurement
 from slipway.records import Load, Protocol, Repetition
 
 PROTOCOLS: tuple[Protocol, ...] = ("rest", "grpc")
-_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
+NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +27,23 @@ class Planned:
 
     def __str__(self) -> str:
         """Such as `REST, 16 users`."""
-        name = _NAMES[self.protocol]
+        name = NAMES[self.protocol]
         users = self.load.concurrency
         if users is None:
             return f"{name}, {self.load.rate:.0f} requests/s offered"
         return f"{name}, {users} users" if users > 1 else f"{name}, 1 user"
 
 
-def closed_cells(concurrency: Sequence[int]) -> list[Planned]:
+def closed_cells(concurrency: Sequence[int], protocols: Sequence[Protocol] = PROTOCOLS) -> list[Planned]:
     """List the cells of the sweep over *concurrency*."""
     return [
-        Planned(protocol, Load(kind="closed", concurrency=users)) for users in concurrency for protocol in PROTOCOLS
+        Planned(protocol, Load(kind="closed", concurrency=users)) for users in concurrency for protocol in protocols
     ]
 
 
-def open_cells(rate: float) -> list[Planned]:
+def open_cells(rate: float, protocols: Sequence[Protocol] = PROTOCOLS) -> list[Planned]:
     """List the cells with *rate* requests per second offered."""
-    return [Planned(protocol, Load(kind="open", rate=rate)) for protocol in PROTOCOLS]
+    return [Planned(protocol, Load(kind="open", rate=rate)) for protocol in protocols]
 
 
 def place(planned: Planned) -> tuple[str, int, int]:
@@ -75,7 +75,7 @@ def offered_rate(cells: Mapping[Planned, Sequence[Repetition]], share: float) ->
     slower = min(peaks, key=peaks.__getitem__)
     if not peaks[slower]:
         raise InvalidMeasurement(
-            f"{_NAMES[slower]} answered nothing within a window, whatever the concurrency: the model takes longer. "
+            f"{NAMES[slower]} answered nothing within a window, whatever the concurrency: the model takes longer. "
             "Set benchmark.window_s to several times what one request takes."
         )
     return share * peaks[slower]

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,19 @@ from slipway.repetitions import Reading, Window
 from slipway.servers import RunningServer, ServerSpec, running_server
 from slipway_wire import samples
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
+
+
+class Loaded(typing.Protocol):
+    """A server that is measured: one of ours, or anybody's."""
+
+    def addresses(self) -> Mapping[Protocol, tuple[str, int]]:
+        """Give host and port of each protocol that it speaks."""
+
+    def pids(self) -> list[int]:
+        """List its processes on this host; [] where they are not known."""
+
+    def check_alive(self) -> None:
+        """Raise ServerError if it has died."""
 
 
 class Machine:
@@ -66,31 +80,49 @@ class Machine:
                 self.pinned = cpu.keep_on(server.pids(), self.server_cpus) and self.pinned
             yield server
 
-    def load(self, generator: LoadGenerator, server: RunningServer, model: str, order: LoadOrder) -> Window:
+    def load(
+        self,
+        generator: LoadGenerator,
+        server: Loaded,
+        model: str,
+        order: LoadOrder,
+        during: Callable[[LoadWindow], None] | None = None,
+    ) -> Window:
         """
         Run one load, and read what it took from the clients, the kernel and the server.
+
+        Args:
+            generator: Sends it.
+            server: Gets it.
+            model: Name of the model, as the server's metrics have it.
+            order: What load.
+            during: Called when the window begins; what it takes is part of the window.
 
         Raises:
             InvalidMeasurement: The generator failed.
             ServerError: The server died.
         """
-        before = server_metrics.scrape(server.host, server.rest_port)
+        before = scraped(server)
         meter = cpu.CpuMeter(server.pids())
 
         def read() -> Reading:
             return Reading(time.monotonic_ns(), meter.read_ns(), cpu.busy_s(self._cpus if self.pinned else None))
 
-        def observe(window: LoadWindow) -> tuple[Reading, Reading]:
-            if order.requests is not None:
-                return read(), read()
+        def observe(window: LoadWindow) -> tuple[Reading, Reading | None]:
             _sleep_until(window.begin_ns)
             begin = read()
+            if order.requests is not None:
+                # It ends with its last answer, and nobody knows when.
+                return begin, None
+            if during is not None:
+                during(window)
             _sleep_until(window.end_ns)
             return begin, read()
 
-        outcome, (begin, end) = generator.run(order, server.check_alive, observe)
+        outcome, (begin, ended) = generator.run(order, server.check_alive, observe)
+        end = ended or read()
         server.check_alive()
-        after = server_metrics.scrape(server.host, server.rest_port)
+        after = scraped(server)
         return Window(
             samples=samples.read(Path(order.samples)),
             outcome=outcome,
@@ -109,15 +141,20 @@ class Machine:
         )
 
 
-def order(
-    server: RunningServer, protocol: Protocol, path: Path, *, users: int, warmup_s: float, window_s: float
-) -> LoadOrder:
+def scraped(server: Loaded) -> server_metrics.Metrics | None:
+    """Read the server's metrics; None if it has none, or no REST port to ask for them."""
+    rest = server.addresses().get("rest")
+    return server_metrics.scrape(*rest) if rest else None
+
+
+def order(server: Loaded, protocol: Protocol, path: Path, *, users: int, warmup_s: float, window_s: float) -> LoadOrder:
     """Order a closed loop of *users* on *server*; its samples go to *path*."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    host, port = server.addresses()[protocol]
     return LoadOrder(
         protocol=protocol,
-        host=server.host,
-        port=server.rest_port if protocol == "rest" else server.grpc_port,
+        host=host,
+        port=port,
         users=users,
         warmup_s=warmup_s,
         window_s=window_s,

@@ -485,6 +485,63 @@ class Ceiling(Record):
     floor_p50_us: float = Field(description="Median latency with one request in flight: none can be measured below it.")
 
 
+class ScenarioWindow(Record):
+    """One window of a scenario."""
+
+    label: str = Field(description="Which step of the scenario, such as `8 rows`.")
+    protocol: Protocol
+    rows: int = Field(description="In each request.")
+    load: Load
+    repetition: Repetition
+
+
+class ScenarioValue(Record):
+    """One number that a scenario answers its question with."""
+
+    key: str = Field(description="What it is, such as rate_at_slo; the same in every run.")
+    name: str = Field(description="What it is, in words.")
+    protocol: Protocol | None = Field(None, description="None: of both together.")
+    label: str = Field("", description="Which step of the scenario; empty: the whole.")
+    value: float | None = Field(description="None: it could not be found; a note says why.")
+    unit: Literal["1/s", "rows/s", "us", "s", "bytes", "share", "count", "share/h", "ratio"]
+    low: float | None = Field(None, description="Lower end of the 95 % interval.")
+    high: float | None = None
+
+
+class ScenarioSeries(Record):
+    """How something went over time."""
+
+    name: str
+    protocol: Protocol | None = None
+    unit: Literal["1/s", "us", "bytes"]
+    x_s: list[float] = Field(description="Seconds since the scenario's load began.")
+    y: list[float | None]
+
+
+class ScenarioRecord(Record):
+    """One scenario of a benchmark: what was asked, what was found, and whether it counts."""
+
+    name: str = Field(description="As the config calls it.")
+    kind: str
+    settings: dict[str, Any] = Field(description="As they were used.")
+    duration_s: float
+    values: list[ScenarioValue]
+    series: list[ScenarioSeries] = Field(default_factory=list)
+    windows: list[ScenarioWindow]
+    faults: list[str] = Field(default_factory=list, description="What the server did that it must not.")
+    invalid: list[str] = Field(default_factory=list, description="Why the whole does not count; empty if it does.")
+    notes: list[str] = Field(default_factory=list, description="What must be read with the numbers.")
+
+
+class TargetRecord(Record):
+    """A server that somebody else started, as far as it tells."""
+
+    addresses: dict[Protocol, str] = Field(description="Protocol -> host:port.")
+    versions: dict[int, str] | None = Field(None, description="Version -> state; None: it does not say.")
+    signature: SignatureRecord
+    payload: str = Field(description="Where requests come from, and what their answers are held against.")
+
+
 class Placement(Record):
     """Which CPUs did what."""
 
@@ -499,9 +556,10 @@ class BenchmarkRecord(Record):
 
     model: str
     version: int
-    servable_digest: Digest
-    image_id: Digest
+    servable_digest: Digest | None = Field(description="None: the server is not ours, and does not say.")
+    image_id: Digest | None = Field(description="None: likewise.")
     engine: EngineRecord
+    target: TargetRecord | None = Field(None, description="The server that was measured; None: the line's own.")
     seed: int
     started: str = Field(description="RFC 3339, UTC.")
     duration_s: float
@@ -511,6 +569,8 @@ class BenchmarkRecord(Record):
     payloads: list[Payload]
     cells: list[Cell]
     cold_starts: list[ColdStart]
+    scenarios: list[ScenarioRecord] = Field(default_factory=list)
+    cut_short: str = Field("", description="Why it ended before its time; empty: it did not.")
     reruns: int = Field(0, description="Windows that broke a rule and were measured again; the second try stands.")
     resident_bytes: int | None = Field(None, description="Of the server at the end of the load.")
     ceilings: list[Ceiling] = Field(default_factory=list, description="Calibration of the generator, per protocol.")
@@ -573,6 +633,20 @@ class ModelResult(Record):
     launch: LaunchRecord
     benchmarks: list[BenchmarkRecord]
     api: ApiRecord | None = Field(None, description="How it is called; None: a run of an older Slipway.")
+
+
+class TargetResult(Record):
+    """result.json of `slipway bench`: what a server that somebody else started does under load."""
+
+    schema_: Literal["slipway.bench/1"] = Field("slipway.bench/1", alias="schema")
+    run_id: str
+    created: str = Field(description="RFC 3339, UTC: when the measurement ended.")
+    title: str
+    command: str = Field(description="What a reader types to redo it.")
+    environment: Environment = Field(description="Of the load generator's machine.")
+    benchmark: BenchmarkRecord
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
 class Result(Record):

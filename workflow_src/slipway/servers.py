@@ -27,7 +27,7 @@ from slipway.engines import Engine
 from slipway.errors import EngineError, ServerError
 from slipway.oci import serving_config
 from slipway.oci.layout import read_layer_files
-from slipway.records import EngineRecord, ImageRecord
+from slipway.records import EngineRecord, ImageRecord, Protocol
 from slipway.settings import LaunchSettings
 
 HOST = "127.0.0.1"
@@ -99,6 +99,10 @@ class RunningServer:
     _kill: Callable[[], None] = field(kw_only=True)
     _first_pid: int | None = None
     _stopped: tuple[int, float] | None = None
+
+    def addresses(self) -> dict[Protocol, tuple[str, int]]:
+        """Give host and port of each protocol."""
+        return {"rest": (self.host, self.rest_port), "grpc": (self.host, self.grpc_port)}
 
     def pids(self) -> list[int]:
         """List the host's ids of the server's processes; [] once it is gone."""

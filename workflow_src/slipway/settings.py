@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from slipway.errors import SettingsError
 from slipway.prices import Prices
+from slipway.scenario_settings import STANDARD, Scenario, with_kinds
 from slipway.serving_settings import Rollback, ServingSettings, VersionNumber
 from slipway.source_settings import Section, Source
 
@@ -219,6 +220,9 @@ class BenchmarkSettings(Section):
     open_loop_share: float = Field(
         0.5, gt=0, le=0.95, description="Open loop: offered rate as a share of the slower protocol's peak."
     )
+    open_loop_rate: PositiveFloat | None = Field(
+        None, description="Open loop: offered requests per second, instead of a share of the peak."
+    )
     window_s: PositiveFloat = Field(3.0, description="Length of one measured window.")
     warmup_s: PositiveFloat = Field(0.5, description="Load in front of each window that does not count.")
     repetitions: PositiveInt = Field(
@@ -226,7 +230,38 @@ class BenchmarkSettings(Section):
     )
     cold_starts: int = Field(3, ge=0, description="Starts of a fresh server, each with and without warm-up records.")
     seed: int = Field(1, ge=0, description="Seed of the order of cells, of arrivals and of the choice of payloads.")
+    scenarios: dict[Name, Scenario] = Field(
+        default_factory=dict,
+        description="More loads, measured after the standard ones; a scenario that is called like a kind is of that kind.",
+    )
+    only: list[str] = Field(
+        default_factory=list,
+        description="Measure these alone: names of scenarios, or cold_start, saturation, open_loop for the standard loads; "
+        "empty: everything.",
+    )
     cluster_threads: PositiveInt = Field(4, description="Cores of a benchmark job where Snakemake has no --cores.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_like_a_kind(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "scenarios" in given:
+            return {**given, "scenarios": with_kinds(given["scenarios"])}
+        return given
+
+    @model_validator(mode="after")
+    def _only_what_there_is(self) -> "BenchmarkSettings":
+        there = (*STANDARD, *self.scenarios)
+        if unknown := [name for name in self.only if name not in there]:
+            raise ValueError(f"only: no scenario {unknown[0]}; there are: {', '.join(there)}")
+        if clash := [name for name in self.scenarios if name in STANDARD]:
+            raise ValueError(
+                f"scenarios.{clash[0]}: this is what the section benchmark itself describes; take another name"
+            )
+        return self
+
+    def wants(self, name: str) -> bool:
+        """Say whether scenario *name*, or the standard load called so, is to be measured."""
+        return not self.only or name in self.only
 
 
 class ReportSettings(Section):

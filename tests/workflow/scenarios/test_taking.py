@@ -1,0 +1,166 @@
+"""Every kind of scenario on a small server of real processes and sockets: what it takes down, not how fast anything is."""
+
+import math
+
+import pytest
+from tests.workflow import test_benchmark as stage
+
+from slipway import benchmark, repetitions, windows
+from slipway.errors import InvalidMeasurement
+from slipway.records import BenchmarkRecord
+from slipway_wire import samples
+
+SHORT = {"repetitions": 1, "window_s": 0.1}
+SCENARIOS = {
+    "single_stream": SHORT,
+    "multi_stream": SHORT | {"protocols": ["rest"]},
+    "offline": {"total_rows": 160, "rows": 5, "protocols": ["grpc"]},
+    "sizes": SHORT | {"kind": "payload", "rows": [1, 4, 64]},
+    "serialization": SHORT,
+    "server_slo": {"probe_s": 1, "resolution": 1, "confirmations": 1, "protocols": ["rest"], "slo_ms": 1000},
+    "mixed": SHORT | {"share": 0.1, "window_s": 0.3},
+    "overload": {"overload_s": 0.3, "recovery_s": 0.6, "protocols": ["grpc"], "slo_ms": 60_000},
+    "soak": {"minutes": 0.01, "window_s": 0.1, "share": 0.2, "protocols": ["rest"]},
+    "hot_reload": {"window_s": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A machine that nothing disturbs, as the rules see it: whether a busy one is found out is not the question here."""
+    made = stage.make_project(tmp_path_factory.mktemp("project"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "lock_path", lambda: made / "lock")
+        for limit in ("MOST_GENERATOR_UTILISATION", "MOST_OF_CEILING", "MOST_SLIP_US", "MOST_LAG_P99_US"):
+            patch.setattr(repetitions, limit, math.inf)
+        patch.setattr(repetitions, "MOST_LAG_US", math.inf)
+        patch.setattr(repetitions, "MOST_FOREIGN_CORES", math.inf)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def record(project):
+    with pytest.MonkeyPatch.context() as patch:
+        stage.serve(patch)
+        only = list(SCENARIOS)
+        settings = {"concurrency": [4], "repetitions": 1, "window_s": 0.2, "warmup_s": 0.05}
+        return stage.run(project, **settings, cold_starts=0, only=only, scenarios=SCENARIOS)
+
+
+def scenario(record, name):
+    (found,) = [one for one in record.scenarios if one.name == name]
+    return found
+
+
+def values(record, name):
+    return {(v.key, v.protocol, v.label): v.value for v in scenario(record, name).values}
+
+
+def test_scenarios_run_alone_and_in_the_order_of_the_config(record):
+    assert [one.name for one in record.scenarios] == list(SCENARIOS)
+    assert record.cells == []
+    assert {"saturation", "open loop", "cold starts"} <= set(record.not_measured)
+    assert BenchmarkRecord.model_validate_json(record.model_dump_json()) == record
+    assert scenario(record, "sizes").settings["rows"] == [1, 4, 64]
+
+
+def test_every_window_has_its_samples_and_right_answers(project, record):
+    for one in record.scenarios:
+        if one.name not in ("soak", "hot_reload"):
+            kept = sorted((project / "out/samples/scenarios" / one.name).glob("*.npz"))
+            assert len(kept) == len(one.windows) > 0
+            assert all(len(samples.read(path).planned_us) for path in kept)
+        for window in one.windows:
+            assert window.repetition.checked_answers > 0
+            assert window.repetition.wrong_answers == 0
+
+
+def test_rows_are_counted_and_what_the_server_does_not_take_is_left_out(record):
+    found = scenario(record, "sizes")
+    one, four = (values(record, "sizes")["bytes_per_row", "grpc", label] for label in ("1 row", "4 rows"))
+
+    assert found.notes == ["64 rows: not measured, for the server's max_batch_size is 32"]
+    assert 12 < four < one
+    assert [payload.rows for payload in record.payloads] == [1, 8, 5, 4]
+    for window in found.windows:
+        assert window.repetition.predictions_per_s == pytest.approx(window.rows * window.repetition.throughput_rps)
+    assert values(record, "offline")["rows_per_s", "grpc", "5 rows per request"] > 0
+
+
+def test_one_request_in_flight_is_what_streams_have(record):
+    assert {w.load.concurrency for w in scenario(record, "single_stream").windows} == {1}
+    assert {w.rows for w in scenario(record, "multi_stream").windows} == {8}
+
+
+def test_making_requests_under_the_clock_costs_the_client_more(record):
+    cpu = {
+        label: value
+        for (key, protocol, label), value in values(record, "serialization").items()
+        if (key, protocol) == ("client_cpu", "rest")
+    }
+    prebuilt, fast, naive = cpu.values()
+
+    assert prebuilt < min(fast, naive)
+    assert len([v for v in scenario(record, "serialization").values if v.key == "grpc_over_rest"]) == 3
+
+
+def test_a_rate_is_found_that_keeps_the_bound(record):
+    found = values(record, "server_slo")
+
+    assert found["slo", None, ""] == 1_000_000
+    assert 0 < found["rate_at_slo", "rest", ""] == found["predictions_at_slo", "rest", ""]
+    labels = [window.label for window in scenario(record, "server_slo").windows]
+    assert labels[0] == "probe 1"
+    assert labels[-1] == "confirmation 1"
+
+
+def test_two_protocols_at_once_share_their_beginning(record):
+    found = scenario(record, "mixed")
+
+    assert [(w.label, w.protocol) for w in found.windows[:2]] == [("both at once", "rest"), ("both at once", "grpc")]
+    assert all(w.repetition.completed > 0 for w in found.windows)
+    assert {w.repetition.server_cpu_us_per_request for w in found.windows[:2]} == {None}
+    assert 0 < values(record, "mixed")["generator_share", None, ""] < 1
+
+
+def test_an_overload_is_one_schedule_with_its_end(record):
+    found = values(record, "overload")
+    (series,) = scenario(record, "overload").series
+
+    assert found["goodput", "grpc", ""] > 0
+    assert found["offered", "grpc", ""] == scenario(record, "overload").windows[0].load.rate
+    assert found["recovery", "grpc", ""] == 0
+    assert len(series.x_s) == len(series.y) >= 6
+    assert scenario(record, "overload").faults == []
+
+
+def test_a_soak_has_a_point_per_window_and_keeps_no_raw_times(project, record):
+    found = scenario(record, "soak")
+
+    assert len(found.windows) == 6
+    assert {s.name for s in found.series} == {"Memory of the server", "p99 of each window"}
+    assert all(value > 1e6 for value in found.series[0].y)
+    assert not list((project / "out/samples/scenarios/soak").glob("*.npz"))
+    # Seconds say nothing of hours.
+    assert found.faults == []
+
+
+def test_what_cannot_be_measured_says_why(record):
+    assert scenario(record, "hot_reload").invalid == ["not measured: the image serves no other version of m than 1"]
+
+
+def test_a_scenario_that_is_cut_short_keeps_its_windows(project, monkeypatch):
+    stage.serve(monkeypatch, "refuses@300")
+    monkeypatch.setattr(windows.Windows, "discard", lambda *_: None)
+    with pytest.raises(InvalidMeasurement, match=r"scenario single_stream.*requests failed .*queue is full"):
+        stage.run(
+            project,
+            cold_starts=0,
+            concurrency=[4],
+            only=["single_stream"],
+            scenarios={"single_stream": {"window_s": 0.3, "repetitions": 50}},
+        )
+
+    (found,) = BenchmarkRecord.read(project / "out/benchmark.failed.json").scenarios
+    assert found.invalid == ["it was cut short"]
+    assert found.windows

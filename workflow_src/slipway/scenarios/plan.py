@@ -1,0 +1,56 @@
+"""How many windows a benchmark will take and how long they last: what progress is told by. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from slipway.records import Protocol
+from slipway.settings import BenchmarkSettings
+from slipway.windows import OVERHEAD_S
+
+# A search ends when it is decided: about so many rates, each about so long.
+_PROBES, _PROBE_S = 12, 1.5
+
+
+def length(settings: BenchmarkSettings, protocols: Sequence[Protocol]) -> tuple[int, float]:
+    """Count the windows that *settings* ask for on a running server, and the seconds they take; searches are guessed."""
+    window_s = settings.warmup_s + settings.window_s + OVERHEAD_S
+    cells = len(protocols) * (len(settings.concurrency) * settings.wants("saturation") + settings.wants("open_loop"))
+    windows, seconds = cells * settings.repetitions, cells * settings.repetitions * window_s
+    for name, scenario in settings.scenarios.items():
+        if settings.wants(name):
+            shared = len([p for p in protocols if p in scenario.protocols])
+            count, each_s = _length(scenario)
+            windows, seconds = windows + count * shared, seconds + count * shared * (each_s + OVERHEAD_S)
+    return windows, seconds
+
+
+def common_rows(settings: BenchmarkSettings) -> int | None:
+    """Give how many rows every request has; None where scenarios ask for other numbers than the rest does."""
+    asked = {settings.rows}
+    for name, scenario in settings.scenarios.items():
+        if settings.wants(name) and hasattr(scenario, "rows"):
+            asked |= set(scenario.rows) if isinstance(scenario.rows, list) else {scenario.rows or 0}
+    return settings.rows if asked == {settings.rows} else None
+
+
+def _length(scenario: Any) -> tuple[int, float]:
+    """Count the windows of a scenario per protocol, and the seconds of one of them."""
+    match scenario.kind:
+        case "server_slo":
+            return _PROBES + scenario.confirmations, _PROBE_S
+        case "payload":
+            return scenario.repetitions * len(scenario.rows), scenario.window_s
+        case "serialization":
+            return scenario.repetitions * 3, scenario.window_s
+        case "mixed":
+            return 2 * scenario.repetitions, scenario.window_s
+        case "overload":
+            return 1, 1.0 + scenario.overload_s + scenario.recovery_s
+        case "soak":
+            return max(round(scenario.minutes * 60 / scenario.window_s), 1), scenario.window_s
+        case "hot_reload":
+            return 1, scenario.window_s
+        case "offline":
+            return 1, 10.0
+        case _:
+            return scenario.repetitions, scenario.window_s
