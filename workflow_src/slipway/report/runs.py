@@ -132,8 +132,8 @@ def _origin(model: ModelResult, record: BenchmarkRecord, where: Environment) -> 
         "commit": f"{where.commit[:10]}{' + changes' if where.dirty else ''}" if where.commit else "none",
         "Slipway": where.slipway,
         "version": str(record.version),
-        "servable": numbers.short_digest(record.servable_digest),
-        "image": numbers.short_digest(record.image_id),
+        "servable": numbers.short_digest(record.servable_digest or ""),
+        "image": numbers.short_digest(record.image_id or ""),
         "base image": model.image.base,
     }
     return named | {f"package {name}": version for name, version in sorted(model.image.packages.items())}
