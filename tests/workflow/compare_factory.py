@@ -58,6 +58,8 @@ def subject(label="main", image_bytes=300_000_000):
     return Subject(
         label=label,
         commit="0123456789abcdef",
+        image_created="2026-01-01T00:00:00Z",
+        image_commit="0123456789abcdef",
         model="digits",
         version=2,
         image_id=DIGEST,

@@ -126,7 +126,7 @@ def write_index(directory: Path) -> None:
     """Write runs.json, runs.csv, index.html and the newest run's badge from the runs that *directory* holds, each in one step."""
     entries = sorted(_entries(directory), key=lambda entry: (entry.created, entry.run_id), reverse=True)
     newest = Result.read(directory / entries[0].run_id / "result.json") if entries else None
-    files.write_bytes(directory / "runs.json", files.canonical_json(RunIndex(runs=entries).model_dump(mode="json")))
+    files.write_bytes(directory / "runs.json", files.canonical_json(RunIndex(runs=entries).jsonable()))
     files.write_text(directory / "runs.csv", runs_csv(entries))
     if newest:
         files.write_text(directory / "index.html", render_index(newest, entries))

@@ -44,8 +44,11 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write this record to *path* as canonical JSON, whole or not at all."""
-        # By way of JSON: only there infinite distances become strings, which JSON has no number for.
-        files.write_json(path, json.loads(self.model_dump_json()))
+        files.write_json(path, self.jsonable())
+
+    def jsonable(self) -> Any:
+        """Give this record as what JSON knows: infinite distances are strings, for JSON has no number for them."""
+        return json.loads(self.model_dump_json())
 
 
 # --- trees -----------------------------------------------------------------------------------------

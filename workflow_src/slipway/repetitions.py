@@ -40,6 +40,21 @@ DISTURBED = "something else used more than 0.1 of the cores that were measured o
 MISCOUNTED = "the server counted another number of requests than the client"
 
 
+# What tables say of a broken rule, where its sentence would be all that one sees.
+SHORT = {
+    NOTHING_ANSWERED: "no answer",
+    FAILED_REQUESTS: "failed requests",
+    WRONG_ANSWERS: "wrong answers",
+    SATURATED: "generator saturated",
+    NEAR_CEILING: "near the ceiling",
+    LATE: "left late",
+    OFF_RATE: "off its rate",
+    LAGGING: "generator lagged",
+    DISTURBED: "disturbed",
+    MISCOUNTED: "miscounted",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """

@@ -49,6 +49,7 @@ class ServerSpec:
         settings: Engine, limits, time limits.
         flags: More server flags; they win over the image's own.
         cpus: CPUs it may use, as in `0,2-3`; None: all.
+        python: Interpreter of a plain local process, with the server that it finds; None: this one.
     """
 
     model: str
@@ -58,6 +59,7 @@ class ServerSpec:
     settings: LaunchSettings
     flags: tuple[str, ...] = ()
     cpus: str | None = None
+    python: Path | None = None
 
     def versions(self) -> list[int]:
         """List the versions it will serve, lowest first: of those in the image, what its configuration asks for."""
@@ -282,7 +284,7 @@ def _process_argv(spec: ServerSpec, flags: tuple[str, ...], cleanup: contextlib.
         flags_inside = outside[serving_config.FLAGS].decode().splitlines()
         configured = [f"--model_config_file={directory}/{serving_config.MODELS_CONFIG}", *flags_inside]
     pinned = ["taskset", "--cpu-list", spec.cpus] if spec.cpus is not None else []
-    return [*pinned, sys.executable, "-I", "-m", "slipway_server", *configured, *flags]
+    return [*pinned, str(spec.python or sys.executable), "-I", "-m", "slipway_server", *configured, *flags]
 
 
 # --- looking at a server ---------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 import html5lib
 import pytest
-from tests.workflow.compare_factory import cell, comparison, pair
+from tests.workflow.compare_factory import cell, comparison, pair, subject
 
 from slipway import repetitions
-from slipway.compare.page import render
+from slipway.compare.page import made_at, render
 from slipway.compare.records import Comparison
 
 PAIRS = {
@@ -38,3 +38,37 @@ def test_a_comparison_that_measured_nothing_has_a_page_too():
 
     html5lib.HTMLParser(strict=True).parse(page)
     assert "It was cut short: The server died with exit code 134." in page
+
+
+def test_long_rules_are_short_in_the_table_and_whole_under_validity():
+    page = render(comparison([cell([pair(i, invalid=[repetitions.DISTURBED]) for i in range(6)])]))
+
+    assert '<td title="head: something else used more than 0.1 of the cores' in page
+    assert ">head disturbed</td>" in page
+    assert f"<dt>disturbed: 6 windows</dt><dd>{repetitions.DISTURBED}</dd>" in page
+
+
+def test_every_rule_has_a_short_name():
+    rules = {value for name, value in vars(repetitions).items() if name.isupper() and isinstance(value, str)}
+
+    assert set(repetitions.SHORT) == rules
+    assert all(len(short) <= 20 for short in repetitions.SHORT.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "commit 0123456789ab"),
+        ({"commit": "f" * 40}, "commit 0123456789ab, not where the directory is"),
+        ({"image_commit": None}, "2026-01-01 00:00:00 UTC, which is the time of no one commit here"),
+        ({"image_commit": None, "image_created": ""}, "not known"),
+    ],
+)
+def test_an_image_is_said_to_be_of_its_own_commit_not_of_its_directorys(changes, told):
+    assert made_at(subject().model_copy(update=changes)).startswith(told)
+
+
+def test_a_metric_that_does_not_decide_says_why_without_a_pointer():
+    page = render(comparison([cell([pair(i, invalid=[repetitions.DISTURBED]) for i in range(6)])]))
+
+    assert "predictions per second, REST (rest-closed) does not decide</dt><dd>6 of 6 pairs were disturbed" in page

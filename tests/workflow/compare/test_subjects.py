@@ -1,13 +1,16 @@
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.workflow import result_factory as factory
 from tests.workflow.compare_factory import DIGEST
 
 from slipway import golden
-from slipway.compare.subjects import check_comparable, locate, read_side
+from slipway.compare import subjects
+from slipway.compare.subjects import check_comparable, commit_of, locate, read_side
 from slipway.errors import SettingsError, SourceError
 from slipway.golden import Golden
 from slipway.records import ImageRecord, ServableRecord, TreeManifest
@@ -105,7 +108,7 @@ def test_a_project_whose_image_was_not_made_says_how_to_make_it(tmp_path):
 def test_what_is_neither_directory_nor_revision_is_told(tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
 
-    with pytest.raises(SettingsError, match=r"nowhere: expected a directory with config/config.yaml, or a revision"):
+    with pytest.raises(SettingsError, match=r"nowhere: expected a directory with config/config.yaml, a revision"):
         locate("nowhere", tmp_path)
 
 
@@ -123,6 +126,59 @@ def test_a_revision_with_other_packages_is_not_built_with_these(tmp_path):
     with pytest.raises(SourceError, match=r"HEAD: its locks/dev.txt is not this project's.*make setup"):
         locate("HEAD", tmp_path)
     assert (tmp_path / ".slipway/revisions").is_dir()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A git repository with one commit, and a way to talk to it."""
+
+    def run(*arguments):
+        environment = os.environ | {"GIT_COMMITTER_DATE": "2026-01-02T03:04:05Z"}
+        argv = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+    run("init", "-q")
+    run("commit", "-q", "--allow-empty", "-m", "first")
+    return run
+
+
+def test_a_result_stands_for_the_revision_that_it_was_measured_at(tmp_path, repository, monkeypatch):
+    head = repository("rev-parse", "HEAD")
+    built = []
+    monkeypatch.setattr(subjects, "_built", lambda commit, place, _: built.append((commit, place)))
+    path = tmp_path / "result.json"
+    where = factory.environment().model_copy(update={"commit": head})
+    factory.result(environment=where).write(path)
+
+    locate(str(path), tmp_path)
+    assert built == [(head, str(path))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dirty": True}, "was measured at .* and changes that are in no commit, so it cannot be made again"),
+        ({"commit": None}, "was measured at no commit, so it cannot be made again"),
+        ({"commit": "f" * 40}, "which the git repository at .* does not have. Fetch it first"),
+    ],
+)
+def test_a_result_that_cannot_be_made_again_says_why(tmp_path, repository, changes, message):
+    where = {"commit": repository("rev-parse", "HEAD"), "dirty": False} | changes
+    path = tmp_path / "result.json"
+    factory.result(environment=factory.environment().model_copy(update=where)).write(path)
+
+    with pytest.raises(SourceError, match=message):
+        locate(str(path), tmp_path)
+
+
+def test_an_image_is_of_the_commit_of_the_time_that_its_label_names(tmp_path, repository):
+    head = repository("rev-parse", "HEAD")
+
+    assert commit_of("2026-01-02T03:04:05Z", tmp_path) == head
+    assert commit_of("2026-01-02T03:04:06Z", tmp_path) is None
+    assert commit_of("", tmp_path) is None
+    repository("commit", "-q", "--allow-empty", "-m", "of the same second")
+    assert commit_of("2026-01-02T03:04:05Z", tmp_path) is None
 
 
 def test_both_sides_must_be_asked_the_same(tmp_path):

@@ -1,7 +1,10 @@
-import pytest
+import re
+from pathlib import Path
+
 from tests.workflow.compare_factory import cell, comparison, pair, subject
 
 from slipway.compare import verdict
+from slipway.errors import ContractViolation, SettingsError
 
 
 def cpu(head, count=14):
@@ -45,6 +48,15 @@ def test_what_cannot_be_decided_is_inconclusive_and_passes_unless_strict():
     assert verdict.EXIT_CODES["inconclusive"] == 0
 
 
+def test_exit_codes_are_those_that_the_manual_lists():
+    manual = (Path(__file__).parents[3] / "docs/benchmarking.md").read_text()
+    listed = {int(code) for code in re.findall(r"^\| (\d) \| ", manual, re.MULTILINE)}
+    graded = {*verdict.EXIT_CODES.values(), verdict.STRICT_INCONCLUSIVE, ContractViolation.exit_code}
+
+    assert listed == graded == {0, 1, 2, 3, 6}
+    assert SettingsError.exit_code == verdict.EXIT_CODES["invalid"]
+
+
 def test_without_cpu_time_nothing_was_shown():
     judged = comparison([cell([pair(i, base={"server_cpu_us_per_request": None}) for i in range(6)])])
 
@@ -57,8 +69,3 @@ def test_cut_short_it_is_invalid_unless_something_had_already_failed():
     failed = comparison([cell(cpu(120.0))], cut_short="stopped by SIGTERM")
     assert failed.verdict == "fail"
     assert failed.reasons[-1] == "cut short: stopped by SIGTERM"
-
-
-@pytest.mark.parametrize(("ratio", "text"), [(1.034, "+3.4 %"), (0.9, "−10.0 %"), (1.0001, "0.0 %"), (0.9999, "0.0 %")])
-def test_changes_are_written_with_their_sign(ratio, text):
-    assert verdict.signed_percent(ratio) == text

@@ -122,3 +122,8 @@ def test_counts_agree_with_their_noun():
 def test_a_digest_is_shortened_and_anything_else_left_alone():
     assert numbers.short_digest("sha256:" + "ab" * 32) == "sha256:abababababab…"
     assert numbers.short_digest("v1") == "v1"
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(1.034, "+3.4 %"), (0.9, "−10.0 %"), (1.0001, "0.0 %"), (0.9999, "0.0 %")])
+def test_changes_are_written_with_their_sign(ratio, text):
+    assert numbers.change(ratio) == text

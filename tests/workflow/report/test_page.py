@@ -3,6 +3,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -98,7 +99,20 @@ def unlabelled() -> Result:
     return factory.result([model.model_copy(update={"versions": versions, "launch": launched})], stage_times=[])
 
 
+def infinite() -> Result:
+    """An answer far from a zero has no finite relative distance."""
+    made = factory.result()
+    launched = made.models[0].launch
+    far = [
+        answer.model_copy(update={"parity": [p.model_copy(update={"max_rel": math.inf}) for p in answer.parity]})
+        for answer in launched.answers
+    ]
+    model = made.models[0].model_copy(update={"launch": launched.model_copy(update={"answers": far})})
+    return made.model_copy(update={"models": [model]})
+
+
 CASES = {
+    "infinite": infinite,
     "plain": factory.result,
     "one repetition": lambda: factory.result([factory.model_result(repetitions=1, cold_starts=0)]),
     "one load": lambda: factory.result(

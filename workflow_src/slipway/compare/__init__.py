@@ -1,10 +1,13 @@
 """
 Did it get worse? Measure two servers side by side, in one job: `slipway compare --base main`.
 
-Base and head are project directories in which `snakemake images` has run, or git revisions, which are then checked
-out below .slipway/revisions and built. Both servers run at once and are loaded in turns, in pairs of windows, until each metric
+Base and head are project directories in which `snakemake images` has run; git revisions, which are then checked out
+below .slipway/revisions and built; a result.json, which stands for the revision that it was measured at; or an image by
+itself, in the OCI layout, with the same servable as the other side. Both servers run at once and are loaded in turns, in pairs of windows, until each metric
 is decided: PASS, FAIL or INCONCLUSIVE. What broke the rules of measuring is INVALID, and never shown as a slowdown.
 Server CPU per prediction decides on every machine; throughput and latency only where the machine was quiet.
+
+Two result.json files are put beside each other without a verdict: numbers of different hours prove nothing.
 
 Exit codes: 0 pass (or inconclusive), 1 fail, 2 invalid, 3 a wrong answer, 6 inconclusive with --strict.
 """
@@ -16,10 +19,12 @@ from pathlib import Path
 
 from slipway import files, procs
 from slipway.benchmark import available_cpus, lock_path, say_waiting
-from slipway.compare import outputs
+from slipway.compare import outputs, stored
+from slipway.compare.images import image_side, is_image
 from slipway.compare.session import Plan, Session
-from slipway.compare.subjects import check_comparable, locate, read_side
+from slipway.compare.subjects import Side, check_comparable, is_result, locate, read_side
 from slipway.compare.verdict import EXIT_CODES, STRICT_INCONCLUSIVE
+from slipway.errors import SettingsError
 from slipway.locks import waiting_lock
 from slipway.measuring import Machine
 
@@ -28,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     plan = Plan()
     parser.add_argument(
-        "--base", required=True, metavar="PLACE", help="what to compare with: a project directory or a git revision"
+        "--base",
+        required=True,
+        metavar="PLACE",
+        help="what to compare with: a project directory, a git revision, a result.json or an OCI layout",
     )
     parser.add_argument("--head", default=".", metavar="PLACE", help="what is judged; default: this directory")
     parser.add_argument("--model", help="which model; needed where a project has several")
@@ -66,14 +74,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Compare, write everything below --out, print the summary; the exit code says how it went."""
-    # Servers and load generators are ended in good order.
-    procs.exit_on_signals()
-    project = Path()
-    directories = {place: locate(place, project) for place in dict.fromkeys((arguments.base, arguments.head))}
-    base, head = (
-        read_side(
+def read_sides(arguments: argparse.Namespace) -> tuple[Side, Side]:
+    """
+    Read base and head, each from where it is.
+
+    Raises:
+        SettingsError: Neither is a project, or what was asked for is not there.
+        SourceError: A project was not made yet, or a side cannot be compared.
+    """
+    asked = {"base": (arguments.base, arguments.base_version), "head": (arguments.head, arguments.head_version)}
+    projects = {place for place, _ in asked.values() if not is_image(place)}
+    if not projects:
+        raise SettingsError(
+            "base and head are both images: name a project for one of them, which has the golden rows to ask both"
+        )
+    directories = {place: locate(place, Path()) for place in sorted(projects)}
+    sides = {
+        which: read_side(
             place,
             directories[place],
             model=arguments.model,
@@ -81,8 +98,24 @@ def run(arguments: argparse.Namespace) -> int:
             signature=arguments.signature,
             rows=arguments.rows,
         )
-        for place, version in ((arguments.base, arguments.base_version), (arguments.head, arguments.head_version))
-    )
+        for which, (place, version) in asked.items()
+        if place in directories
+    }
+    project = next(iter(sides.values()))
+    sides |= {
+        which: image_side(place, project, version) for which, (place, version) in asked.items() if which not in sides
+    }
+    return sides["base"], sides["head"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, write everything below --out, print the summary; the exit code says how it went."""
+    # Servers and load generators are ended in good order.
+    procs.exit_on_signals()
+    if is_result(arguments.base) and is_result(arguments.head):
+        sys.stdout.write(stored.compare(Path(arguments.base), Path(arguments.head)))
+        return 0
+    base, head = read_sides(arguments)
     check_comparable(base, head)
     plan = Plan(
         protocols=tuple(arguments.protocols.split(",")),

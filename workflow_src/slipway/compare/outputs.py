@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway import files
-from slipway.compare.page import render
+from slipway.compare.page import made_at, render
 from slipway.compare.records import Comparison, Verdict
-from slipway.compare.verdict import change, describe, number, signed_percent, told
+from slipway.compare.verdict import change, describe, number, told
 from slipway.report import numbers
 
 _EMOJI: dict[Verdict, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -47,21 +47,17 @@ def summary(comparison: Comparison) -> str:
         )
     lines += [
         f"| {result.name} | {numbers.size(result.base)} | {numbers.size(result.head)} | "
-        f"{signed_percent(result.head / result.base)} | {numbers.percent(result.margin)} | – | {_STATES[result.state]} |"
+        f"{numbers.change(result.head / result.base)} | {numbers.percent(result.margin)} | – | {_STATES[result.state]} |"
         for result in comparison.fixed
     ]
     where = comparison.environment
     subjects = (
-        f"Base `{_commit(comparison.base.commit)}` image `{comparison.base.image_id[7:19]}`, head "
-        f"`{_commit(head.commit)}` image `{head.image_id[7:19]}`, on {_text(where.cpu)}, "
+        f"Base: image `{comparison.base.image_id[7:19]}`, made at {made_at(comparison.base)}. Head: image "
+        f"`{head.image_id[7:19]}`, made at {made_at(head)}. On {_text(where.cpu)}, "
         f"{numbers.counted(where.logical_cpus, 'CPU')}. Redo it: `{comparison.command}`"
     )
     lines += ["", subjects]
     return "\n".join(lines) + "\n"
-
-
-def _commit(commit: str | None) -> str:
-    return commit[:10] if commit else "no commit"
 
 
 def _text(text: str) -> str:
@@ -87,7 +83,7 @@ def junit(comparison: Comparison) -> str:
         case = ET.SubElement(suite, "testcase", classname="slipway.compare", name=result.name)
         if result.state == "fail":
             failures += 1
-            ET.SubElement(case, "failure", message=signed_percent(result.head / result.base))
+            ET.SubElement(case, "failure", message=numbers.change(result.head / result.base))
     if comparison.verdict == "invalid":
         case = ET.SubElement(suite, "testcase", classname="slipway.compare", name="validity")
         ET.SubElement(case, "error", message="; ".join(comparison.reasons))

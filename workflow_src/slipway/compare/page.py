@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slipway import files
+from slipway import files, repetitions
 from slipway.compare.records import ComparedCell, Comparison, MetricResult, Subject, Verdict, WindowPair
-from slipway.compare.verdict import change, describe, number, signed_percent
+from slipway.compare.verdict import change, describe, number
 from slipway.report import charts, numbers
 from slipway.report.blocks import (
     Figure,
@@ -53,7 +53,7 @@ class _Shown:
 
 def render(comparison: Comparison) -> str:
     """Draw the page of *comparison*: the same comparison gives the same bytes."""
-    data = comparison.model_dump(mode="json")
+    data = comparison.jsonable()
     compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     part = Part("comparison", "Base against head", _subtitle(comparison), _sections(comparison))
     where = comparison.environment
@@ -114,6 +114,7 @@ def _overview(comparison: Comparison) -> Section:
         Tiles(tuple(map(_tile, comparison.metrics))),
         Heading("Every metric"),
         _metric_table(comparison),
+        *((Items(silent),) if (silent := _silent(comparison.metrics)) else ()),
     )
     return Section("verdict", "Verdict", "Verdict", "", blocks)
 
@@ -126,11 +127,15 @@ def _headline(comparison: Comparison) -> str:
 def _tile(metric: MetricResult) -> Tile:
     interval = change(metric).partition(" [")[2]
     return Tile(
-        signed_percent(metric.ratio) if metric.ratio else numbers.NOT_MEASURED,
+        numbers.change(metric.ratio) if metric.ratio else numbers.NOT_MEASURED,
         f"{metric.name}, {PROTOCOL_NAMES[metric.protocol]}",
         f"[{interval}" if interval else f"{metric.pairs} pairs",
         metric.protocol,
     )
+
+
+# Beside a picture there is room for so many words.
+_IN_CHART = {"cpu": "CPU / prediction", "throughput": "predictions / s", "p50": "p50 latency", "p99": "p99 latency"}
 
 
 def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
@@ -139,7 +144,7 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
         return None
     rows = [
         DotRow(
-            f"{metric.name}, {PROTOCOL_NAMES[metric.protocol]}",
+            f"{_IN_CHART.get(metric.metric, metric.name)}, {PROTOCOL_NAMES[metric.protocol]}",
             (
                 Dot(
                     _good(metric, metric.ratio),
@@ -148,7 +153,7 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
                     f"{describe(metric)}: {change(metric)}",
                 ),
             ),
-            signed_percent(metric.ratio or 1.0),
+            numbers.change(metric.ratio or 1.0),
         )
         for metric in shown
     ]
@@ -160,7 +165,9 @@ def _changes(metrics: Sequence[MetricResult]) -> Figure | None:
     )
     drawing = charts.dot_chart(
         rows,
-        Axis("as good (log)", log=True, show=numbers.times_tick, at=_ticks(shown)),
+        Axis(
+            "times as good (log)", log=True, show=lambda lead: numbers.times_tick(max(lead, 1 / lead)), at=_ticks(shown)
+        ),
         reference=1.0,
         sides=("worse", "better"),
     )
@@ -233,7 +240,7 @@ def _metric_table(comparison: Comparison) -> Table:
             TableCell(result.name),
             TableCell(numbers.size(result.base), "n"),
             TableCell(numbers.size(result.head), "n"),
-            TableCell(signed_percent(result.head / result.base), "n"),
+            TableCell(numbers.change(result.head / result.base), "n"),
             TableCell(numbers.percent(result.margin), "n"),
             TableCell("–", "n"),
             _state(result.state, ""),
@@ -242,6 +249,11 @@ def _metric_table(comparison: Comparison) -> Table:
     ]
     head = ("Metric", "base", "head", "change [95%]", "margin", "pairs", "")
     return Table("Every metric", heads(*head), tuple(rows))
+
+
+def _silent(metrics: Sequence[MetricResult]) -> tuple[tuple[str, str], ...]:
+    """Say of every metric that does not decide why not: what shows up only under a pointer is not said."""
+    return tuple((f"{describe(metric)} does not decide", metric.why_not) for metric in metrics if metric.why_not)
 
 
 def _state(state: str, why_not: str) -> TableCell:
@@ -261,26 +273,33 @@ def _pairs(comparison: Comparison) -> Section | None:
         Folded(f"{cell.id}: {numbers.counted(len(cell.pairs), 'pair')}", (_pair_table(cell),))
         for cell in comparison.cells
     )
-    lead = "Every pair of windows, in the order they were measured."
+    lead = "Every pair of windows, in the order they were measured. What the rules mean is said under Validity."
     return Section("pairs", "The pairs", "Pairs", lead, blocks)
 
 
 def _pair_table(cell: ComparedCell) -> Table:
     head = ("Pair", "first", "base /s", "head /s", "base CPU", "head CPU", "base p99", "head p99", "rules broken")
-    return Table(cell.id, heads(*head, numbers_from=2), tuple(map(_pair_row, cell.pairs)))
+    named = (*heads(*head[:-1], numbers_from=2), TableCell(head[-1]))
+    return Table(cell.id, named, tuple(map(_pair_row, cell.pairs)))
 
 
 def _pair_row(pair: WindowPair) -> tuple[TableCell, ...]:
     both = (pair.base, pair.head)
-    broken = [f"{name}: {rule}" for name, side in (("base", pair.base), ("head", pair.head)) for rule in side.invalid]
+    named = [(name, side.invalid) for name, side in (("base", pair.base), ("head", pair.head)) if side.invalid]
+    short = [f"{name} {', '.join(map(_short, rules))}" for name, rules in named]
+    full = [f"{name}: {'; '.join(rules)}" for name, rules in named]
     return (
         TableCell(str(pair.index + 1)),
         TableCell(pair.first),
         *(TableCell(numbers.number(side.predictions_per_s), "n") for side in both),
         *(TableCell(numbers.microseconds(side.server_cpu_us_per_request), "n") for side in both),
         *(TableCell(numbers.microseconds(side.latency.p99_us), "n") for side in both),
-        TableCell("; ".join(broken) or "none"),
+        TableCell("; ".join(short) or "none", full="; ".join(full)),
     )
+
+
+def _short(rule: str) -> str:
+    return repetitions.SHORT.get(rule, rule)
 
 
 # --- subjects, validity ----------------------------------------------------------------------------
@@ -310,14 +329,18 @@ def _subjects(comparison: Comparison) -> Section:
     return Section("subjects", "What was compared", "Subjects", "", (table, Items(items)))
 
 
-_FACTS = ("asked for", "commit", "model", "image", "size", "servable", "flags", "engine", "ready after", "memory")
+_FACTS = (
+    *("asked for", "directory is at", "image was made at", "model", "image", "size", "servable", "flags", "engine"),
+    *("ready after", "memory"),
+)
 
 
 def _fact(subject: Subject, name: str) -> str:
     engine = subject.engine
     return {
         "asked for": subject.label,
-        "commit": subject.commit or "not in a git repository",
+        "directory is at": _directory(subject),
+        "image was made at": made_at(subject),
         "model": f"{subject.model}, version {subject.version}",
         "image": subject.image_id[:19],
         "size": numbers.size(subject.image_bytes),
@@ -329,6 +352,24 @@ def _fact(subject: Subject, name: str) -> str:
     }[name]
 
 
+def _directory(subject: Subject) -> str:
+    if subject.commit is None:
+        return "no git repository"
+    return f"commit {subject.commit[:12]}{' + changes' if subject.dirty else ''}"
+
+
+def made_at(subject: Subject) -> str:
+    """Say which commit an image is of, by its own label: its directory may have moved on since, with or without effect."""
+    if subject.image_commit:
+        made = f"commit {subject.image_commit[:12]}"
+        if subject.commit and subject.commit != subject.image_commit:
+            return f"{made}, not where the directory is: nothing that the image is made of has changed since, or it was not made again"
+        return made
+    if subject.image_created:
+        return f"{numbers.moment(subject.image_created)}, which is the time of no one commit here"
+    return "not known"
+
+
 def _validity(comparison: Comparison) -> Section:
     broken: dict[str, int] = {}
     windows = 0
@@ -338,7 +379,10 @@ def _validity(comparison: Comparison) -> Section:
                 windows += 1
                 for rule in side.invalid:
                     broken[rule] = broken.get(rule, 0) + 1
-    items = [(numbers.integer(count), rule) for rule, count in sorted(broken.items(), key=lambda item: -item[1])]
+    items = [
+        (f"{_short(rule)}: {numbers.counted(count, 'window')}", rule)
+        for rule, count in sorted(broken.items(), key=lambda item: (-item[1], item[0]))
+    ]
     items += [(f"Not measured: {what}", why) for what, why in comparison.not_measured.items()]
     lead = (
         f"{sum(broken.values())} times a rule was broken in {numbers.counted(windows, 'window')}. A disturbed window voids "

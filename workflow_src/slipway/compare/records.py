@@ -12,8 +12,13 @@ Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
 class Subject(Record):
     """One of the two servers."""
 
-    label: str = Field(description="As it was asked for: a directory or a revision.")
-    commit: str | None
+    label: str = Field(description="As it was asked for: a directory, a revision, an image or a result.")
+    commit: str | None = Field(description="That the directory is at; None for an image by itself.")
+    dirty: bool | None = Field(None, description="Whether the directory has changes that are in no commit.")
+    image_created: str = Field(
+        "", description="RFC 3339, by the image's own label: the time of the commit it was made at."
+    )
+    image_commit: str | None = Field(None, description="The commit of that time; None if there is none.")
     model: str
     version: int
     image_id: Digest

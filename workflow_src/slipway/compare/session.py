@@ -116,6 +116,11 @@ class Session:
                 self.records[which] = self.records[which].model_copy(
                     update={"engine": server.engine, "ready_s": server.ready_s}
                 )
+                if running.side.is_image and not server.engine.isolated:
+                    raise ServerError(
+                        f"{which} is an image, and no container engine here can run it: {server.engine.rejected}. "
+                        "Name the project directory or the revision that it was made of."
+                    )
                 self._discard(which, running)
             closed = [Planned(p, Load(kind="closed", concurrency=self.plan.users)) for p in self.plan.protocols]
             self._choose_rate(sides["base"], closed)

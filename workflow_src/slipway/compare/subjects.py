@@ -1,5 +1,6 @@
-"""Base and head: what the line made of a project, in its directory or for a git revision of it."""
+"""Base and head: what the line made of a project, in its directory, for a git revision of it, or for that of a result."""
 
+import datetime as dt
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from slipway import golden, payloads, procs
 from slipway.compare.records import Subject
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
-from slipway.records import ImageRecord, ServableRecord
+from slipway.records import ImageRecord, Result, ServableRecord
 from slipway.servers import ServerSpec
 from slipway.settings import Settings, parse_settings
 from slipway_wire.payloads import Payload
@@ -36,6 +37,7 @@ class Side:
         sent: Requests with the answers this side's checkpoint gives.
         golden: Rows and answers of its checkpoint.
         contract: Its contract.
+        is_image: Whether it is an image by itself, which a plain process cannot stand for.
     """
 
     record: Subject
@@ -43,14 +45,17 @@ class Side:
     sent: Sequence[Payload]
     golden: golden.Golden
     contract: Contract
+    is_image: bool = False
 
 
 def locate(place: str, project: Path) -> Path:
     """
     Find what *place* means: a directory with a project in it, or a revision of *project*, which is then built.
 
+    A result.json means the revision that was measured in it: its numbers are of another hour, so it is measured again.
+
     Args:
-        place: Directory or revision.
+        place: Directory, revision or result.json.
         project: A directory inside a git repository, for revisions.
 
     Returns:
@@ -62,20 +67,43 @@ def locate(place: str, project: Path) -> Path:
     """
     if Path(place, CONFIG).is_file():
         return Path(place)
-    commit = _git(project, "rev-parse", "--verify", "--quiet", f"{place}^{{commit}}")
+    if is_result(place):
+        return _built(_measured_commit(Path(place), project), place, project)
+    commit = git(project, "rev-parse", "--verify", "--quiet", f"{place}^{{commit}}")
     if commit is None:
         raise SettingsError(
-            f"{place}: expected a directory with {CONFIG}, or a revision of the git repository at {project.resolve()}; "
-            "found neither"
+            f"{place}: expected a directory with {CONFIG}, a revision of the git repository at {project.resolve()}, an OCI "
+            "layout of an image, or a result.json; found none of them"
         )
     return _built(commit, place, project)
+
+
+def is_result(place: str) -> bool:
+    """Say whether *place* is the file of a result."""
+    return place.endswith(".json") and Path(place).is_file()
+
+
+def _measured_commit(path: Path, project: Path) -> str:
+    where = Result.read(path).environment
+    if where.commit is None or where.dirty:
+        found = f"{where.commit[:12]} and changes that are in no commit" if where.commit else "no commit"
+        raise SourceError(
+            f"{path}: was measured at {found}, so it cannot be made again and measured beside the head. "
+            "Name a revision or a directory instead; how stored numbers moved is in the history of `slipway publish`."
+        )
+    if git(project, "cat-file", "-e", f"{where.commit}^{{commit}}") is None:
+        raise SourceError(
+            f"{path}: was measured at {where.commit[:12]}, which the git repository at {project.resolve()} does not have. "
+            "Fetch it first."
+        )
+    return where.commit
 
 
 def _built(commit: str, place: str, project: Path) -> Path:
     directory = (project / REVISIONS / commit[:12]).resolve()
     if not (directory / CONFIG).is_file():
-        _git(project, "worktree", "prune")
-        if _git(project, "worktree", "add", "--detach", "--force", str(directory), commit) is None:
+        git(project, "worktree", "prune")
+        if git(project, "worktree", "add", "--detach", "--force", str(directory), commit) is None:
             raise SourceError(
                 f"{place}: git could not check it out at {directory}. Try: git worktree add {directory} {commit}"
             )
@@ -122,7 +150,8 @@ def _make_environment(directory: Path) -> None:
     (environment / "ready").touch()
 
 
-def _git(directory: Path, *arguments: str) -> str | None:
+def git(directory: Path, *arguments: str) -> str | None:
+    """Ask git about *directory*; None if it has no answer."""
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), *arguments],
@@ -170,11 +199,14 @@ def read_side(
     data = golden.read(results / "checkpoints" / name / str(version) / "golden.npz")
     sent = payloads.from_golden(data, contract, model=name, version=version, signature=signature, rows=rows)
     payloads.check_parity(sent, results / "servables" / name / str(version))
-    commit = _git(directory, "rev-parse", "HEAD")
+    changes = git(directory, "status", "--porcelain", "--untracked-files=no")
     return Side(
         record=Subject(
             label=place,
-            commit=commit,
+            commit=git(directory, "rev-parse", "HEAD"),
+            dirty=None if changes is None else bool(changes),
+            image_created=image.created,
+            image_commit=commit_of(image.created, directory),
             model=name,
             version=version,
             image_id=image.image_id,
@@ -188,11 +220,33 @@ def read_side(
             image=image,
             servable_root=results / "servables" / name,
             settings=settings.launch,
+            # Where no container engine works, each side still runs its own server.
+            python=python.absolute() if (python := directory / ".venv/bin/python").exists() else None,
         ),
         sent=sent,
         golden=data,
         contract=contract,
     )
+
+
+def commit_of(created: str, directory: Path) -> str | None:
+    """
+    Find the commit that an image was made at.
+
+    Args:
+        created: The image's label, RFC 3339: the time of the last commit there was then.
+        directory: Inside the git repository.
+
+    Returns:
+        The commit of that very second; None if there is none, or more than one.
+    """
+    try:
+        epoch = int(dt.datetime.fromisoformat(created).timestamp())
+    except ValueError:
+        return None
+    listed = git(directory, "log", "--all", f"--since=@{epoch - 1}", f"--until=@{epoch + 1}", "--format=%H %ct")
+    found = [line.split()[0] for line in (listed or "").splitlines() if line.split()[1] == str(epoch)]
+    return found[0] if len(found) == 1 else None
 
 
 def _settings(directory: Path) -> Settings:
@@ -219,7 +273,8 @@ def check_comparable(base: Side, head: Side) -> None:
 
     Their answers may differ: a model that was trained again is compared, too.
     """
-    facts = {
+    facts: dict[str, tuple[object, ...]] = {
+        "model": (base.record.model, head.record.model),
         "signature": tuple(side.sent[0].spec.signature_key for side in (base, head)),
         "rows in a request": tuple(side.sent[0].rows for side in (base, head)),
         "inputs": tuple(", ".join(sorted(side.sent[0].inputs)) for side in (base, head)),

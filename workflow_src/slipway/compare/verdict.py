@@ -68,11 +68,7 @@ def judge(
     if cut_short:
         return "invalid", _cut(cut_short)
     if missing := [metric for metric in metrics if metric.metric == "cpu" and metric.state == "open"]:
-        return "invalid", [
-            f"{describe(metric)}: only {numbers.counted(metric.pairs, 'pair')} of windows can be used "
-            f"({metric.void} broke a rule, or the server's CPU time cannot be read)"
-            for metric in missing
-        ]
+        return "invalid", [f"{describe(metric)}: {_undecided(metric)}" for metric in missing]
     if not any(metric.state in {"pass", "inconclusive"} for metric in gating):
         return "invalid", ["nothing was measured that could decide"]
     undecided = [told(metric) for metric in gating if metric.state in {"inconclusive", "open"}]
@@ -84,6 +80,13 @@ def judge(
     if silent:
         reasons.append(f"{numbers.counted(len(silent), 'metric')} told but not judged: {silent[0].why_not}")
     return "pass", reasons
+
+
+def _undecided(metric: MetricResult) -> str:
+    usable = f"only {numbers.counted(metric.pairs, 'pair')} of windows can be used"
+    if metric.void:
+        return f"{usable}; {metric.void} broke a rule, or the server's CPU time could not be read"
+    return f"{usable}; measuring ended before it was decided"
 
 
 def _cut(reason: str) -> list[str]:
@@ -106,7 +109,7 @@ def told(metric: MetricResult) -> str:
 def told_fixed(result: FixedResult) -> str:
     """Tell how a number without spread stands in one line."""
     return (
-        f"{result.name}: {signed_percent(result.head / result.base)}, from {numbers.size(result.base)} to "
+        f"{result.name}: {numbers.change(result.head / result.base)}, from {numbers.size(result.base)} to "
         f"{numbers.size(result.head)}; margin {numbers.percent(result.margin)}"
     )
 
@@ -116,14 +119,8 @@ def change(metric: MetricResult) -> str:
     if metric.ratio is None:
         return "not measured"
     if metric.low is None or metric.high is None:
-        return signed_percent(metric.ratio)
-    return f"{signed_percent(metric.ratio)} [{signed_percent(metric.low)}, {signed_percent(metric.high)}]"
-
-
-def signed_percent(ratio: float) -> str:
-    """Write a ratio as a change: 1.034 is +3.4 %."""
-    written = f"{(ratio - 1) * 100:+.1f}".replace("-", "−")
-    return "0.0 %" if written[1:] == "0.0" else f"{written} %"
+        return numbers.change(metric.ratio)
+    return f"{numbers.change(metric.ratio)} [{numbers.change(metric.low)}, {numbers.change(metric.high)}]"
 
 
 def number(value: float | None, unit: str) -> str:

@@ -71,7 +71,7 @@ def gather(
 
 def content_digest(models: Sequence[ModelResult]) -> str:
     """Digest what was made and measured; the title and the time of drawing do not count."""
-    return files.sha256_bytes(files.canonical_json([model.model_dump(mode="json") for model in models]))
+    return files.sha256_bytes(files.canonical_json([model.jsonable() for model in models]))
 
 
 def _ended(record: BenchmarkRecord) -> dt.datetime:

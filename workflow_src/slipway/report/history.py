@@ -246,10 +246,11 @@ def _letters(place: int) -> str:
 
 def differences(here: Series, there: Series) -> list[tuple[str, str, str]]:
     """List the facts that keep two series apart: fact, its value *here*, its value *there*."""
-    return _differences(here.facts, there.facts)
+    return differing(here.facts, there.facts)
 
 
-def _differences(one: dict[str, str], other: dict[str, str]) -> list[tuple[str, str, str]]:
+def differing(one: dict[str, str], other: dict[str, str]) -> list[tuple[str, str, str]]:
+    """List what differs: name, its value in *one*, its value in *other*."""
     return [
         (name, one.get(name, "not known"), other.get(name, "not known"))
         for name in dict.fromkeys([*one, *other])
@@ -280,6 +281,6 @@ def _track(found: Series, metric: Metric, protocol: Protocol | None) -> Track:
     moved = []
     for point in change_points(values):
         before, after = found.runs[places[point.index - 1]], found.runs[places[point.index]]
-        changed = tuple(_differences(before.measured.origin, after.measured.origin))
+        changed = tuple(differing(before.measured.origin, after.measured.origin))
         moved.append(Moved(metric, protocol, places[point.index], before, after, point.before, point.after, changed))
     return Track(metric, protocol, places, values, tuple(moved))

@@ -112,6 +112,12 @@ def ratio(value: float | None) -> str:
     return f"{value:.{max(0, 2 - exponent)}f}"
 
 
+def change(ratio_: float) -> str:
+    """Write a ratio as a change: 1.034 is +3.4 %."""
+    written = f"{(ratio_ - 1) * 100:+.1f}".replace("-", _MINUS)
+    return "0.0 %" if written[1:] == "0.0" else f"{written} %"
+
+
 def times(value: float | None) -> str:
     """Show a ratio as a factor: 1.80×."""
     return NOT_MEASURED if value is None else f"{ratio(value)}×"

@@ -52,7 +52,7 @@ class Page:
 
 def result_bytes(result: Result) -> bytes:
     """Write *result* as it stands in result.json."""
-    return files.canonical_json(result.model_dump(mode="json"))
+    return files.canonical_json(result.jsonable())
 
 
 def build_page(result: Result) -> Page:

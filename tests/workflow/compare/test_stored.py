@@ -1,0 +1,54 @@
+import pytest
+from tests.workflow import result_factory as factory
+
+from slipway import cli
+from slipway.compare.stored import compare
+from slipway.errors import SourceError
+
+
+def written(path, name="digits", **changes):
+    model = factory.model_result(model=name, repetitions=2, concurrency=(1,), cold_starts=0)
+    record = model.benchmarks[0].model_copy(update=changes)
+    factory.result([model.model_copy(update={"benchmarks": [record]})]).write(path)
+    return path
+
+
+@pytest.fixture
+def base(tmp_path):
+    return written(tmp_path / "base.json")
+
+
+def test_two_results_are_put_beside_each_other_without_a_verdict(tmp_path, base):
+    told = compare(base, written(tmp_path / "head.json", resident_bytes=918_000_000))
+
+    assert "| memory of the server | 612 MB | 918 MB | +50.0 % |" in told
+    assert "| predictions per second, REST | " in told
+    assert "No verdict" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"environment": factory.environment().model_copy(update={"cpu": "Another"})},
+            "cannot be compared: CPU: AMD EPYC 7B13 in base, Another in head",
+        ),
+        ({"server_flags": []}, "server flags: --port=8500 --rest_api_port=8501 in base, none in head"),
+        ({"name": "letters"}, "model: digits in base, letters in head"),
+    ],
+)
+def test_results_of_another_machine_settings_or_model_are_refused_with_the_fact_and_both_values(
+    tmp_path, base, changes, message
+):
+    with pytest.raises(SourceError, match=message):
+        compare(base, written(tmp_path / "head.json", **changes))
+
+
+def test_the_command_tells_and_ends_well_or_refuses_with_2(tmp_path, base, capsys, monkeypatch):
+    monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
+    other = written(tmp_path / "other.json", batching=None)
+
+    assert cli.main(["compare", "--base", str(base), "--head", str(base)]) == 0
+    assert "| 0.0 % |" in capsys.readouterr().out
+    assert cli.main(["compare", "--base", str(base), "--head", str(other)]) == 2
+    assert "batching: allowed_batch_sizes" in capsys.readouterr().err
