@@ -1,0 +1,1 @@
+"""The rooms of `overhead.py`: models, processes, loads, rounds, other servers, the table."""

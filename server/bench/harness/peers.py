@@ -1,0 +1,213 @@
+"""
+Other servers with the same model: LitServe and MLServer, each in an environment of its own, at its best settings.
+
+Their model call is as fast as ours (`adapters/session_call.py`): what differs is the server. Which of a few settings suits
+a server best is tried before the rounds, for each model and protocol, and told with the results.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import loads
+from harness.loads import Request
+from harness.models import Question
+from harness.processes import WAIT_S, Servers, Started, free_port
+from slipway_wire.payloads import Payload
+
+ADAPTERS = Path(__file__).parent / "adapters"
+BATCH = 64
+Settings = Mapping[str, float | bool]
+
+LITSERVE: tuple[Settings, ...] = tuple(
+    {
+        "max_batch_size": BATCH if timeout else 1,
+        "batch_timeout": timeout,
+        "workers_per_device": workers,
+        "num_api_servers": servers,
+        "fast_queue": True,
+    }
+    for timeout, workers, servers in ((0.001, 1, 1), (0.005, 1, 1), (0.001, 1, 2), (0.001, 2, 1), (0.0, 2, 1))
+)
+MLSERVER: tuple[Settings, ...] = tuple(
+    {"max_batch_size": BATCH if wait else 0, "max_batch_time": wait, "parallel_workers": workers}
+    for wait, workers in ((0.001, 0), (0.005, 0), (0.0, 0), (0.001, 1))
+)
+
+
+def python_of(name: str, environments: Path) -> Path:
+    """Give the Python of *name*'s environment in *environments*, which is made and filled by pip if it is not there."""
+    python = environments / name / "bin" / "python"
+    if not python.exists():
+        sys.stderr.write(f"installing {name} in {environments / name}\n")
+        wanted = [name, f"tensorflow-cpu=={version('tensorflow-cpu')}"]
+        for command in (
+            [sys.executable, "-m", "venv", str(environments / name)],
+            [str(python), "-m", "pip", "install", "--quiet", *wanted],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise SystemExit(f"{name} could not be installed: {done.stderr.strip()[-1000:]}")
+    return python
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    What is compared.
+
+    Attributes:
+        model: Its name.
+        base_path: Where it lies.
+        question: What it is asked, one row.
+        payload: The same as our server is asked.
+        truth: Our server's answer, output name -> rows.
+        intra_threads: Threads of one op, for every server.
+    """
+
+    model: str
+    base_path: Path
+    question: Question
+    payload: Payload
+    truth: Mapping[str, Any]
+    intra_threads: int
+
+
+@dataclass(frozen=True)
+class Peer:
+    """
+    One of the other servers.
+
+    Attributes:
+        name: Of the package.
+        python: Of its environment.
+        protocols: Those it speaks.
+        settings: What is tried.
+    """
+
+    name: str
+    python: Path
+    protocols: tuple[str, ...]
+    settings: Sequence[Settings]
+
+    def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
+        """Start it, wait until it answers, and compare its answer with ours."""
+        raise NotImplementedError
+
+    def request(self, servers: Servers, case: Case, started: Started) -> Request:
+        """Write what is sent, and compare what comes back with our server's answer."""
+        raise NotImplementedError
+
+    def _run(self, servers: Servers, case: Case, started: Started, arguments: Sequence[str], url: str) -> Started:
+        name = f"{self.name}-{case.model}-{started.rest_port}"
+        process = servers.start(
+            name,
+            [str(ADAPTERS / f"{self.name}_app.py"), *arguments],
+            is_pinned=False,
+            python=str(self.python),
+            environment={"BENCH_INTRA_THREADS": str(case.intra_threads), "PYTHONPATH": ""},
+            # What servers leave behind where they are started.
+            cwd=servers.directory,
+        )
+
+        def is_ready() -> bool:
+            # http, to ourselves
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+            return False
+
+        servers.wait_for(process, is_ready, name)
+        return replace(started, process=process)
+
+    def _check(self, case: Case, outputs: Mapping[str, Any], protocol: str) -> None:
+        for name, rows in case.truth.items():
+            if not np.allclose(np.ravel(outputs[name]), np.ravel(rows), rtol=1e-5, atol=1e-6):
+                raise SystemExit(f"{self.name} answers {case.model} over {protocol} with {outputs}, not {case.truth}")
+
+
+class LitServe(Peer):
+    """REST only; takes our server's bodies."""
+
+    def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
+        """See `Peer`."""
+        port = free_port()
+        arguments = [str(case.base_path / "1"), case.question.signature, str(port), json.dumps(settings)]
+        url = f"http://127.0.0.1:{port}/health"
+        return self._run(servers, case, Started(NOT_YET, rest_port=port), arguments, url)
+
+    def request(self, servers: Servers, case: Case, started: Started) -> Request:
+        """See `Peer`."""
+        body = case.payload.rest_body
+        answer = json.loads(loads.rest_answer(started, "/predict", body))["predictions"]
+        self._check(case, answer, "rest")
+        return Request(case.model, loads.rest_file(f"litserve-{case.model}", body, servers.directory), "/predict")
+
+
+class MLServer(Peer):
+    """The Open Inference Protocol, over REST and gRPC."""
+
+    def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
+        """See `Peer`."""
+        http, grpc, metrics = free_port(), free_port(), free_port()
+        ports = [str(port) for port in (http, grpc, metrics)]
+        arguments = ["serve", str(case.base_path / "1"), case.question.signature, *ports, json.dumps(settings)]
+        url = f"http://127.0.0.1:{http}/v2/models/model/ready"
+        return self._run(servers, case, Started(NOT_YET, grpc, http), arguments, url)
+
+    def request(self, servers: Servers, case: Case, started: Started) -> Request:
+        """See `Peer`."""
+        stem = servers.directory / f"mlserver-{case.model}"
+        if not stem.with_suffix(".message").exists():
+            np.save(stem.with_suffix(".npy"), next(iter(case.question.inputs.values())))
+            self._adapter("requests", str(stem.with_suffix(".npy")), str(stem))
+        body, message = stem.with_suffix(".json").read_bytes(), stem.with_suffix(".message")
+        path = "/v2/models/model/infer"
+        outputs = json.loads(loads.rest_answer(started, path, body))["outputs"]
+        self._check(case, {one["name"]: one["data"] for one in outputs}, "rest")
+        told = json.loads(self._adapter("ask", str(started.grpc_port), str(message)))
+        self._check(case, told["outputs"], "grpc")
+        return Request(
+            case.model,
+            loads.rest_file(stem.name, body, servers.directory),
+            path,
+            loads.grpc_file(stem.name, message.read_bytes(), servers.directory),
+            "/inference.GRPCInferenceService/ModelInfer",
+            told["bytes"],
+        )
+
+    def _adapter(self, *arguments: str) -> str:
+        command = [str(self.python), str(ADAPTERS / "mlserver_app.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"mlserver_app.py {arguments[0]} failed: {done.stderr.strip()[-1000:]}")
+        return done.stdout
+
+
+NOT_YET: Any = None
+"""The process of a server that is about to start."""
+
+PEERS: Mapping[str, Callable[[Path], Peer]] = {
+    "litserve": lambda environments: LitServe("litserve", python_of("litserve", environments), ("rest",), LITSERVE),
+    "mlserver": lambda environments: MLServer(
+        "mlserver", python_of("mlserver", environments), ("rest", "grpc"), MLSERVER
+    ),
+}
+
+
+def label(settings: Settings) -> str:
+    """Write *settings* in a line."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def best(tried: Mapping[str, float]) -> str:
+    """Give the setting with the most requests/s."""
+    return max(tried, key=lambda setting: tried[setting])

@@ -1,0 +1,130 @@
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from slipway_wire import messages, payloads
+
+BENCH = Path(__file__).parents[3] / "server" / "bench"
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    """The rooms of the script, which lie beside it and not on the path."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    rooms = ("models", "peers", "processes", "rounds", "table")
+    return SimpleNamespace(**{room: importlib.import_module(f"harness.{room}") for room in rooms})
+
+
+def cells(harness, **rates):
+    return {
+        name: harness.rounds.Cell(name, dict, [{"per_s": rate, "cpu_us": 1e6 / rate} for rate in found])
+        for name, found in rates.items()
+    }
+
+
+def test_a_ratio_is_taken_within_its_round(harness):
+    """A slow round is slow for both: the ratio of medians would be 1."""
+    measured = cells(harness, ours=[100, 10, 55], theirs=[50, 5, 55])
+
+    assert harness.rounds.ratio(measured, "ours", "theirs", "per_s") == {"median": 2, "min": 1, "max": 2}
+
+
+def test_every_cell_is_measured_once_a_round_in_an_order_that_changes(harness):
+    order = []
+    measured = [harness.rounds.Cell(name, lambda name=name: order.append(name) or {"per_s": 1.0}) for name in "abcd"]
+
+    harness.rounds.run_rounds(measured, 4, print)
+
+    rounds = [order[start : start + 4] for start in range(0, 16, 4)]
+    assert all(sorted(one) == list("abcd") for one in rounds)
+    assert len(set(map(tuple, rounds))) > 1
+    assert all(len(cell.rounds) == 4 for cell in measured)
+
+
+def test_the_table_tells_what_was_measured_and_which_aims_were_missed(harness):
+    measured = cells(harness, ours=[1200, 1000, 1100], theirs=[100, 100, 100])
+    found = harness.rounds.ratio(measured, "ours", "theirs", "per_s")
+    aims = [
+        harness.rounds.Target("throughput", found, 10),
+        harness.rounds.Target("stretch", found, 15),
+        harness.rounds.Target("latency", found, 2, is_at_least=False),
+        harness.rounds.Target("told only", found),
+    ]
+    results = {
+        "environment": {"cpus": 2, "machine": "a CPU", "python": "3.11", "load_1m_at_start": 0.04},
+        "rounds": 3,
+        "seconds": 1.0,
+        "targets": [aim.told() for aim in aims],
+        "tables": {"half_plus_two": {name: cell.told() for name, cell in measured.items()}},
+        "tuning": {"litserve, half_plus_two, rest": {"one worker": 900.0, "two workers": 1100.0}},
+        "skipped": {"resnet50": "Keras is not installed"},
+    }
+
+    lines = harness.table.markdown(results).splitlines()
+
+    assert "| throughput | 11 (10 to 12) | ≥ 10 | met |" in lines
+    assert "| stretch | 11 (10 to 12) | ≥ 15 | **not met** |" in lines
+    assert "| latency | 11 (10 to 12) | ≤ 2 | **not met** |" in lines
+    assert "| told only | 11 (10 to 12) |  |  |" in lines
+    assert "| ours | 1,100 (1,000 to 1,200) | 909 (833 to 1,000) |  |" in lines
+    assert "| litserve, half_plus_two, rest: two workers | **1,100** |" in lines
+    assert "resnet50 was left out: Keras is not installed." in lines
+
+
+def test_the_recommender_is_asked_the_same_by_either_method_and_protocol(harness):
+    asked = harness.models.questions(harness.models.RECOMMENDER)
+    (row,) = asked["Predict"].inputs["examples"]
+    example = messages.Example.FromString(row)
+
+    assert set(example.features.feature) == {"age", "cities", "gender", "price", "weekday"}
+    assert list(asked["Classify"].inputs["inputs"]) == [row]
+    for which, method in (("Predict", "predict"), ("Classify", "classify")):
+        payload = asked[which].payload("recommender")
+        again = payloads.of_message(payload.grpc_message, None, method)
+        (found,) = next(iter(again.inputs.values()))
+        assert messages.Example.FromString(found) == example
+        assert payload.rest_path == f"/v1/models/recommender:{method}"
+        assert payload.rest_body.startswith(b'{"signature_name":')
+
+
+def test_an_answer_that_differs_ends_the_run(harness):
+    """A server that is fast and wrong has won nothing."""
+    peer = harness.peers.LitServe("litserve", Path("python"), ("rest",), harness.peers.LITSERVE)
+    case = harness.peers.Case("m", Path(), None, None, {"y": np.array([[2.5, 3.0]], np.float32)}, 1)
+
+    peer._check(case, {"y": [[2.5, 3.0000001]]}, "rest")
+    with pytest.raises(SystemExit, match="litserve answers m over rest with"):
+        peer._check(case, {"y": [[2.5, 3.1]]}, "rest")
+
+
+def test_the_cpu_of_children_counts(harness):
+    """Other servers are several processes."""
+    busy = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\ninput()"
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "done\n"
+
+        assert harness.processes.cpu_s(process.pid) >= 0.3
+        process.communicate("\n")
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--only=smal", "smal: not one of small, compute_bound, large, peers"),
+        ("--peers=triton", "triton: not one of litserve, mlserver"),
+        ("--models=digits", "digits: not one of half_plus_two, digits_cnn, recommender"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_before_anything_starts(flag, told):
+    done = subprocess.run([sys.executable, BENCH / "overhead.py", flag], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert told in done.stderr
