@@ -102,6 +102,24 @@ def test_a_checkpoint_that_was_changed_after_its_golden_answers_is_not_exported(
     assert not version.export.exists()
 
 
+def test_what_the_users_code_was_traced_to_is_judged_and_nothing_is_left(user_version, user_files, fresh):
+    """Nobody can judge Python: only the graph that it makes. The file is read in a branch, inside functions."""
+    signature = {"method": "predict", "inputs": {"x": {"shape": ["N", 2]}}, "outputs": {"y": {"shape": ["N", 2]}}}
+    contract = {"signatures": {"serving_default": signature}, "allow_ops": {"PrintV2": "told to its operators"}}
+    source = {"kind": "checkpoint", "path": "line.ckpt", "builder": "user_models:Told"}
+    version = user_version(source, contract)
+
+    finished = version.run(fresh, "checkpoint", "export", directory=user_files)
+
+    assert finished.code == 2, finished.output
+    assert version.checkpoint_record.exists()
+    (told,) = finished.errors
+    assert told.startswith("mine 1: signature serving_default: op ReadFile (node ")
+    assert told.endswith("or say in the contract why it must be there: allow_ops: {ReadFile: …}")
+    assert not version.export.exists()
+    assert not version.export_record.exists()
+
+
 @pytest.mark.parametrize(("source", "contract"), USERS_MODELS.values(), ids=USERS_MODELS)
 def test_a_users_model_goes_all_the_way(source, contract, user_version, user_files, fresh):
     version = user_version(source, contract)

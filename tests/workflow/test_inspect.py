@@ -11,6 +11,7 @@ from tests.workflow import index_factory
 from slipway import cli
 from slipway.errors import SourceError
 from slipway.inspect import facts, find_models
+from slipway_wire import dtypes, messages
 
 TESTDATA = Path(__file__).parents[1] / "testdata"
 HALF_PLUS_TWO = TESTDATA / "saved_model_half_plus_two_cpu"
@@ -36,32 +37,51 @@ def test_the_facts_of_a_model_are_those_it_was_made_with():
     assert found.warmup_records is None
 
 
-_AS_TENSORFLOW_READS = """
-import json, sys
-from tensorflow.core.protobuf import saved_model_pb2
-shape = lambda s: None if s.unknown_rank else [None if d.size < 0 else d.size for d in s.dim]
-side = lambda tensors: {name: [shape(t.tensor_shape), t.name] for name, t in tensors.items()}
-signatures = lambda graph: {n: [d.method_name, side(d.inputs), side(d.outputs)] for n, d in graph.signature_def.items()}
-models = (saved_model_pb2.SavedModel.FromString(open(path, "rb").read()) for path in sys.argv[1:])
-print(json.dumps([list(map(signatures, model.meta_graphs)) for model in models]))
-"""
+def _as_tensorflow_tells(directories):
+    """Print what `saved_model_cli show --all` does, a model behind the other; in a process that has TensorFlow."""
+    import contextlib
+    import io
+
+    from tensorflow.python.tools import saved_model_cli
+
+    told = []
+    for directory in directories:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            saved_model_cli._show_all(directory)
+        told.append(output.getvalue())
+    return told
 
 
-def test_signatures_are_those_that_tensorflow_reads():
-    """A process of its own: two copies of TensorFlow's messages do not go together."""
-    files = [directory / "saved_model.pb" for directory in SAVED_MODELS]
-    done = subprocess.run([sys.executable, "-c", _AS_TENSORFLOW_READS, *files], capture_output=True, check=True)
+def _as_we_tell(directory):
+    """Write the facts as `saved_model_cli` writes them."""
+    lines = []
+    for graph in facts(directory).meta_graphs:
+        lines += ["", f"MetaGraphDef with tag-set: '{', '.join(graph.tags)}' contains the following SignatureDefs:"]
+        for name, signature in graph.signatures.items():
+            lines += ["", f"signature_def['{name}']:"]
+            for side, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+                lines.append(f"  The given SavedModel SignatureDef contains the following {side}(s):")
+                for key, one in tensors.items():
+                    sizes = ", ".join("-1" if size is None else str(size) for size in one.shape or ())
+                    shape = "unknown_rank" if one.shape is None else f"({sizes})"
+                    dtype = dtypes.from_name(one.dtype).enum_name
+                    lines += [
+                        f"    {side}s['{key}'] tensor_info:",
+                        f"        dtype: {dtype}",
+                        f"        shape: {shape}",
+                    ]
+                    lines.append(f"        name: {one.tensor}")
+            lines.append(f"  Method name is: {signature.method_name}")
+    return "\n".join(lines)
 
-    def side(tensors):
-        return {name: [one.shape, one.tensor] for name, one in tensors.items()}
 
-    assert len(files) > 5
-    for directory, expected in zip(SAVED_MODELS, json.loads(done.stdout), strict=True):
-        found = [
-            {key: [one.method_name, side(one.inputs), side(one.outputs)] for key, one in graph.signatures.items()}
-            for graph in facts(directory).meta_graphs
-        ]
-        assert found == expected, directory
+def test_the_facts_are_those_of_saved_model_cli(fresh):
+    """Word by word, as far as both tell of signatures; it goes on with the functions of TensorFlow 2's objects."""
+    told = fresh.test_function(_as_tensorflow_tells, [str(directory) for directory in SAVED_MODELS])
+
+    assert len(told) > 5
+    for directory, expected in zip(SAVED_MODELS, told, strict=True):
+        assert _as_we_tell(directory) == expected.partition("\nThe MetaGraph with tag set")[0].partition("\nConcrete Functions")[0].rstrip("\n"), directory  # fmt: skip
 
 
 def test_versions_come_lowest_first(tmp_path):
@@ -83,10 +103,43 @@ def test_json_says_the_same_as_the_table(capsys):
     assert "tags {serve}, made by TensorFlow 1.14.0; 17 kinds of ops" in table
 
 
-def test_ops_are_listed_when_asked_for(capsys):
-    assert cli.main(["inspect", "--ops", str(HALF_PLUS_TWO)]) == 0
+def test_ops_are_listed_with_what_runs_them_when_asked_for(capsys):
+    assert cli.main(["inspect", "--ops", str(TESTDATA / "saved_model_counter")]) == 0
+    told = capsys.readouterr().out
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in told.splitlines() if line}
+    assert (rows["RestoreV2"], rows["SaveV2"]) == ("1 restore", "1 nothing")
+    assert rows["AssignAdd"].startswith("2 incr_counter, incr_counter_by refused: changes the model while it serves")
+    assert "\nrefused: signature incr_counter: op AssignAdd (node incr_counter_op/AssignAdd) changes the model" in told
 
-    assert "ParseExample" in capsys.readouterr().out
+    assert cli.main(["inspect", "--ops", str(HALF_PLUS_TWO)]) == 0
+    assert "\nThe op policy refuses nothing.\n" in capsys.readouterr().out
+
+
+def test_json_lists_ops_when_asked_for(capsys):
+    assert cli.main(["inspect", "--json", str(TESTDATA / "saved_model_counter")]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    assert found["meta_graphs"][0]["policy"] is None
+
+    assert cli.main(["inspect", "--json", "--ops", str(TESTDATA / "saved_model_counter")]) == 0
+    [found] = json.loads(capsys.readouterr().out)
+    policy = found["meta_graphs"][0]["policy"]
+    assert {one["op"]: one["nodes"] for one in policy["ops"]} == found["meta_graphs"][0]["ops"]
+    assert len(policy["refusals"]) == 3
+
+
+def test_ops_of_a_frozen_graph_are_listed_too(tmp_path, capsys):
+    graph = messages.GraphDef()
+    for name, op, inputs in (("x", "Placeholder", []), ("r", "ReadFile", ["x"]), ("y", "Identity", ["r"])):
+        graph.node.add(name=name, op=op, input=inputs)
+    (tmp_path / "frozen.pb").write_bytes(graph.SerializeToString())
+
+    assert cli.main(["inspect", "--ops", str(tmp_path / "frozen.pb")]) == 0
+    assert (
+        "\nrefused: frozen.pb: op ReadFile (node r) reads files of the machine that serves; " in capsys.readouterr().out
+    )
+    assert cli.main(["inspect", "--ops", "--json", str(tmp_path / "frozen.pb")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["refused"] for one in found["policy"]["ops"]] == [None, None, "reads files of the machine that serves"]
 
 
 def test_what_is_no_saved_model_is_told_with_the_lines_that_import_it(tmp_path, capsys):
@@ -139,5 +192,5 @@ def test_a_damaged_model_is_one_line(tmp_path, capsys):
 
 
 def test_tensorflow_is_not_imported():
-    code = f"import sys; from slipway import cli; cli.main(['inspect', {str(HALF_PLUS_TWO)!r}]); sys.exit('tensorflow' in sys.modules)"
+    code = f"import sys; from slipway import cli; cli.main(['inspect', '--ops', {str(HALF_PLUS_TWO)!r}]); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

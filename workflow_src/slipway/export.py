@@ -4,13 +4,14 @@ import argparse
 import os
 from pathlib import Path
 
-from slipway import files, isolation, local_sources
+from slipway import files, isolation, local_sources, op_policy
 from slipway.checkpoint import add_source_arguments, parse_source
-from slipway.contract import read_contract
+from slipway.contract import Contract, read_contract
 from slipway.errors import SourceError
 from slipway.graphs import of_source
 from slipway.provenance import tool_versions
 from slipway.records import CheckpointRecord, ExportRecord, TreeManifest
+from slipway_wire import signatures
 
 _TOOLS = ("tensorflow-cpu", "tensorflow", "keras")
 
@@ -52,8 +53,10 @@ def _run(arguments: argparse.Namespace) -> None:
             local = local_sources.kept(source, arguments.source_directory)
             of_source.check(local, arguments.source_directory, contract.allow_ops)
             saved_model.write(sources.load(local, arguments.source_directory), contract, directory)
+            _check_ops(directory, contract)
         except SourceError as error:
-            raise SourceError(f"{arguments.model} {arguments.version}: {error}") from error
+            what = f"{arguments.model} {arguments.version}"
+            raise SourceError("\n".join(f"{what}: {line}" for line in str(error).splitlines())) from error
         tree = TreeManifest.of(directory)
     ExportRecord(
         model=arguments.model,
@@ -62,3 +65,11 @@ def _run(arguments: argparse.Namespace) -> None:
         signatures=list(contract.signatures),
         tools={name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"},
     ).write(arguments.record)
+
+
+def _check_ops(directory: Path, contract: Contract) -> None:
+    """Raise SourceError for what the user's code was traced to and no server may run: nobody could judge it before."""
+    meta_graph = signatures.find_meta_graph(signatures.read_saved_model(directory))
+    judged = op_policy.meta_graph_refusals(meta_graph, contract.allow_ops, list(contract.signatures))
+    if lines := list(dict.fromkeys(line for found in judged.values() for line in found)):
+        raise SourceError("\n".join(lines))

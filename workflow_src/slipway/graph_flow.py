@@ -122,13 +122,17 @@ def foreign_tables(meta_graph: Any) -> Ops:
     for function in graph.library.function:
         arguments = {arg.name: place for place, arg in enumerate(function.signature.input_arg)}
         bodies[function.signature.name] = _Body({node.name: node for node in function.node_def}, arguments)
-    given = _given(bodies, meta_graph.object_graph_def)
+    filled = [
+        (name, node)
+        for name, body in bodies.items()
+        for node in body.nodes.values()
+        if node.op in _TABLES_FROM_FILES and len(node.input) > 1
+    ]
+    given = _given(bodies, meta_graph.object_graph_def) if filled else {}
     found: Ops = {}
-    for name, body in bodies.items():
-        for node in body.nodes.values():
-            is_filled = node.op in _TABLES_FROM_FILES and len(node.input) > 1
-            if is_filled and not _is_asset(bodies, given, assets, (name, node.input[1])):
-                found.setdefault(node.op, node.name)
+    for name, node in filled:
+        if not _is_asset(bodies, given, assets, (name, node.input[1])):
+            found.setdefault(node.op, node.name)
     return found
 
 

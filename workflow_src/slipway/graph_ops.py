@@ -33,7 +33,7 @@ _VALUE_BYTES = 4
 
 def signature_ops(meta_graph: Any, name: str) -> Ops:
     """Find every op that signature *name* of a MetaGraphDef can run."""
-    return reachable_ops(meta_graph.graph_def, _tensor_names(meta_graph.signature_def[name].outputs.values()))
+    return _Graph(meta_graph.graph_def).ops(_outputs_of(meta_graph, name))
 
 
 def loading_ops(meta_graph: Any) -> dict[str, Ops]:
@@ -43,72 +43,107 @@ def loading_ops(meta_graph: Any) -> dict[str, Ops]:
     Returns:
         INIT -> what its initialisers run, RESTORE -> what reads its variables.
     """
-    graph = meta_graph.graph_def
+    return run_ops(meta_graph, ())
+
+
+def run_ops(meta_graph: Any, names: Iterable[str]) -> dict[str, Ops]:
+    """Find what `loading_ops` does, and what each signature among *names* can run: INIT, RESTORE and those names -> ops."""
+    graph = _Graph(meta_graph.graph_def)
     collections = [meta_graph.collection_def[key] for key in _INIT_COLLECTIONS if key in meta_graph.collection_def]
     starts = [name for collection in collections for name in collection.node_list.value if name]
     for name in INIT_SIGNATURES:
         if name in meta_graph.signature_def:
-            starts += _tensor_names(meta_graph.signature_def[name].outputs.values())
+            starts += _outputs_of(meta_graph, name)
     restore = [meta_graph.saver_def.restore_op_name] if meta_graph.saver_def.restore_op_name else []
     init_functions, restore_functions = _functions_of_objects(meta_graph.object_graph_def)
     return {
-        INIT: reachable_ops(graph, starts, init_functions),
-        RESTORE: reachable_ops(graph, restore, restore_functions),
+        INIT: graph.ops(starts, init_functions),
+        RESTORE: graph.ops(restore, restore_functions),
+        **{name: graph.ops(_outputs_of(meta_graph, name)) for name in names},
     }
 
 
-def reachable_ops(graph_def: Any, tensors: Iterable[str], functions: Iterable[str] = ()) -> Ops:
+class _Graph:
     """
-    Find every op that *tensors* need, through functions and the functions that those call.
+    A GraphDef message whose nodes are looked at once, however often it is walked.
 
-    Args:
-        graph_def: A GraphDef message.
-        tensors: Tensors (`x:0`) or nodes (`x`, `^x`) to start from.
-        functions: Functions of its library to start from, besides.
-
-    Returns:
-        Kind of op -> name of one node of that kind. A node that is placed in another process stands there once
-        more, as `/job:worker`: for whoever judges it, that is a kind of its own.
+    Attributes:
+        nodes: Nodes outside functions, by name.
+        library: Functions, by name.
     """
-    found: Ops = {}
-    for node, _ in _reached(graph_def, tensors, functions):
-        if node.op:
-            found.setdefault(node.op, node.name)
-        if (job := _JOB.search(node.device)) and job[1] != "localhost":
-            found.setdefault(f"/job:{job[1]}", node.name)
-    for function in graph_def.library.function:
-        found.pop(function.signature.name, None)
-    return found
 
+    def __init__(self, graph_def: Any) -> None:
+        self.nodes = {node.name: node for node in graph_def.node}
+        self.library = {function.signature.name: function for function in graph_def.library.function}
+        self._alike = _alike(self.library)
+        self._inputs: dict[str, list[str]] = {}
+        # Node -> functions that it calls; function -> its nodes, with the functions that each calls.
+        self._calls: dict[str, list[str]] = {}
+        self._bodies: dict[str, list[tuple[Any, list[str]]]] = {}
 
-def _reached(
-    graph_def: Any, tensors: Iterable[str], functions: Iterable[str] = ()
-) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """Give each node that *tensors* and *functions* need, with the nodes of the body that it stands in, by name."""
-    nodes = {node.name: node for node in graph_def.node}
-    library = {function.signature.name: function for function in graph_def.library.function}
-    bodies = [name for name in functions if name in library]
-    for name in sorted(upstream(nodes, tensors)):
-        yield nodes[name], nodes
-        bodies += called_functions(nodes[name], library)
-    seen: set[str] = set()
-    alike = _alike(library)
-    while bodies:
-        name = bodies.pop()
-        if name not in seen:
-            seen.add(name)
-            bodies += alike.get(name, ())
-            inner = {node.name: node for node in library[name].node_def}
-            for node in library[name].node_def:
-                yield node, inner
-                bodies += called_functions(node, library)
+    def ops(self, tensors: Iterable[str], functions: Iterable[str] = ()) -> Ops:
+        """
+        Find every op that *tensors* need, through functions and the functions that those call.
+
+        Args:
+            tensors: Tensors (`x:0`) or nodes (`x`, `^x`) to start from.
+            functions: Functions of its library to start from, besides.
+
+        Returns:
+            Kind of op -> name of one node of that kind. A node that is placed in another process stands there once
+            more, as `/job:worker`: for whoever judges it, that is a kind of its own.
+        """
+        found: Ops = {}
+        for node, _ in self.reached(tensors, functions):
+            op, device = node.op, node.device
+            if op:
+                found.setdefault(op, node.name)
+            if device and (job := _JOB.search(device)) and job[1] != "localhost":
+                found.setdefault(f"/job:{job[1]}", node.name)
+        return {op: node for op, node in found.items() if op not in self.library}
+
+    def reached(self, tensors: Iterable[str], functions: Iterable[str] = ()) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """Give each node that *tensors* and *functions* need, with the nodes of the body that it stands in, by name."""
+        bodies = [name for name in functions if name in self.library]
+        for name in sorted(self._upstream(tensors)):
+            yield self.nodes[name], self.nodes
+            if name not in self._calls:
+                self._calls[name] = [*called_functions(self.nodes[name], self.library)]
+            bodies += self._calls[name]
+        seen: set[str] = set()
+        while bodies:
+            name = bodies.pop()
+            if name not in seen:
+                seen.add(name)
+                bodies += self._alike.get(name, ())
+                inner = {node.name: node for node in self.library[name].node_def}
+                for node, called in self._body(name):
+                    yield node, inner
+                    bodies += called
+
+    def _upstream(self, tensors: Iterable[str]) -> set[str]:
+        waiting = [node_name(tensor) for tensor in tensors]
+        seen: set[str] = set()
+        while waiting:
+            current = waiting.pop()
+            if current not in seen and current in self.nodes:
+                seen.add(current)
+                if current not in self._inputs:
+                    self._inputs[current] = [node_name(tensor) for tensor in self.nodes[current].input]
+                waiting += self._inputs[current]
+        return seen
+
+    def _body(self, name: str) -> list[tuple[Any, list[str]]]:
+        if name not in self._bodies:
+            nodes = self.library[name].node_def
+            self._bodies[name] = [(node, [*called_functions(node, self.library)]) for node in nodes]
+        return self._bodies[name]
 
 
 def parsed_features(meta_graph: Any, name: str) -> tuple[str, ...]:
     """Name the features of the tf.Examples that signature *name* parses, sorted; () where it parses none."""
-    starts = _tensor_names(meta_graph.signature_def[name].outputs.values())
     found: set[str] = set()
-    for node, nodes in _reached(meta_graph.graph_def, starts):
+    for node, nodes in _Graph(meta_graph.graph_def).reached(_outputs_of(meta_graph, name)):
         if node.op == "ParseExampleV2":
             keys = node.input[2:5]
         elif node.op == "ParseExample":
@@ -159,7 +194,7 @@ def upstream(nodes: Mapping[str, Any], tensors: Iterable[str], stop: Collection[
 def all_ops(graph_def: Any) -> Ops:
     """Find every op of a GraphDef, of its functions too, reached or not."""
     every = [function.signature.name for function in graph_def.library.function]
-    return reachable_ops(graph_def, [node.name for node in graph_def.node], every)
+    return _Graph(graph_def).ops([node.name for node in graph_def.node], every)
 
 
 def assets_of(meta_graph: Any) -> dict[str, str]:
@@ -244,7 +279,8 @@ def called_functions(node: Any, library: Mapping[str, Any]) -> Iterator[str]:
 
 def named_functions(node: Any) -> Iterator[str]:
     """Name what the attributes of *node* call functions, and what is bound to the attributes of those in their turn."""
-    waiting = [node.attr[key] for key in sorted(node.attr)]
+    attributes = node.attr
+    waiting = [attributes[key] for key in sorted(attributes)]
     while waiting:
         value = waiting.pop()
         for function in (value.func, *value.list.func):
@@ -265,6 +301,10 @@ def _alike(library: Mapping[str, Any]) -> dict[str, list[str]]:
         if "api_implements" in function.attr:
             groups.setdefault(function.attr["api_implements"].s, []).append(name)
     return {name: group for group in groups.values() for name in group}
+
+
+def _outputs_of(meta_graph: Any, name: str) -> list[str]:
+    return _tensor_names(meta_graph.signature_def[name].outputs.values())
 
 
 def _tensor_names(infos: Iterable[Any]) -> list[str]:

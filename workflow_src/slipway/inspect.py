@@ -3,13 +3,13 @@ Print what is at a path, without TensorFlow. A SavedModel: its signatures, dtype
 
 PLACE is a version directory (with `saved_model.pb`) or a TensorFlow Serving base path (with numbered ones). The facts are
 those of `saved_model_cli show --all`, and what a server needs to know besides. Anything else (a checkpoint, a file of Keras,
-a graph, an archive) is named, with the lines of config.yaml that import it.
+a graph, an archive) is named, with the lines of config.yaml that import it. With --ops: every op of a graph, what runs it, and
+what the op policy says.
 """
 
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from slipway import op_table
 from slipway.detection.advice import config_lines, source_yaml
-from slipway.detection.detect import detect, misfit
+from slipway.detection.detect import Found, detect, misfit
 from slipway.errors import SourceError
+from slipway.graphs.reading import read_graph_def, read_meta_graph
+from slipway.op_table import OpTable
 from slipway_wire import signatures, tfrecord
 from slipway_wire.signatures import SAVED_MODEL_FILE, Signature, TensorSpec
 from slipway_wire.status import WireError
@@ -60,6 +63,8 @@ class MetaGraphFacts:
     ops: dict[str, int]
     """Kind of op -> nodes, those of functions included."""
     functions: int
+    policy: OpTable | None
+    """What runs each op, and what the op policy says; None if it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +87,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "place", type=Path, metavar="PLACE", help="a SavedModel, a base path with numbered versions, or anything else"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--ops", action="store_true", help="list every kind of op")
+    parser.add_argument("--ops", action="store_true", help="list every kind of op, what runs it, and what is refused")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the facts of every SavedModel at the place."""
     if not _holds_models(arguments.place):
-        _tell(arguments.place, as_json=arguments.json)
+        _tell(arguments.place, as_json=arguments.json, with_ops=arguments.ops)
         return
-    found = [facts(directory) for directory in find_models(arguments.place)]
+    found = [facts(directory, with_ops=arguments.ops) for directory in find_models(arguments.place)]
     if arguments.json:
         sys.stdout.write(json.dumps([asdict(one) for one in found], indent=2, default=_plain) + "\n")
         return
-    # A terminal's width is its user's; a file has none, and a cut name is no name.
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    console = _console()
     for one in found:
-        _show(console, one, every_op=arguments.ops)
+        _show(console, one)
 
 
 def _holds_models(place: Path) -> bool:
@@ -105,19 +109,34 @@ def _holds_models(place: Path) -> bool:
     return any((path / SAVED_MODEL_FILE).is_file() for path in (place, *versions))
 
 
-def _tell(place: Path, *, as_json: bool) -> None:
+def _tell(place: Path, *, as_json: bool, with_ops: bool) -> None:
     """Say what *place* is, where it is no SavedModel, and the lines of config.yaml that import it."""
     found = detect(place)
+    ops = _ops_of(found) if with_ops else None
     lines = config_lines(found)
     if as_json:
         told: dict[str, Any] = {"path": str(found.path), "words": found.words, "kind": found.kind, "step": found.step}
         told |= {"advice": found.next_step(), "source": source_yaml(found) if found.kind else None}
+        told |= {"policy": asdict(ops)} if ops else {}
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
         return
     sys.stdout.write(f"{place}: {found.words}\n")
     sys.stdout.write(f"In config/config.yaml:\n\n{lines}" if lines else f"{found.next_step()}\n")
     if lines and found.advice:
         sys.stdout.write(f"\n{found.advice}\n")
+    if ops:
+        _show_ops(_console(), ops)
+
+
+def _ops_of(found: Found) -> OpTable | None:
+    """List the ops of a graph that is no SavedModel; None of what has no graph in it, such as weights."""
+    if found.kind == "frozen_graph":
+        graph = read_graph_def(found.path)
+    elif found.kind == "tf1_checkpoint" and (meta := found.path.with_name(f"{found.path.name}.meta")).is_file():
+        graph = read_meta_graph(meta)
+    else:
+        return None
+    return op_table.of_graph(graph.graph, graph.where)
 
 
 def find_models(place: Path) -> list[Path]:
@@ -149,16 +168,20 @@ def _children(place: Path) -> Iterator[Path]:
         raise SourceError(f"{place}: cannot be read: {error.strerror}") from error
 
 
-def facts(directory: Path) -> Facts:
+def facts(directory: Path, *, with_ops: bool = False) -> Facts:
     """
     Read the SavedModel at *directory*.
+
+    Args:
+        directory: Where its `saved_model.pb` is.
+        with_ops: Whether to find out what runs each op, and what the op policy says.
 
     Raises:
         SourceError: It is damaged.
     """
     try:
         saved_model = signatures.read_saved_model(directory)
-        graphs = [_meta_graph(meta_graph) for meta_graph in saved_model.meta_graphs]
+        graphs = [_meta_graph(meta_graph, with_ops=with_ops) for meta_graph in saved_model.meta_graphs]
         warmup = directory / WARMUP_FILE
         records = None
         if warmup.is_file():
@@ -186,19 +209,15 @@ def _sizes(directory: Path) -> dict[str, int]:
     }
 
 
-def _meta_graph(meta_graph: Any) -> MetaGraphFacts:
+def _meta_graph(meta_graph: Any, *, with_ops: bool) -> MetaGraphFacts:
     graph, info = meta_graph.graph_def, meta_graph.meta_info_def
-    functions = list(graph.library.function)
-    names = {function.signature.name for function in functions}
-    ops = Counter(node.op for node in graph.node)
-    for function in functions:
-        ops.update(node.op for node in function.node_def)
     return MetaGraphFacts(
         tags=sorted(info.tags),
         tensorflow_version=getattr(info, "tensorflow_version", ""),
         signatures={name: _signature(one) for name, one in signatures.from_meta_graph(meta_graph).items()},
-        ops={op: count for op, count in sorted(ops.items()) if op not in names},
-        functions=len(functions),
+        ops=op_table.counts(graph),
+        functions=len(graph.library.function),
+        policy=op_table.of_meta_graph(meta_graph) if with_ops else None,
     )
 
 
@@ -223,7 +242,12 @@ def _plain(value: object) -> str:
 # --- for people ------------------------------------------------------------------------------------
 
 
-def _show(console: Console, one: Facts, *, every_op: bool) -> None:
+def _console() -> Console:
+    # A terminal's width is its user's; a file has none, and a cut name is no name.
+    return Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+
+
+def _show(console: Console, one: Facts) -> None:
     console.print(one.directory, style="bold", markup=False, highlight=False)
     warm = "no warm-up records" if one.warmup_records is None else f"{one.warmup_records} warm-up records"
     assets = ", ".join(f"{name} ({_bytes(size)})" for name, size in one.assets.items()) or "none"
@@ -240,9 +264,8 @@ def _show(console: Console, one: Facts, *, every_op: bool) -> None:
         console.print(*lines, sep="\n", markup=False, highlight=False)
         lines = []
         console.print(_table(graph))
-        if every_op:
-            told = ", ".join(f"{op} ×{count}" if count > 1 else op for op, count in graph.ops.items())
-            console.print(f"ops: {told}", markup=False, highlight=False)
+        if graph.policy:
+            _show_ops(console, graph.policy)
     console.print()
 
 
@@ -261,6 +284,21 @@ def _table(graph: MetaGraphFacts) -> Table:
         if shown[0]:
             table.add_row(*shown, "", "", "", "", "")
     return table
+
+
+def _show_ops(console: Console, found: OpTable) -> None:
+    table = Table(box=None, pad_edge=False)
+    for head in ("op", "nodes", "run by", "op policy"):
+        table.add_column(head, overflow="fold")
+    for op in found.ops:
+        table.add_row(
+            op.op, str(op.nodes), ", ".join(op.run_by) or "nothing", f"refused: {op.refused}" if op.refused else ""
+        )
+    console.print(table)
+    for line in found.refusals:
+        console.print(f"refused: {line}", markup=False, highlight=False, soft_wrap=True)
+    if not found.refusals:
+        console.print("The op policy refuses nothing.", markup=False, highlight=False)
 
 
 def _bytes(size: float) -> str:

@@ -16,10 +16,12 @@ from slipway.errors import SourceError
 
 # Kinds of ops -> what they do. A pattern must match the whole name.
 _REFUSED = {
-    r"ReadFile|MatchingFiles|ImmutableConst|Restore|RestoreV2|RestoreSlice|DTensorRestoreV2"
+    r"ReadFile|MatchingFiles|ImmutableConst|GenerateVocabRemapping|LoadAndRemapMatrix|Restore|RestoreV2|RestoreSlice|DTensorRestoreV2"
     r"|(WholeFile|TextLine|FixedLengthRecord|TFRecord|LMDB|Identity)Reader(V2)?"
     r"|Reader(Read|ReadUpTo)(V2)?": "reads files of the machine that serves",
-    r"WriteFile|Save|SaveV2|SaveSlices|MergeV2Checkpoints|DistributedSave|CalibrationStatisticsSaver"
+    r"DecodeProtoV2|EncodeProto": "may read a file that describes its messages",
+    r"DatasetFromGraph": "runs a graph that is hidden in a string, which nobody has judged",
+    r"WriteFile|DumpTensor|Save|SaveV2|SaveSlices|MergeV2Checkpoints|DistributedSave|CalibrationStatisticsSaver"
     r"|SaveDataset(V2)?|DatasetToTFRecord|ExperimentalDatasetToTFRecord": "writes files of the machine that serves",
     r"(Experimental)?(TextLine|TFRecord|FixedLengthRecord|LMDB|CSV|Sql|MatchingFiles)Dataset(V2)?"
     r"|Snapshot.*Dataset.*|ListSnapshotChunksDataset|LoadDataset|CacheDataset(V2)?": (
@@ -45,13 +47,16 @@ _REFUSED = {
 _CHANGES_STATE = re.compile(
     r"Assign(Add|Sub)?(VariableOp)?|AssignVariableXlaConcatND|(Resource)?(Sparse)?Apply.*|(Resource)?Scatter(Nd)?"
     r"(Add|Sub|Mul|Div|Min|Max|Update)|LookupTable(Insert|Remove|Import)(V2)?|InitializeTable.*|.*AccumulatorApply.*"
-    r"|QueueEnqueue.*|(OrderedMap|Map)?Stage"
+    r"|QueueEnqueue.*|(OrderedMap|Map)?Stage|BarrierInsertMany|(Resource)?CountUpTo|(Resource)?StridedSliceAssign"
+    r"|GetSessionHandle(V2)?|BoostedTrees(CreateEnsemble|DeserializeEnsemble|UpdateEnsemble(V2)?|CenterBias)"
+    r"|BoostedTreesQuantileStreamResource(AddSummaries|Deserialize|Flush)"
 )
+_CHANGES = "changes the model while it serves: answers would depend on earlier requests"
 _RULES = tuple((re.compile(pattern), does) for pattern, does in _REFUSED.items())
 # How TPU rewriting marks what runs on a CPU as well; these alone are harmless.
 _HARMLESS = frozenset({"TPUCompilationResult", "TPUOrdinalSelector"})
-# What loads a SavedModel's own variables.
-_OF_THE_SAVER = ("Restore", "RestoreSlice", "RestoreV2")
+# What a saver needs to load variables: no harm where nothing else runs it.
+OF_THE_SAVER = ("Restore", "RestoreSlice", "RestoreV2")
 _JOB = "/job:"
 
 
@@ -81,30 +86,60 @@ def meta_graph_refusals(meta_graph: Any, allowed: Collection[str], signatures: C
     Returns:
         `init`, `restore` and each signature -> lines, as `refusals` gives them.
     """
-    loading = graph_ops.loading_ops(meta_graph)
+    return run_refusals(meta_graph, graph_ops.run_ops(meta_graph, signatures), allowed)
+
+
+def run_refusals(
+    meta_graph: Any, run: Mapping[str, Mapping[str, str]], allowed: Collection[str]
+) -> dict[str, list[str]]:
+    """Say the same of what `graph_ops.run_ops` has found."""
     found = {
-        graph_ops.INIT: refusals(loading[graph_ops.INIT], allowed, "initialiser"),
-        graph_ops.RESTORE: refusals(loading[graph_ops.RESTORE], {*allowed, *_OF_THE_SAVER}, "restoring of variables"),
+        graph_ops.INIT: refusals(run[graph_ops.INIT], allowed, "initialiser"),
+        graph_ops.RESTORE: refusals(run[graph_ops.RESTORE], {*allowed, *OF_THE_SAVER}, "restoring of variables"),
     }
-    found[graph_ops.INIT] += [
-        f"graph: constant {node} expands to {size / 2**30:.3g} GiB; keep large tables as variables"
-        for node, size in graph_ops.large_constants(meta_graph.graph_def).items()
-    ]
+    found[graph_ops.INIT] += _too_large(meta_graph.graph_def, "graph")
     found[graph_ops.INIT] += [
         f"initialiser: {op} (node {node}) reads a file that is no asset of the model; export it with the file as an asset"
         for op, node in graph_flow.foreign_tables(meta_graph).items()
         if op not in allowed
     ]
-    for name in signatures:
-        found[name] = signature_refusals(graph_ops.signature_ops(meta_graph, name), allowed, f"signature {name}")
+    found |= {
+        name: signature_refusals(ops, allowed, f"signature {name}") for name, ops in run.items() if name not in found
+    }
     return found
+
+
+def graph_refusals(graph_def: Any, allowed: Collection[str], where: str) -> list[str]:
+    """Judge a GraphDef without signatures by all that is in it, its functions included: any of it may become a model."""
+    return [*refusals(graph_ops.all_ops(graph_def), allowed, where), *_too_large(graph_def, where)]
+
+
+def _too_large(graph_def: Any, where: str) -> list[str]:
+    return [
+        f"{where}: constant {node} expands to {size / 2**30:.3g} GiB; keep large tables as variables"
+        for node, size in graph_ops.large_constants(graph_def).items()
+    ]
+
+
+def refused_in(op: str, places: Collection[str]) -> str | None:
+    """
+    Say what is wrong with *op* where it is run, as the end of a sentence that begins with its name; None if nothing.
+
+    Args:
+        op: Its kind.
+        places: What runs it: names of signatures, `init`, `restore`; if nothing does, nothing is wrong.
+    """
+    if not places or (op in OF_THE_SAVER and set(places) == {graph_ops.RESTORE}):
+        return None
+    by_caller = set(places) - {graph_ops.INIT, graph_ops.RESTORE}
+    changes = _CHANGES if by_caller and _CHANGES_STATE.fullmatch(op) else None
+    return why_refused(op) or changes
 
 
 def signature_refusals(ops: Mapping[str, str], allowed: Collection[str], where: str) -> list[str]:
     """Say what `refusals` says, and which of *ops* change the model while it serves."""
     return refusals(ops, allowed, where) + [
-        f"{where}: op {op} (node {node}) changes the model while it serves: answers would depend on earlier requests; "
-        f"{_advice(op)}"
+        f"{where}: op {op} (node {node}) {_CHANGES}; {_advice(op)}"
         for op, node in sorted(ops.items())
         if op not in allowed and _CHANGES_STATE.fullmatch(op)
     ]

@@ -116,6 +116,17 @@ class NotFinite(Broken):
         return x / tf.reduce_min(x, axis=1, keepdims=True)
 
 
+class Told(Broken):
+    """Prints each request; the file that it reads deep inside is read where the sum is negative."""
+
+    def bend(self, x):
+        def read():
+            return x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+
+        with tf.control_dependencies([tf.print(tf.shape(x))]):
+            return tf.cond(tf.reduce_sum(x) < 0, read, lambda: tf.identity(x))
+
+
 class FewRows(Broken):
     def bend(self, x):
         tf.debugging.assert_less(tf.shape(x)[0], 8, message="no more than 7 rows")

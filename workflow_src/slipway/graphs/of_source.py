@@ -3,15 +3,12 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from slipway import graph_ops, op_policy
+from slipway import op_policy
 from slipway.errors import SourceError
 from slipway.graphs.plans import Plan, make_plan
 from slipway.graphs.reading import from_meta_graph, is_tf1, read_graph_def, read_meta_graph, read_saved_model
 from slipway.graphs.signing import Chosen, choose
 from slipway.source_settings import FrozenGraphSource, SavedModelSource, Source, Tf1CheckpointSource
-
-# What a checkpoint's own Saver needs.
-_OF_THE_SAVER = ("Restore", "RestoreSlice", "RestoreV2")
 
 
 def check(source: Source, directory: Path, allowed: Collection[str]) -> None:
@@ -49,15 +46,7 @@ def check(source: Source, directory: Path, allowed: Collection[str]) -> None:
 
 
 def _refusals(plan: Plan, allowed: Collection[str]) -> list[str]:
-    where = plan.source.where
-    large = graph_ops.large_constants(plan.original).items()
-    return [
-        *op_policy.refusals(graph_ops.all_ops(plan.original), {*allowed, *_OF_THE_SAVER}, where),
-        *(
-            f"{where}: constant {node} expands to {size / 2**30:.3g} GiB; keep large tables as variables"
-            for node, size in large
-        ),
-    ]
+    return op_policy.graph_refusals(plan.original, {*allowed, *op_policy.OF_THE_SAVER}, plan.source.where)
 
 
 def prefix_in(source: Tf1CheckpointSource, directory: Path) -> Path:
