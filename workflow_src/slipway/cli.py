@@ -26,6 +26,7 @@ STAGES = {
     "publish": "keep the report and its data under a run id",
 }
 TOOLS = {
+    "convert": "make a proven SavedModel of any checkpoint, in one command",
     "add-version": "claim the next version of a model, in the config or in a server's directory",
     "rollback": "let an older version answer, in the config and on a running server",
     "contract": "write a contract from a model, check it, or compare two",

@@ -100,6 +100,19 @@ def write(found: Found) -> str:
     Raises:
         SourceError: It has no predict signature to start from.
     """
+    return drafted(found)[0]
+
+
+def drafted(found: Found) -> tuple[str, dict[str, Any]]:
+    """
+    Write the contract of a model as YAML, and say what the config calls its source.
+
+    Returns:
+        The YAML, and the keys of `source:`; `freeze_inputs` are guesses.
+
+    Raises:
+        SourceError: It has no predict signature to start from.
+    """
     default = _default(found)
     draft = _Draft()
     body = [*_predict(DEFAULT_SIGNATURE, found.signatures[default], draft, was=default)]
@@ -116,14 +129,15 @@ def write(found: Found) -> str:
             body += ["", *_of_examples(name, key, signature, found.signatures[default], outputs)]
         else:
             body += ["", f"  # {key}: method {signature.method or 'none'}, which no request calls: left out"]
+    source = _source(found, draft, default)
     lines = [
-        *_head(found, draft, default),
+        *_head(found, source),
         "format: 1",
         'doc: ""   # fill in: what the model does, in one sentence',
         "",
     ]
     lines += ["signatures:", *body, "", *_tail(draft)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n", source
 
 
 def human_name(name: str, op: str, taken: Collection[str] = ()) -> str:
@@ -169,10 +183,8 @@ def _default(found: Found) -> str:
 # --- the parts of the file -------------------------------------------------------------------------
 
 
-def _head(found: Found, draft: _Draft, default: str) -> Iterator[str]:
-    yield "# yaml-language-server: $schema=contract.schema.json"
-    yield f"# Written by `slipway contract init` from {found.origin}. Names, dtypes and shapes are the model's; look for"
-    yield "# `fill in` where only you know: ranges, units, what scores mean. `slipway contract check` reads it again."
+def _source(found: Found, draft: _Draft, default: str) -> dict[str, Any]:
+    """Give the keys of `source:`, with the model's names for those of the contract."""
     source = dict(found.source)
     if found.source.get("kind") in ("saved_model", "frozen_graph", "tf1_checkpoint"):
         source |= {"signature": default} if source["kind"] == "saved_model" and default != DEFAULT_SIGNATURE else {}
@@ -186,6 +198,13 @@ def _head(found: Found, draft: _Draft, default: str) -> Iterator[str]:
             chosen = {new: tensors[old].tensor if graph else old for new, old in renamed.items() if old in tensors}
             source |= {side: chosen} if chosen and (graph or any(new != old for new, old in chosen.items())) else {}
         source |= {"freeze_inputs": draft.frozen} if draft.frozen else {}
+    return source
+
+
+def _head(found: Found, source: Mapping[str, Any]) -> Iterator[str]:
+    yield "# yaml-language-server: $schema=contract.schema.json"
+    yield f"# Written by `slipway contract init` from {found.origin}. Names, dtypes and shapes are the model's; look for"
+    yield "# `fill in` where only you know: ranges, units, what scores mean. `slipway contract check` reads it again."
     if source:
         yield f"# In config.yaml:   source: {_flow(source)}"
     for remark in found.remarks:

@@ -60,13 +60,18 @@ def run(arguments: argparse.Namespace) -> None:
             raise SourceError(f"{arguments.write}: cannot be read ({error.strerror}).") from error
         files.write_text(arguments.write, between(text, markdown(made, environment()), str(arguments.write)))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
-    for one in made:
-        table.add_row(*cells(one))
     # A log has no width of its own: nothing is folded there.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table(made))
+
+
+def table(made: Sequence[Made]) -> Table:
+    """Draw the table for a terminal."""
+    drawn = Table(box=None, pad_edge=False)
+    for column in _COLUMNS:
+        drawn.add_column(column, overflow="fold")
+    for one in made:
+        drawn.add_row(*cells(one))
+    return drawn
 
 
 def gather(records: Path, models: Sequence[str] = ()) -> Iterator[Made]:
@@ -127,15 +132,15 @@ def cells(made: Made) -> list[str]:
 def markdown(made: Sequence[Made], where: Environment) -> str:
     """Give the table as Markdown, and below it the machine that its times are of."""
     lines = [_COLUMNS, ["---"] * len(_COLUMNS), *map(cells, made)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     tensorflow = where.packages.get("tensorflow-cpu") or where.packages.get("tensorflow") or "none"
     machine = f"{where.cpu}, {numbers.counted(where.logical_cpus, 'logical CPU')}, TensorFlow {tensorflow}"
-    return f"{table}\n\nTimes are of one run on one machine ({machine}), and include the start of TensorFlow."
+    return f"{rows}\n\nTimes are of one run on one machine ({machine}), and include the start of TensorFlow."
 
 
-def between(text: str, table: str, name: str) -> str:
+def between(text: str, written: str, name: str) -> str:
     """
-    Put *table* between the two marks in *text*.
+    Put *written* between the two marks in *text*.
 
     Raises:
         SourceError: If *text*, which errors call *name*, has not both of them, once each and in order.
@@ -144,4 +149,4 @@ def between(text: str, table: str, name: str) -> str:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise SourceError(f"{name}: expected the lines {BEGIN} and {END}, the table goes between them.")
-    return f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}"
+    return f"{head}{BEGIN}\n\n{written}\n\n{END}{tail}"

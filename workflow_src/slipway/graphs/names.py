@@ -90,7 +90,7 @@ def find_ends(
     nodes = {node.name: node for node in graph.node}
     faults = []
     if not outputs:
-        faults.append(f"{where}: `outputs` names no tensor; {_list('nothing uses the result of', _unused(graph))}.")
+        faults.append(f"{where}: `outputs` names no tensor; {_list('nothing uses the result of', unused(graph))}.")
     if not inputs:
         faults.append(
             f"{where}: `inputs` names no tensor; {_list('the placeholders are', map(str, placeholders(graph)))}."
@@ -138,11 +138,11 @@ def near(name: str, names: Iterable[str], most: int = 3) -> list[str]:
 def _not_there(graph: Any, name: str, nodes: Mapping[str, Any], key: str) -> str:
     if close := near(op_of(name), nodes):
         return f"no tensor {name} in the graph; near it: {', '.join(close)}."
-    candidates = _unused(graph) if key == "outputs" else map(str, placeholders(graph))
+    candidates = unused(graph) if key == "outputs" else map(str, placeholders(graph))
     return f"no tensor {name} in the graph; {_list('there are', candidates)}."
 
 
-def _unused(graph: Any) -> list[str]:
+def unused(graph: Any) -> list[str]:
     """Name ops whose result no other uses: outputs, if they are not left-overs of the training."""
     used = {op_of(tensor) for node in graph.node for tensor in node.input}
     return [

@@ -31,12 +31,12 @@ def load_checkpoint(source: Tf1CheckpointSource, directory: Path) -> Model:
     if source.builder is None:
         plan = of_source.plan_checkpoint(source, directory)
     else:
-        graph = _built_graph(source.builder, prefix)
+        graph = built_graph(source.builder, prefix)
         plan = make_plan(graph, source.inputs, source.outputs, source.freeze_inputs)
     return GraphModel(plan, directory, prefix, moving_average=source.moving_average, facts=_step(prefix))
 
 
-def _built_graph(builder: str, prefix: Path) -> SourceGraph:
+def built_graph(builder: str, prefix: Path) -> SourceGraph:
     """Let the user's function build its graph, with a Saver that restores what the checkpoint has."""
     graph = tf.Graph()
     with graph.as_default():
