@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import zstandard
 
+from slipway import files
 from slipway.errors import SourceError
 
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
@@ -59,6 +60,7 @@ DEFAULT_LIMITS = Limits()
 
 def kind_of_archive(path: Path) -> str | None:
     """Name the archive at *path* by its first bytes (`tar`, `tar.gz`, `tar.zst`, `zip`), or None if it is none."""
+    files.refuse_special(path)
     try:
         with path.open("rb") as file:
             head = file.read(_TAR_BLOCK)

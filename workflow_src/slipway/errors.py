@@ -3,6 +3,10 @@
 import re
 from itertools import pairwise
 
+# Lines and their indents are ours; whatever else cannot be shown may be a name out of somebody's file.
+_HIDDEN = re.compile(
+    r"[^\S \n\t]|[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 _ERROR_LINE = re.compile(r"[\w.]*(Error|Exception): ")
 
 
@@ -15,6 +19,9 @@ class SlipwayError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(printable(text))
 
 
 class SettingsError(SlipwayError):
@@ -49,6 +56,11 @@ class InvalidMeasurement(SlipwayError):
 
 class StorageError(SlipwayError):
     """The disk is full, or a path cannot be written."""
+
+
+def printable(text: str) -> str:
+    """Write what a terminal would act on, or not show, as escapes: names in files are chosen by whoever made them."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slipway.errors import StorageError
+from slipway.errors import SourceError, StorageError
 
 # Snakemake puts this file into every directory() output; it is not part of anybody's content.
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
@@ -129,8 +130,18 @@ def remove_partials(directory: Path, *, deep: bool = False) -> None:
     """Remove what processes that were killed (`kill -9`) left half-written directly under *directory*, or all below it."""
     for left in list((directory.rglob if deep else directory.glob)(".*.partial")):
         pid = left.name.rsplit(".", 2)[-2].split("-")[0]
-        if not (pid.isdigit() and Path("/proc", pid).exists()):
+        if not (pid.isdigit() and _is_running(pid)):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Whether process *pid* is there; one that has ended may be listed until its parent looks, and some never do."""
+    try:
+        # Behind the name, which is in brackets and may hold anything.
+        state = Path("/proc", pid, "stat").read_bytes().rpartition(b") ")[2][:1]
+    except OSError:
+        return False
+    return state not in {b"Z", b"X"}
 
 
 def sync_tree(directory: Path) -> None:
@@ -152,6 +163,21 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_special(path: Path) -> None:
+    """
+    Raise SourceError if *path* is a pipe, a socket or a device: reading it may never end.
+
+    What is not there at all is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise SourceError(f"{path}: expected a file, found {what}. Write what it gives to a file, and name that.")
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -4,6 +4,7 @@ What flows where in a graph, through the functions that it calls: which inputs a
 Where it cannot tell, it says that everything depends on everything. Reads messages, runs nothing.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -104,6 +105,25 @@ class _Flow:
                 nodes, {arg.name: place for place, arg in enumerate(function.signature.input_arg)}
             )
         return self._bodies[name]
+
+
+def run_by_import(graph_def: Any, kinds: re.Pattern[str]) -> Ops:
+    """
+    Find ops of *kinds* that TensorFlow may run as soon as it is shown the graph, reached by a signature or not.
+
+    To infer shapes it computes what depends on constants alone (common_runtime/eval_const_tensor.cc), `ReadFile` too.
+    An argument of a function counts as a constant, for a caller may give it one.
+    """
+    found: Ops = {}
+    for body in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+        nodes: dict[str, Any] = {}
+        for node in body:
+            if kinds.fullmatch(node.op):
+                nodes = nodes or {inner.name: inner for inner in body}
+                behind = (nodes[name] for name in graph_ops.upstream(nodes, node.input))
+                if all(one.input or one.op == "Const" for one in behind):
+                    found.setdefault(node.op, node.name)
+    return found
 
 
 def foreign_tables(meta_graph: Any) -> Ops:

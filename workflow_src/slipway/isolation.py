@@ -19,7 +19,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from slipway import errors, files, procs
 from slipway.errors import SettingsError, SlipwayError, SourceError
@@ -76,14 +76,42 @@ def run(work: Callable[[], None], what: str, outputs: Sequence[Path], limit_s: f
         shutil.rmtree(scratch, ignore_errors=True)
         for parent in {path.parent for path in outputs}:
             files.remove_partials(parent)
+    _outcome(what, status, told, "TensorFlow", _ENDLESS.format(limit_s, TIMEOUT))
+
+
+def ask(work: Callable[[], Any], what: str, library: str, limit_s: float) -> Any:
+    """
+    Ask *work* something about a file, in a fork that may be lost.
+
+    Args:
+        work: Writes nothing; gives a value that JSON has, of a few kilobytes.
+        what: The file, as errors begin.
+        library: What reads it, and may crash.
+        limit_s: Seconds it may take.
+
+    Raises:
+        SlipwayError: As `run` does.
+    """
+    status, told = _fork(work, None, limit_s)
+    endless = f"reading it took {library} more than {limit_s:g} s: it is damaged. Fetch or save it again."
+    return _outcome(what, status, told, library, endless)
+
+
+_ENDLESS = (
+    "reading the source took more than {:g} s and was stopped: a graph that never ends? If it may take longer, set {}."
+)
+
+
+def _outcome(what: str, status: int | None, told: tuple[str, Any] | None, library: str, endless: str) -> Any:
     if told is None:
-        raise SourceError(f"{what}: {_end(status, limit_s)}")
-    kind, text = told
+        raise SourceError(f"{what}: {endless if status is None else _end(status, library)}")
+    kind, value = told
     if kind:
-        raise _error(kind, text)
+        raise _error(kind, value)
+    return value
 
 
-def _fork(work: Callable[[], None], scratch: Path, limit_s: float) -> tuple[int | None, tuple[str, str] | None]:
+def _fork(work: Callable[[], Any], scratch: Path | None, limit_s: float) -> tuple[int | None, tuple[str, Any] | None]:
     """Give the status as `os.waitpid` does (None: it took too long), and the error that was raised, if it came so far."""
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -114,7 +142,9 @@ def _fork(work: Callable[[], None], scratch: Path, limit_s: float) -> tuple[int 
     return (status if in_time else None), told
 
 
-def _work(work: Callable[[], None], scratch: Path, writing: int, parent: int, unblocked: Collection[int]) -> NoReturn:
+def _work(
+    work: Callable[[], Any], scratch: Path | None, writing: int, parent: int, unblocked: Collection[int]
+) -> NoReturn:
     """Be the fork."""
     code = 1
     try:
@@ -124,11 +154,11 @@ def _work(work: Callable[[], None], scratch: Path, writing: int, parent: int, un
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we could ask to be told
             os._exit(code)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(scratch.absolute())
+        if scratch is not None:
+            os.environ["TMPDIR"] = tempfile.tempdir = str(scratch.absolute())
         _bound()
         try:
-            work()
-            told = ["", ""]
+            told = ["", work()]
         except SlipwayError as error:
             told = [_kind(error), str(error)[:_MOST_TOLD_CHARACTERS]]
         os.write(writing, json.dumps(told).encode())
@@ -180,21 +210,16 @@ def _end_group(child: int, first: signal.Signals = signal.SIGKILL) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def _told(reading: int) -> tuple[str, str] | None:
+def _told(reading: int) -> tuple[str, Any] | None:
     os.set_blocking(reading, False)
     with contextlib.suppress(BlockingIOError, ValueError):
-        kind, text = json.loads(os.read(reading, _MOST_TOLD_BYTES))
-        return kind, text
+        kind, value = json.loads(os.read(reading, _MOST_TOLD_BYTES))
+        return kind, value
     return None
 
 
-def _end(status: int | None, limit_s: float) -> str:
+def _end(status: int, library: str) -> str:
     """Say how it ended, and what to do."""
-    if status is None:
-        return (
-            f"reading the source took more than {limit_s:g} s and was stopped: a graph that never ends? If it may take "
-            f"longer, set {TIMEOUT}."
-        )
     if os.WIFSIGNALED(status):
         number = signal.Signals(os.WTERMSIG(status))
         if number in _STOPPING:
@@ -205,7 +230,7 @@ def _end(status: int | None, limit_s: float) -> str:
                 "a smaller source."
             )
         return (
-            f"reading the source crashed TensorFlow ({number.name}): the file is damaged, or made to do so; what it said "
+            f"reading the source crashed {library} ({number.name}): the file is damaged, or made to do so; what it said "
             "last stands above. Fetch or save it again."
         )
     return (

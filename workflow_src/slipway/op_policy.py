@@ -52,6 +52,9 @@ _CHANGES_STATE = re.compile(
     r"|BoostedTreesQuantileStreamResource(AddSummaries|Deserialize|Flush)"
 )
 _CHANGES = "changes the model while it serves: answers would depend on earlier requests"
+# Of what is refused, what TensorFlow takes for a function of its inputs alone: it may run it to infer shapes, as soon as
+# it sees the graph. A test holds this against the op registry.
+RUN_BY_IMPORT = re.compile(r"ReadFile|MatchingFiles|ImmutableConst|PyFuncStateless|Copy|CopyHost|Debug.*")
 _RULES = tuple((re.compile(pattern), does) for pattern, does in _REFUSED.items())
 # How TPU rewriting marks what runs on a CPU as well; these alone are harmless.
 _HARMLESS = frozenset({"TPUCompilationResult", "TPUOrdinalSelector"})
@@ -106,6 +109,10 @@ def run_refusals(
     found |= {
         name: signature_refusals(ops, allowed, f"signature {name}") for name, ops in run.items() if name not in found
     }
+    reached = {op for ops in run.values() for op in ops}
+    imported = graph_flow.run_by_import(meta_graph.graph_def, RUN_BY_IMPORT)
+    hidden = {op: node for op, node in imported.items() if op not in reached}
+    found[graph_ops.INIT] += refusals(hidden, allowed, "graph, of which importing runs a part")
     return found
 
 

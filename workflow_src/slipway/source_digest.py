@@ -29,14 +29,17 @@ def content_digest(source: Source) -> str:
     if source.url:
         said["sha256"] = source.digests
     try:
-        digests = {
-            _part_name(path, source.path, source.golden): files.sha256_file(Path(path)) for path in source.files()
-        }
+        digests = {_part_name(path, source.path, source.golden): _digest(Path(path)) for path in source.files()}
     except OSError as error:
         raise SourceError(
             f"{error.filename}: cannot be read ({error.strerror}). Correct the source's `path`."
         ) from error
     return files.sha256_bytes(files.canonical_json({"source": said, "files": digests}))
+
+
+def _digest(path: Path) -> str:
+    files.refuse_special(path)
+    return files.sha256_file(path)
 
 
 def _part_name(file: str, path: Path, golden: Path | None) -> str:

@@ -1,13 +1,16 @@
 """The files of a user's source: found, checked for damage as far as their formats allow, and copied; no TensorFlow here."""
 
+import glob
 import re
 import shutil
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 from slipway import files
-from slipway.detection.detect import detect, misfit
+from slipway.detection.detect import detect, misfit, missing_shards
 from slipway.detection.keras_files import read_keras_file
+from slipway.detection.tensor_bundle import read_index
 from slipway.errors import SourceError
 from slipway.source_settings import (
     BuiltinSource,
@@ -46,7 +49,16 @@ def copy_source(source: Source, directory: Path) -> None:
     with files.readable_disk_faults(directory):
         for name, path in found.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, directory / name)
+            _copy(path, directory / name)
+
+
+def _copy(path: Path, place: Path) -> None:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}). Make it readable, or copy it again.") from error
+    with file, place.open("wb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
 
 
 def _files_of(source: FileSource) -> dict[str, Path]:
@@ -62,11 +74,16 @@ def _files_of(source: FileSource) -> dict[str, Path]:
             return _saved_model_files(source.path)
         case _:
             found = _model_file(source.path)
+    if twice := [name for name, count in Counter(path.name for path in found).items() if count > 1]:
+        raise SourceError(
+            f"{source.path}: two files of the source are called {twice[0]}; they are kept side by side. Rename one."
+        )
     return {path.name: path for path in found}
 
 
 def _asset(path: Path) -> Path:
     if not path.is_file():
+        files.refuse_special(path)
         raise SourceError(f"{path}: not there. `assets` names the files that lookup tables are filled from.")
     return path
 
@@ -92,12 +109,16 @@ def _tf1_files(source: Tf1CheckpointSource) -> list[Path]:
 
 def _saved_model_files(directory: Path) -> dict[str, Path]:
     if (directory / "variables").is_dir():
-        _checkpoint_files(directory / "variables/variables")
+        prefix = directory / "variables/variables"
+        _checkpoint_files(prefix)
+        if faults := missing_shards(prefix, read_index(prefix.with_name("variables.index"))):
+            raise SourceError(f"{directory}: variables/{faults[0]}. Copy all files of the SavedModel.")
     return {path.relative_to(directory).as_posix(): path for path in saved_model_files(directory)}
 
 
 def check_digest(path: Path, expected: str) -> None:
     """Raise SourceError unless the file at *path* has the SHA-256 *expected* (64 hex digits)."""
+    files.refuse_special(path)
     try:
         digest = files.sha256_file(path).removeprefix("sha256:")
     except OSError as error:
@@ -160,7 +181,7 @@ def _check_archive(path: Path) -> None:
     """Read all of a .keras file: it is a zip, which keeps a checksum of every member."""
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            damaged = archive.testzip()  # no larger than it should be, as was seen when it was told what it is
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         raise SourceError(f"{path}: cut off or damaged ({error}). Fetch or save the file again.") from error
@@ -178,7 +199,7 @@ def _checkpoint_files(prefix: Path) -> list[Path]:
         raise SourceError(f"{index}: not there. {_prefix_hint(prefix)}")
     shards = {
         int(found[1]): (path, int(found[2]))
-        for path in sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
+        for path in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
         if (found := _SHARD.search(path.name))
     }
     count = next(iter(shards.values()))[1] if shards else 1

@@ -5,6 +5,7 @@ Part of `slipway.settings`, as frozen values; here because each kind has keys of
 is made of, for Snakemake; whether those files are good is judged in `slipway.source_files`.
 """
 
+import glob
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ FrozenValue = Scalar | list[Scalar] | list[list[Scalar]]
 SCHEMES = ("https", "http", "s3", "gs")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MOST_STATE_BYTES = 1 << 20
 _LATEST = re.compile(r'^\s*model_checkpoint_path:\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -118,7 +120,7 @@ class FileSource(Section):
 
     def model_files(self) -> list[str]:
         """List the files that the model is in; all that share the prefix, for a checkpoint in several files."""
-        found = sorted(str(path) for path in self.path.parent.glob(f"{self.path.name}.*"))
+        found = sorted(str(path) for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"))
         return [str(self.path)] if self.path.exists() or not found else found
 
     def files(self) -> list[str]:
@@ -241,7 +243,8 @@ class Tf1CheckpointSource(GraphSource):
     def model_files(self) -> list[str]:
         """List the files of the checkpoint, and the state file where that is what chooses it."""
         prefix = self.prefix
-        found = sorted(path for path in prefix.parent.glob(f"{prefix.name}.*") if is_part_of(path, prefix))
+        beside = prefix.parent.glob(f"{glob.escape(prefix.name)}.*")
+        found = sorted(path for path in beside if is_part_of(path, prefix))
         # A checkpoint of before 2017 is a file of the prefix's own name.
         files = [prefix, *found] if prefix.is_file() or not found else found
         state = [] if prefix == self.path else [self.path / "checkpoint"]
@@ -327,8 +330,13 @@ def latest_checkpoint(directory: Path) -> Path | None:
 
     A path in it that was absolute means a place on the machine of the training: the file's name counts.
     """
+    state = directory / "checkpoint"
     try:
-        found = _LATEST.search((directory / "checkpoint").read_text(encoding="utf-8", errors="replace"))
+        # A file of that name may be anything, and of any size.
+        if not state.is_file():
+            return None
+        with state.open("rb") as file:
+            found = _LATEST.search(file.read(_MOST_STATE_BYTES).decode(errors="replace"))
     except OSError:
         return None
     return directory / (Path(found[1]).name if Path(found[1]).is_absolute() else found[1]) if found else None

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from slipway import files
+from slipway.errors import BuildError
 from slipway.oci import archive, layout
 from slipway.oci.layers import LayerStore
 from slipway.oci.layout import ContainerConfig
@@ -71,6 +72,27 @@ def test_files_of_a_layer_are_read_back(tmp_path, compression):
     record = image(tmp_path / "layout", compression)
 
     assert layout.read_layer_files(tmp_path / "layout", record, "config", "/etc/slipway") == {"flags": b"--a\n"}
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+def test_a_layer_that_cannot_be_read_is_one_line(tmp_path, compression):
+    record = image(tmp_path / "layout", compression)
+    blob = layout.blob_path(tmp_path / "layout", record.layers[0].digest)
+    whole = blob.read_bytes()
+
+    def told(name="config"):
+        with pytest.raises(BuildError) as caught:
+            layout.read_layer_files(tmp_path / "layout", record, name, "/etc/slipway")
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).endswith(" Build the image again.")
+        return str(caught.value)
+
+    assert "the image has no layer base; its record names: config." in told("base")
+    for damaged in (whole[: len(whole) // 2], b"", b"\xff" * 600):
+        blob.write_bytes(damaged)
+        assert f"{blob}: layer config was changed after it was written (sha256:" in told()
+    blob.unlink()
+    assert f"{blob}: layer config cannot be read (No such file or directory)" in told()
 
 
 def test_times_are_told_as_the_specification_wants():

@@ -1,5 +1,6 @@
 """What a path holds, in the words of its users, and which `kind` of source imports it."""
 
+import glob
 import re
 import zipfile
 from collections.abc import Iterator
@@ -7,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from slipway import files
 from slipway.archives import kind_of_archive
 from slipway.detection import graphs, keras_files, tensor_bundle
 from slipway.detection.graphs import GraphFile
 from slipway.errors import SourceError
-from slipway.source_settings import latest_checkpoint
+from slipway.source_settings import is_part_of, latest_checkpoint
 from slipway_wire import signatures
 from slipway_wire.signatures import SAVED_MODEL_FILE
 from slipway_wire.status import WireError
@@ -30,9 +32,10 @@ _TRAINING = re.compile(
     r"^(save|init|gradients|report_uninitialized|group_deps|concat_\d)|(^|/)(Adam|Momentum|Assign|Initializer|Is(Variable)?Initialized|VarIsInitialized|cond|Merge/MergeSummary)",
     re.IGNORECASE,
 )
+_LFS = b"version https://git-lfs"
 # What a file is by its first bytes, where no kind of source reads it.
 _OTHERS = (
-    (b"version https://git-lfs", "a pointer of Git LFS, and not the file itself", "Run `git lfs pull`."),
+    (_LFS, "a pointer of Git LFS, and not the file itself", "Run `git lfs pull`."),
     (b"<!DOCTYPE", "a web page, and not a model", "Was it downloaded from a page instead of a file?"),
     (b"<html", "a web page, and not a model", "Was it downloaded from a page instead of a file?"),
     (b"\x80\x02", "a Python pickle", "Slipway reads no pickles: they run code. Save the model in a format of TensorFlow."),
@@ -85,6 +88,7 @@ def detect(path: Path) -> Found:
             return _directory(path)
         if not path.exists():
             return _prefix(path)
+        files.refuse_special(path)
         return _file(path)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}). Correct the path.") from error
@@ -246,7 +250,7 @@ def _prefix(path: Path) -> Found:
         return _checkpoint(path)
     if path.with_name(f"{path.name}.meta").is_file():
         return _checkpoint_without_index(path)
-    if list(path.parent.glob(f"{path.name}.data-*-of-*")):
+    if list(path.parent.glob(f"{glob.escape(path.name)}.data-*-of-*")):
         return _checkpoint_without_index(path)
     if not path.parent.is_dir():
         raise SourceError(f"{path}: there is nothing at this path, nor a directory {path.parent}. Correct the path.")
@@ -266,7 +270,17 @@ def _checkpoint_without_index(prefix: Path) -> Found:
     )
 
 
+def _refuse_pointer(path: Path) -> None:
+    """Raise SourceError if Git LFS has left a pointer in the place of the file at *path*, as it does without `git lfs pull`."""
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise SourceError(f"{path}: a pointer of Git LFS, and not the file itself. Run `git lfs pull`.")
+
+
 def _checkpoint(prefix: Path) -> Found:
+    for path in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.*")):
+        if path.is_file() and is_part_of(path, prefix):
+            _refuse_pointer(path)
     bundle = tensor_bundle.read_index(prefix.with_name(f"{prefix.name}.index"))
     step = _step(prefix)
     told = f"{len(bundle.tensors)} tensors" + (f", step {step}" if step is not None else "")
@@ -336,6 +350,7 @@ def _saved_model(path: Path) -> Found:
     file = path / SAVED_MODEL_FILE
     if not file.is_file():
         return Found("a SavedModel as text (saved_model.pbtxt)", path, "saved_model")
+    _refuse_pointer(file)
     graph = graphs.read_graph_file(file)
     if graph is None or graph.kind != "saved model":
         raise SourceError(f"{file}: no SavedModel, or damaged ({_size(file)}). Copy or export it again.")

@@ -5,14 +5,17 @@ A `.keras` file is a zip with `config.json`; an HDF5 file keeps the same JSON as
 (Lambda layers), name classes to be imported, or point at other files of the disk: found here, before anything loads them.
 """
 
+import itertools
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
+from slipway import archives, isolation
 from slipway.errors import SourceError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -24,6 +27,8 @@ _MOST_CONFIG_BYTES = 256 << 20
 _MOST_UNPACKED = 1100
 _UNPACKED_FLOOR_BYTES = 16 << 20
 # Packages whose layers come with the framework; anything else is imported, which runs it.
+# Layers whose config is a path, or a pickle.
+_LOADERS = frozenset({"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
 _FRAMEWORKS = ("keras", "keras_hub", "keras_cv", "keras_nlp", "tf_keras", "tensorflow", "builtins")
 # TensorFlow's functions that a Keras 2 file may call by name (TFOpLambda) and that reach out of the graph.
 _OUTWARD = re.compile(
@@ -31,6 +36,12 @@ _OUTWARD = re.compile(
     r"|(^|\.)(py_function|numpy_function|py_func|load_op_library|load_library|(read|write|matching)_?files?|print)$",
     re.IGNORECASE,
 )
+
+_LIBRARY = "the library of HDF5"
+_MOST_S = 60  # for what is read in milliseconds
+_MOST_CODE = 20
+# HDF5 keeps attributes in headers of up to 64 kB, and what is longer apart; Keras cuts its own at 64 kB.
+_MOST_ATTRIBUTE_BYTES = 16 << 20
 
 Layout = Literal["whole model", "weights", "weights by layer"]
 
@@ -86,6 +97,7 @@ def _read_zip(path: Path) -> KerasFile | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            _refuse_members(path, archive)
             if not {CONFIG, WEIGHTS} & set(names):
                 return None
             if CONFIG not in names:
@@ -93,12 +105,29 @@ def _read_zip(path: Path) -> KerasFile | None:
             config = _json(path, _member(path, archive, CONFIG))
             metadata = _json(path, _member(path, archive, METADATA)) if METADATA in names else {}
             if WEIGHTS in names:
-                with archive.open(WEIGHTS) as file:
-                    _inspect_h5(path, file)
+                isolation.ask(lambda: _inspect_member(path), str(path), _LIBRARY, _MOST_S)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise SourceError(f"{path}: cut off or damaged ({error}). Fetch or save the file again.") from error
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     return KerasFile("keras", "whole model", str(version) if version else None, tuple(_code(config)))
+
+
+def _refuse_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse what would leave the place it is unpacked to, or grow far beyond the file: Keras stores weights as they are."""
+    limits = archives.DEFAULT_LIMITS
+    left, names = limits.most_bytes(path.stat().st_size), set()
+    if len(archive.infolist()) > limits.count:
+        raise SourceError(f"{path}: holds more than {limits.count} files, which Keras does not write: refused.")
+    for member in archive.infolist():
+        parts = PurePosixPath(member.filename)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in member.filename or not member.filename.isprintable():
+            raise SourceError(f"{path}: {member.filename[:200]!r} in it leads elsewhere: refused.")
+        if member.filename in names:
+            raise SourceError(f"{path}: {member.filename} is in it twice: refused.")
+        names.add(member.filename)
+        left -= member.file_size
+    if left < 0:
+        raise SourceError(f"{path}: unpacks to far more than its {path.stat().st_size} bytes: refused.")
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
@@ -114,17 +143,29 @@ def _json(path: Path, text: bytes | str) -> Any:
         raise SourceError(f"{path}: the model's config is no JSON ({error}): damaged. Save it again.") from error
 
 
+def _inspect_member(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as file:
+        _inspect_h5(path, file)
+
+
 def _read_h5(path: Path) -> KerasFile | None:
+    """Read it where its library may crash, or run round in damaged links, without harm."""
+    told = isolation.ask(lambda: _told_by_h5(path), str(path), _LIBRARY, _MOST_S)
+    return KerasFile("h5", told["layout"], told["version"], tuple(told["code"])) if told else None
+
+
+def _told_by_h5(path: Path) -> dict[str, Any] | None:
     with path.open("rb") as file:
         attributes, names = _inspect_h5(path, file)
     version = _text(attributes.get("keras_version"))
     config = _text(attributes.get("model_config"))
     if config is not None:
-        return KerasFile("h5", "whole model", version, tuple(_code(_json(path, config))))
+        code = list(itertools.islice(_code(_json(path, config)), _MOST_CODE))
+        return {"layout": "whole model", "version": version, "code": code}
     if "layer_names" in attributes or _is_numbered(attributes, "layer_names"):
-        return KerasFile("h5", "weights by layer", version, ())
+        return {"layout": "weights by layer", "version": version, "code": []}
     if {"layers", "_layer_checkpoint_dependencies", "vars"} & names:
-        return KerasFile("h5", "weights", version, ())
+        return {"layout": "weights", "version": version, "code": []}
     return None
 
 
@@ -157,6 +198,7 @@ def _refuse_tricks(path: Path, opened: Any) -> None:
         if group.id.__hash__() in seen:  # hard links may make circles
             continue
         seen.add(group.id.__hash__())
+        _refuse_attributes(path, group)
         for name in group:
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
@@ -174,6 +216,15 @@ def _refuse_tricks(path: Path, opened: Any) -> None:
                     raise SourceError(
                         f"{path}: {child.name} is said to have {child.nbytes} bytes, of which {stored} are there: refused."
                     )
+
+
+def _refuse_attributes(path: Path, owner: Any) -> None:
+    """Refuse attributes of which a few bytes say that they are huge: the library makes room for them, and fills it."""
+    for name in owner.attrs:
+        attribute = owner.attrs.get_id(name)
+        size = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
+        if size > _MOST_ATTRIBUTE_BYTES:
+            raise SourceError(f"{path}: attribute {name} of {owner.name} is said to have {size} bytes: refused.")
 
 
 def _text(value: Any) -> str | None:
@@ -203,6 +254,10 @@ def _code_of(value: dict[str, Any]) -> Iterator[str]:
     name = inner.get("name", "") if isinstance(inner, dict) else ""
     if kind in {"Lambda", "__lambda__"}:
         yield f"Lambda layer {name}".rstrip()
+    elif kind in _LOADERS:
+        yield f"layer {name} ({kind}), which loads another model"
+    elif isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
+        yield f"layer {name}, which reads the file {inner['vocabulary']!r}"
     elif kind in {"TFOpLambda", "SlicingOpLambda"} and isinstance(inner, dict):
         function = str(inner.get("function", ""))
         if _OUTWARD.search(function.removeprefix("tf.")):

@@ -36,8 +36,9 @@ def unpack(packed: "bytes | View") -> bytes:
                 size = (tag >> 2) + 1
             if not 0 < offset <= len(out):
                 raise Malformed("a packed block refers to what is not there")
-            for _ in range(size):  # what is copied may overlap what it makes
-                out.append(out[-offset])
+            copied = out[len(out) - offset : len(out) - offset + size]
+            # What is copied may overlap what it makes: then it repeats.
+            out += (copied * (size // len(copied) + 1))[:size]
         if len(out) > length:
             raise Malformed("a packed block is longer than it says")
     if len(out) != length:

@@ -5,6 +5,7 @@ It is a table of sorted keys as LevelDB writes them, whose values are messages; 
 together a tensor bundle. Source: tensorflow/core/lib/io/table_format.txt, tensorflow/core/protobuf/tensor_bundle.proto.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import google_crc32c
 
 from slipway.detection import snappy
 from slipway.detection.fields import BYTES, VARINT, Malformed, View, fields, varint
-from slipway.errors import SourceError
+from slipway.errors import SourceError, printable
 from slipway_wire import dtypes
 from slipway_wire.status import InvalidArgument
 
@@ -25,7 +26,8 @@ _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # kind of compression, checksum
 _SNAPPY = 1  # table_options.h: what TensorFlow wrote until 1.15, and still reads
 _CRC_MASK = 0xA282EAD8  # leveldb/util/crc32c.h
-_MOST_INDEX_BYTES = 1 << 30
+_MOST_INDEX_BYTES = 1 << 28  # a million tensors
+_MOST_ELEMENTS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,17 @@ def _bundle(content: bytes) -> Bundle:
     footer = view[-_FOOTER_BYTES:]
     _, at = _handle(footer, 0)
     index, _ = _handle(footer, at)
-    shards, tensors = 1, {}
+    shards, tensors, end = 1, {}, 0
     for _, where in _entries(_block(view, index)):
         handle, _ = _handle(where, 0)
+        # One block told many times over would unpack to far more than the file.
+        if handle[0] < end:
+            raise Malformed("its blocks overlap")
+        end = sum(handle)
         for key, value in _entries(_block(view, handle)):
             if key:
-                tensors[key.decode(errors="backslashreplace")] = _entry(value)
+                name = printable(key.decode(errors="backslashreplace"))
+                tensors[name] = _entry(name, value)
             else:  # the header stands under the empty key
                 shards = next((v for n, t, v in fields(value) if n == 1 and t == VARINT and isinstance(v, int)), 1)
     if not 1 <= shards <= 100_000:
@@ -144,15 +151,35 @@ def _entries(block: View) -> Iterator[tuple[bytes, View]]:
         at += length
 
 
-def _entry(message: View) -> Entry:
+def _entry(name: str, message: View) -> Entry:
     numbers = {1: 0, 3: 0, 4: 0, 5: 0}
+    is_whole = True
     shape: tuple[int, ...] | None = ()
     for number, wire_type, value in fields(message):
         if wire_type == VARINT and number in numbers and isinstance(value, int):
             numbers[number] = value
         elif number == 2 and wire_type == BYTES and isinstance(value, memoryview):
             shape = _shape(value)
-    return Entry(dtype=numbers[1], shape=shape, shard=numbers[3], offset=numbers[4], size=numbers[5])
+        elif number == 7:  # a partitioned variable, whose parts are entries of their own
+            is_whole = False
+    entry = Entry(dtype=numbers[1], shape=shape, shard=numbers[3], offset=numbers[4], size=numbers[5])
+    _refuse_impossible(name, entry, is_whole=is_whole)
+    return entry
+
+
+def _refuse_impossible(name: str, entry: Entry, *, is_whole: bool) -> None:
+    """Raise Malformed if an entry's shape is none, or not that of its bytes: TensorFlow makes room for it before it looks."""
+    elements = math.prod(entry.shape or ())
+    if elements > _MOST_ELEMENTS or any(size >> 63 for size in entry.shape or ()):
+        raise Malformed(f"{name} has the shape {list(entry.shape or ())}")
+    try:
+        dtype = dtypes.from_number(entry.dtype).numpy
+    except InvalidArgument:
+        raise Malformed(f"{name} has dtype {entry.dtype}, which TensorFlow has not") from None
+    if dtype is None or dtype.kind == "O" or entry.shape is None or not is_whole:
+        return
+    if elements * dtype.itemsize != entry.size:
+        raise Malformed(f"{name} ({entry}) takes {elements * dtype.itemsize} bytes, and is said to have {entry.size}")
 
 
 def _shape(message: View) -> tuple[int, ...] | None:

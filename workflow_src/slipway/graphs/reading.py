@@ -1,5 +1,6 @@
 """A graph and what belongs to it, from the files of its source: `.meta`, `.pb`, `saved_model.pb`."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from slipway import graph_ops
+from slipway import files, graph_ops
 from slipway.errors import SourceError
+from slipway.graphs import soundness
 from slipway_wire import messages, signatures
 from slipway_wire.status import WireError
 
 _SHOWN = 20
+_LONGEST_NAME = 1000
+_MOST_BYTES = 1 << 31  # of a message: protobuf's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ def read_meta_graph(path: Path) -> SourceGraph:
         raise SourceError(
             f"{path.name}: expected a MetaGraphDef with a graph, found none in {path.stat().st_size} bytes."
         )
+    soundness.check(path.name, found.graph_def)
     return from_meta_graph(found, path.name)
 
 
@@ -65,12 +70,8 @@ def from_meta_graph(meta_graph: Any, where: str, directory: Path | None = None) 
         where: What errors call it.
         directory: The SavedModel's, if it is one: its assets are there.
     """
-    assets = {}
-    for tensor, name in graph_ops.assets_of(meta_graph).items() if directory else ():
-        # What is named here is read: a name that leads elsewhere is an attack, or damage.
-        if Path(name).name != name:
-            raise SourceError(f"{where}: asset {name!r} is not a file of assets/.")
-        assets[tensor] = Path(directory or "", "assets", name)
+    named = graph_ops.assets_of(meta_graph) if directory else {}
+    assets = {tensor: Path(directory or "", "assets", name) for tensor, name in named.items()}
     saver = meta_graph.saver_def
     return SourceGraph(where, meta_graph.graph_def, saver.filename_tensor_name, saver.restore_op_name, assets)
 
@@ -89,10 +90,11 @@ def read_graph_def(path: Path) -> SourceGraph:
             text_format.Parse(content, graph, allow_unknown_field=True)
         else:
             graph.ParseFromString(content)
-    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"{path.name}: {_what_else(content)}. Fetch or save the file again.") from error
     if not any(node.op for node in graph.node):
         raise SourceError(f"{path.name}: {_what_else(content)}.")
+    soundness.check(path.name, graph)
     return SourceGraph(path.name, graph)
 
 
@@ -103,14 +105,38 @@ def read_saved_model(directory: Path, tags: Sequence[str]) -> Any:
     Raises:
         SourceError: If there is no SavedModel or none with these tags, in which case the line lists those there are.
     """
+    _refuse_size(directory / signatures.SAVED_MODEL_FILE)
     try:
-        return signatures.find_meta_graph(signatures.read_saved_model(directory), tags)
+        found = signatures.find_meta_graph(signatures.read_saved_model(directory), tags)
     except WireError as error:
         raise SourceError(
             f"{error}. `path` is the directory of a SavedModel, `tags` are all those of one meta graph."
         ) from error
     except OSError as error:
         raise SourceError(f"{directory}: cannot be read ({error.strerror}).") from error
+    soundness.check(directory.name, found.graph_def)
+    _check_names(directory.name, found)
+    return found
+
+
+def _check_names(where: str, meta_graph: Any) -> None:
+    for name, signature in meta_graph.signature_def.items():
+        for told in (name, *signature.inputs, *signature.outputs):
+            if not told.isprintable() or len(told) > _LONGEST_NAME:
+                raise SourceError(f"{where}: damaged, or made to do harm: a signature has the name {told[:100]!r}.")
+    for name in graph_ops.assets_of(meta_graph).values():
+        # What is named here is read, and copied into the export: a name that leads elsewhere is an attack, or damage.
+        if Path(name).name != name or name == "..":
+            raise SourceError(f"{where}: asset {name!r} is not a file of assets/.")
+
+
+def _refuse_size(path: Path) -> None:
+    files.refuse_special(path)
+    with contextlib.suppress(OSError):
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise SourceError(
+                f"{path.name}: {size} bytes are more than a graph can have (2 GiB): damaged, or something else."
+            )
 
 
 def is_tf1(meta_graph: Any) -> bool:
@@ -119,6 +145,7 @@ def is_tf1(meta_graph: Any) -> bool:
 
 
 def _content(path: Path, what: str) -> bytes:
+    _refuse_size(path)
     try:
         return path.read_bytes()
     except IsADirectoryError as error:

@@ -13,6 +13,7 @@ from typing import Any
 import zstandard
 
 from slipway import files
+from slipway.errors import BuildError
 from slipway.oci.compression import MEDIA_TYPES, Compression
 from slipway.records import ImageRecord, LayerRecord
 
@@ -140,10 +141,25 @@ def open_layer(blob: Path, compression: Compression) -> Iterator[tarfile.TarFile
 
 
 def read_layer_files(layout: Path, image: ImageRecord, name: str, directory: str) -> dict[str, bytes]:
-    """Read the files of layer *name* that lie in the absolute *directory* of the image: file name -> content."""
-    layer = next(layer for layer in image.layers if layer.name == name)
+    """
+    Read the files of layer *name* that lie in the absolute *directory* of the image: file name -> content.
+
+    Raises:
+        BuildError: If the image has no such layer, or its blob is missing or damaged.
+    """
+    layer = next((layer for layer in image.layers if layer.name == name), None)
+    if layer is None:
+        there = ", ".join(layer.name for layer in image.layers) or "none"
+        raise BuildError(f"{layout}: the image has no layer {name}; its record names: {there}. Build the image again.")
+    blob = blob_path(layout, layer.digest)
+    try:
+        digest = files.sha256_file(blob)
+    except OSError as error:
+        raise BuildError(f"{blob}: layer {name} cannot be read ({error.strerror}). Build the image again.") from error
+    if digest != layer.digest:  # a stream of tar that is cut off looks like its end
+        raise BuildError(f"{blob}: layer {name} was changed after it was written ({digest}). Build the image again.")
     found = {}
-    with open_layer(blob_path(layout, layer.digest), image.compression) as packed:
+    with open_layer(blob, image.compression) as packed:
         for member in packed:
             parent, _, file_name = member.name.rpartition("/")
             if member.isfile() and f"/{parent}" == directory:
