@@ -73,7 +73,12 @@ def _ordered(needs: Mapping[str, Iterable[str]]) -> tuple[list[str], str]:
             waiting[user] -= 1
             if not waiting[user]:
                 order.append(user)
-    return order, next((name for name, count in waiting.items() if count), "")
+    at = next((name for name, count in waiting.items() if count), "")
+    seen = set()
+    while at and at not in seen:  # what is left is in a circle, or behind one
+        seen.add(at)
+        at = next(other for other in needs[at] if waiting.get(other))
+    return order, at
 
 
 def _check_functions(where: str, graph: Any, library: Mapping[str, Any]) -> None:
