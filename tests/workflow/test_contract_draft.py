@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from slipway.contract import Contract
-from slipway.contract_draft import Found, Signature, Tensor, human_name, write
+from slipway.contract_draft import write
+from slipway.contract_found import Found, Signature, Tensor
 from slipway.errors import SourceError
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress"))
@@ -23,25 +24,6 @@ def drafted(*arguments):
 
 
 ROWS = Tensor(F, (None, 4), "x:0")
-
-
-@pytest.mark.parametrize(("name", "op", "human"), [
-    ("dense_1/Softmax:0", "", "probabilities"),
-    ("dense_1/Softmax:0", "Softmax", "probabilities"),
-    ("out:0", "ArgMax", "label"),
-    ("head/logits/BiasAdd:0", "BiasAdd", "logits"),
-    ("tensorflow/serving/regress", "", "regress"),
-    ("ChatInputs:0", "Placeholder", "chat_inputs"),
-    ("strided_slice_3:0", "", "strided_slice_3"),
-    ("0:1", "", "tensor"),
-    ("a-b c", "", "a_b_c"),
-])  # fmt: skip
-def test_names_of_graphs_become_names_for_people(name, op, human):
-    assert human_name(name, op) == human
-
-
-def test_a_name_is_given_once():
-    assert human_name("a/Softmax:0", "", ["probabilities", "probabilities_2"]) == "probabilities_3"
 
 
 def test_what_is_known_is_written_and_the_rest_marked():
@@ -120,25 +102,6 @@ def test_a_signature_that_nobody_can_type_is_renamed():
     assert "# odd: method tensorflow/serving/unheard, which no request calls: left out" in text
 
 
-def test_a_classify_signature_is_made_of_the_default_ones_scores():
-    classify = Signature(
-        CLASSIFY, {"inputs": Tensor("string", (None,))}, {"scores": Tensor(F, (None, 3))}, features=("image/raw",)
-    )
-    outputs = {"hidden": Tensor(F, (None, 3)), "probabilities": Tensor(F, (None, 3))}
-    contract, _ = drafted({"serving_default": predict({"x": ROWS}, outputs), "classify": classify})
-
-    assert contract.signatures["classify"].scores == "probabilities"
-    assert contract.features(contract.signatures["classify"]) == {"x": "image/raw"}
-
-
-def test_a_classify_signature_of_other_scores_is_left_out():
-    classify = Signature(CLASSIFY, {"inputs": Tensor("string", (None,))}, {"scores": Tensor(F, (None, 9))})
-    contract, text = drafted({"serving_default": predict({"x": ROWS}, {"y": ROWS}), "classify": classify})
-
-    assert list(contract.signatures) == ["serving_default"]
-    assert "# classify: classifies tf.Examples, but no output of the predict" in text
-
-
 def test_a_graph_source_is_given_with_its_tensors():
     _, text = drafted(
         {
@@ -156,7 +119,8 @@ def test_a_graph_source_is_given_with_its_tensors():
 
 def test_what_cannot_be_drafted_is_told():
     with pytest.raises(
-        SourceError, match=r"expected a signature with method tensorflow/serving/predict, found: c \(tens"
+        SourceError,
+        match=r"expected a signature with method tensorflow/serving/predict, or one that parses tf.Examples, found: c \(tens",
     ):
         write(found({"c": Signature(CLASSIFY, {}, {})}))
     with pytest.raises(SourceError, match="dtype bfloat16 has no form in a request"):

@@ -4,6 +4,7 @@ import pytest
 
 from slipway import contract_sources
 from slipway.errors import SourceError
+from slipway.parsed_examples import Feature
 
 TESTDATA = Path(__file__).parents[1] / "testdata"
 
@@ -17,7 +18,7 @@ def test_a_saved_model_says_what_it_takes_gives_and_parses():
         (None, 1),
         "Add",
     )
-    assert found.signatures["regress_x_to_y"].features == ("x", "x2")
+    assert [feature.name for feature in found.signatures["regress_x_to_y"].features] == ["x", "x2"]
     assert found.source == {"kind": "saved_model", "path": str(TESTDATA / "saved_model_half_plus_two_cpu/00000123")}
 
 
@@ -26,7 +27,7 @@ def test_functions_are_looked_through(exported):
 
     made = {name: tensor.op for name, tensor in found.signatures["serving_default"].outputs.items()}
     assert made == {"label": "ArgMax", "logits": "BiasAdd", "probabilities": "Softmax"}
-    assert found.signatures["classify"].features == ("image/raw",)
+    assert found.signatures["classify"].features == (Feature("image/raw", "float32", (8, 8, 1)),)
     assert found.remarks == ()
 
 

@@ -12,7 +12,7 @@ from slipway import files, golden, launch
 from slipway.contract import Contract
 from slipway.errors import ContractViolation, ServerError, SettingsError, SourceError
 from slipway.golden import Golden
-from slipway.launch import check_answer, check_replayed, difference, read_golden, request_sizes, warms_up
+from slipway.launch import check_answer, check_replayed, difference, golden_sizes, read_golden, request_sizes, warms_up
 from slipway.oci import archive, layout, serving_config
 from slipway.oci.layers import LayerStore
 from slipway.oci.layout import ContainerConfig
@@ -207,6 +207,26 @@ def test_an_output_that_is_missing_is_named(contract):
 
 def test_outputs_of_the_model_that_the_signature_does_not_give_are_passed_over(contract):
     assert [p.output for p in answer(contract, {"y": X, "hidden": X}, {"y": X}).parity] == ["y"]
+
+
+def test_an_answer_that_is_drawn_is_held_to_its_form():
+    by_chance = Contract.model_validate(CONTRACT | {"deterministic": False})
+    expected = Golden({"x": X}, {"y": X}, None)
+
+    found = check_answer("m", 1, "rest", by_chance, expected, {"y": -X})
+    assert [(p.ok, p.why_not, p.max_abs) for p in found.parity] == [(True, "deterministic: false", 6)]
+
+    with pytest.raises(ContractViolation, match=r"over gRPC: y: expected finite values, got nan"):
+        check_answer("m", 1, "grpc", by_chance, expected, {"y": X * np.nan})
+
+
+@pytest.mark.parametrize(("change", "sizes"), [
+    ({}, [1, 3]),
+    ({"row_independent": False}, [13]),
+    ({"row_independent": False, "max_rows": 5}, [5, 5, 3]),
+])  # fmt: skip
+def test_rows_that_see_each_other_are_asked_as_the_checkpoint_answered_them(change, sizes):
+    assert golden_sizes(Contract.model_validate(CONTRACT | change), 13, [1, 3]) == sizes
 
 
 def test_served_accuracy_is_measured_where_labels_are_known():

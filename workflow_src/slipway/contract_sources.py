@@ -5,9 +5,10 @@ Nothing of a model runs: its file is read, and its graph is looked at.
 """
 
 from pathlib import Path
+from typing import Any
 
-from slipway import graph_ops, op_policy
-from slipway.contract_draft import Found, Signature, Tensor
+from slipway import graph_ops, op_policy, parsed_examples
+from slipway.contract_found import Found, Signature, Tensor
 from slipway.errors import SourceError
 from slipway.inspect import find_models
 from slipway_wire import signatures as wire
@@ -73,12 +74,21 @@ def saved_model(directory: Path) -> Found:
                 one.method,
                 tensors(dict(one.inputs)),
                 tensors(dict(one.outputs)),
-                graph_ops.parsed_features(meta_graph, key),
+                parsed_examples.parsed_features(meta_graph, key),
+                _class_names(meta_graph, key, one),
             )
             for key, one in found.items()
         },
         tuple(dict.fromkeys(line for lines in refused.values() for line in lines)),
     )
+
+
+def _class_names(meta_graph: Any, key: str, signature: wire.Signature) -> tuple[str, ...]:
+    scores, classes = (signature.outputs.get(name) for name in ("scores", "classes"))
+    count = scores.shape[-1] if scores is not None and scores.shape else None
+    if signature.method != wire.CLASSIFY or classes is None or count is None:
+        return ()
+    return parsed_examples.class_names(meta_graph, key, "classes", count)
 
 
 def _keras(path: Path) -> Found:

@@ -140,21 +140,9 @@ class _Graph:
         return self._bodies[name]
 
 
-def parsed_features(meta_graph: Any, name: str) -> tuple[str, ...]:
-    """Name the features of the tf.Examples that signature *name* parses, sorted; () where it parses none."""
-    found: set[str] = set()
-    for node, nodes in _Graph(meta_graph.graph_def).reached(_outputs_of(meta_graph, name)):
-        if node.op == "ParseExampleV2":
-            keys = node.input[2:5]
-        elif node.op == "ParseExample":
-            keys = node.input[2 : 2 + node.attr["Nsparse"].i + node.attr["Ndense"].i]
-        else:
-            continue
-        for key in keys:
-            constant = nodes.get(node_name(key))
-            if constant is not None:
-                found |= {text.decode(errors="replace") for text in constant.attr["value"].tensor.string_val}
-    return tuple(sorted(found))
+def reached(graph_def: Any, tensors: Iterable[str]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Give each node that *tensors* of a GraphDef need, with the nodes of the body that it stands in, by name."""
+    return _Graph(graph_def).reached(tensors)
 
 
 def maker(graph_def: Any, tensor: str) -> str:

@@ -183,6 +183,13 @@ def request_sizes(spec: ServerSpec, contract: Contract) -> list[int]:
     return [size for size in contract.batch_sizes if 0 < size <= most] or [1]
 
 
+def golden_sizes(contract: Contract, rows: int, sizes: list[int]) -> list[int]:
+    """Choose how many of *rows* golden rows each request has: *sizes* in turn, or as the checkpoint answered them."""
+    if contract.rows_are_apart(contract.golden.signature):
+        return sizes
+    return [part.stop - part.start for part in comparable.parts(contract, rows)]
+
+
 def _check_answers(
     server: RunningServer, model: str, contract: Contract, answers: Mapping[int, Golden], sizes: list[int]
 ) -> Iterator[GoldenAnswer]:
@@ -195,11 +202,9 @@ def _check_answers(
         by_protocol: dict[Protocol, Client] = {"rest": rest, "grpc": grpc}
         for protocol, client in by_protocol.items():
             for version, expected in answers.items():
-                # Where rows see each other, they are asked in the batches in which the checkpoint answered them.
-                apart = contract.rows_are_apart(own)
-                known = [part.stop - part.start for part in comparable.parts(contract, expected.rows)]
+                asked = golden_sizes(contract, expected.rows, sizes)
                 try:
-                    found = clients.predict_in_parts(client, version, expected.inputs, sizes if apart else known)
+                    found = clients.predict_in_parts(client, version, expected.inputs, asked)
                 except ServerError:
                     server.check_alive()
                     raise

@@ -16,7 +16,7 @@ import yaml
 
 from slipway import contract_draft, contract_sources, golden, local_sources
 from slipway.contract import DEFAULT_SIGNATURE, Contract
-from slipway.contract_draft import Signature
+from slipway.contract_found import Signature
 from slipway.errors import SettingsError, SourceError
 from slipway.graphs import of_source
 from slipway.graphs.choosing import choose
@@ -125,6 +125,7 @@ def _of_saved_model(place: Path, source: SavedModelSource, say: Callable[[str], 
         {name: own.inputs[theirs] for name, theirs in inputs.items()},
         {name: own.outputs[theirs] for name, theirs in outputs.items()},
         own.features,
+        own.classes,
     )
 
 
@@ -179,9 +180,20 @@ def _with_values(text: str, source: Source) -> str:
     """Put strings of golden rows in where the contract lacks what strings the model takes."""
     default = Contract.model_validate(yaml.safe_load(text)).default
     unknown = [name for name, tensor in default.inputs.items() if tensor.values == ("fill in",)]
+    path: Any = getattr(source, "golden", None)
+    features = [
+        feature
+        for tensor in default.inputs.values()
+        for feature, form in (tensor.example or {}).items()
+        if form.values == ("fill in",)
+    ]
+    if features and path is None:
+        raise SourceError(
+            f"feature {features[0]} of the tf.Examples takes strings, and only you know which: give Examples (--golden "
+            f"FILE.npz, an array {', '.join(default.inputs)}), or say in a --contract what they are."
+        )
     if not unknown:
         return text
-    path: Any = getattr(source, "golden", None)
     if path is None:
         raise SourceError(
             f"input {unknown[0]} takes strings, and only you know which: give rows of them (--golden FILE.npz, an array "

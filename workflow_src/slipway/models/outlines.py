@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from slipway.contract_draft import Tensor
+from slipway.contract_found import Tensor
 from slipway.errors import SourceError, one_line
 from slipway.models import keras_models
 
