@@ -101,6 +101,23 @@ def test_a_wrong_answer_of_the_server_alone_is_told_beside_the_offline_rate(serv
     assert "20 of 20" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("change", "rows", "said"), [
+    ({"deterministic": False}, 20, "; not compared row by row: deterministic: false"),
+    ({"row_independent": False}, 5, "; not compared row by row: row_independent: false, and other rows were asked together"),
+    ({"row_independent": False}, 20, "; the same rows are wrong"),
+])  # fmt: skip
+def test_rows_that_cannot_be_compared_are_only_counted(server, place, capsys, change, rows, said):
+    golden.write(place / "few.npz", served.digits_golden(20))
+    (place / "digits.yaml").write_text(json.dumps(served.DIGITS | change))
+    try:
+        code = verify(place, f"127.0.0.1:{server.rest_port}", "--rows", rows, "--num-tests", 20, data="few.npz")
+    finally:
+        (place / "digits.yaml").write_text(json.dumps(served.DIGITS))
+
+    assert code == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(said)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway import labelled_rows, progress, targets
+from slipway import comparable, labelled_rows, progress, targets
 from slipway.contract import DEFAULT_SIGNATURE, read_contract
 from slipway.error_rate import ErrorRate
 from slipway.errors import SettingsError
@@ -57,13 +57,19 @@ def run(arguments: argparse.Namespace) -> int:
     _check_numbers(arguments)
     addresses = [target for word in arguments.target for target in targets.parse(word, arguments.protocol)]
     contract = read_contract(arguments.contract)
+    if contract.max_rows is not None and arguments.rows > contract.max_rows:
+        raise SettingsError(f"--rows: the contract's max_rows is {contract.max_rows}, got {arguments.rows}")
     known = labelled_rows.read(arguments.data, contract, arguments.signature, arguments.output)
     tested = min(arguments.num_tests, known.data.rows)
     if tested < arguments.num_tests:
         sys.stderr.write(f"{arguments.data} has {tested:,} rows; each is tried once.\n")
     found = [_verify(target, known, tested, arguments) for target in addresses]
     offline = known.wrong_offline(tested)
-    sys.stdout.write(as_json(found, offline) if arguments.json else as_text(found, offline))
+    asked = [slice(start, min(start + arguments.rows, tested)) for start in range(0, tested, arguments.rows)]
+    alike = asked == comparable.parts(contract, known.data.rows)
+    why_not = comparable.why_not(contract, arguments.signature, same_batches=alike)
+    written = as_json if arguments.json else as_text
+    sys.stdout.write(written(found, offline, why_not))
     gate = arguments.max_error_rate
     above = [one for one in found if gate is not None and one.rate.rate > gate]
     for one in above:
@@ -174,8 +180,15 @@ def ask_all(
     return [answers[number] for number in range(len(answers))]
 
 
-def as_text(found: Sequence[Found], offline: Wrong | None) -> str:
-    """Write a line for each server and, where golden answers are known, one for the model before it was exported."""
+def as_text(found: Sequence[Found], offline: Wrong | None, why_not: str = "") -> str:
+    """
+    Write a line for each server and, where golden answers are known, one for the model before it was exported.
+
+    Args:
+        found: What was measured.
+        offline: Which rows the golden answers have wrong, if they are known.
+        why_not: Why served and golden answers cannot be compared row by row (`slipway.comparable`).
+    """
     lines = []
     for one in found:
         where = f"{targets.NAMES[one.target.protocol]}: " if len(found) > 1 else ""
@@ -183,6 +196,8 @@ def as_text(found: Sequence[Found], offline: Wrong | None) -> str:
     if offline is not None:
         same = all(np.array_equal(one.wrong, offline) for one in found)
         wrong_too = "the same rows are wrong" if same else _difference(found, offline)
+        if why_not:
+            wrong_too = f"not compared row by row: {why_not}"
         lines.append(f"Offline, by the golden answers to these rows: {count(offline)}; {wrong_too}")
     return "".join(f"{line}\n" for line in lines)
 
@@ -197,7 +212,7 @@ def _difference(found: Sequence[Found], offline: Wrong) -> str:
     return "; ".join(told)
 
 
-def as_json(found: Sequence[Found], offline: Wrong | None) -> str:
+def as_json(found: Sequence[Found], offline: Wrong | None, why_not: str = "") -> str:
     """Write the same as JSON."""
 
     def told(wrong: Wrong) -> dict[str, Any]:
@@ -209,5 +224,6 @@ def as_json(found: Sequence[Found], offline: Wrong | None) -> str:
     document = {
         "served": [{"target": str(one.target), "protocol": one.target.protocol} | told(one.wrong) for one in found],
         "offline": None if offline is None else told(offline),
+        "why_not_compared": why_not or None,
     }
     return json.dumps(document, indent=2) + "\n"
