@@ -16,7 +16,7 @@ import yaml
 
 from slipway import contract_draft, contract_sources, golden, local_sources
 from slipway.contract import DEFAULT_SIGNATURE, Contract
-from slipway.contract_found import Signature
+from slipway.contract_found import Found, Signature
 from slipway.errors import SettingsError, SourceError
 from slipway.graphs import of_source
 from slipway.graphs.choosing import choose
@@ -75,7 +75,7 @@ def draft(place: Path, source: Source, scratch: Path, say: Callable[[str], None]
             f"{source.path}: output {whole[0]} is one value for all rows, which no request could be given a row of. Leave it out "
             "(--outputs), or say in a --contract how it is made into rows."
         )
-    found = contract_draft.Found(str(source.path), {"kind": source.kind}, {DEFAULT_SIGNATURE: own})
+    found = Found(str(source.path), {"kind": source.kind}, {DEFAULT_SIGNATURE: own})
     text, keys = contract_draft.drafted(found)
     if guessed := list(keys.get("freeze_inputs", {})):
         raise SourceError(
