@@ -247,7 +247,7 @@ def _metric_table(comparison: Comparison) -> Table:
         )
         for result in comparison.fixed
     ]
-    head = ("Metric", "base", "head", "change [95%]", "margin", "pairs", "")
+    head = ("Metric", "base", "head", "change [95%]", "margin", "pairs", "verdict")
     return Table("Every metric", heads(*head), tuple(rows))
 
 
@@ -311,7 +311,7 @@ def _subjects(comparison: Comparison) -> Section:
     ]
     table = Table(
         "Base and head",
-        heads("", "base", "head", numbers_from=9),
+        heads("What", "base", "head", numbers_from=9),
         tuple((TableCell(name), TableCell(one), TableCell(other)) for name, one, other in facts),
     )
     where = comparison.environment

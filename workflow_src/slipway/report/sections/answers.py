@@ -161,7 +161,7 @@ def _parity(model: ModelResult, versions: Sequence[VersionResult]) -> Table:
         (
             *heads("Path", "Version", "Output", numbers_from=3),
             *heads("rows", "max |Δ|", "arg max equal", "atol, rtol", numbers_from=0),
-            TableCell("", "c"),
+            TableCell("verdict", "c"),
         ),
         tuple(_parity_row(version, path, parity) for version, path, parity in listed),
     )

@@ -19,16 +19,15 @@ def cost(measurement: Measurement, prices: Prices | None) -> Section | None:
         return None
     table = Table(
         "Cost of a million predictions",
-        heads("", *(f"{peak.name}, {peak.cell.load.concurrency} in flight" for peak in peaks)),
+        heads("A million predictions", *(f"{peak.name}, {peak.cell.load.concurrency} in flight" for peak in peaks)),
         tuple(_line(name, peaks, tell) for name, tell in (*_TAKEN, *_priced(prices))),
     )
-    named = TableCell("A million predictions")
     return Section(
         id=identifier(measurement, "cost"),
         title="Cost of a million predictions",
         short="Cost",
         lead=_lead(measurement, prices),
-        blocks=(Table(table.name, (named, *table.head[1:]), table.rows),),
+        blocks=(table,),
     )
 
 

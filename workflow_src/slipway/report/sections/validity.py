@@ -85,7 +85,7 @@ def _checks(measurement: Measurement) -> Table:
         (*row("Repetitions that count", f"≥ {numbers.percent(1 - MOST_INVALID)}", "", share), passed(ok=whole))
     )
     lines.append((*row("Measured again", "", "", numbers.integer(measurement.record.reruns)), TableCell("", "c")))
-    head = (*heads("Rule", "limit", "worst seen", "repetitions that broke it"), TableCell("", "c"))
+    head = (*heads("Rule", "limit", "worst seen", "repetitions that broke it"), TableCell("verdict", "c"))
     return Table("Validity rules", head, tuple(lines))
 
 
