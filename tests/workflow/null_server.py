@@ -16,8 +16,9 @@ from concurrent import futures
 import grpc
 import numpy as np
 
-from slipway_wire import json_predict, predict
-from slipway_wire.paths import GRPC_PREDICT, METRICS_PATH
+from slipway_wire import json_predict, messages, model_metadata, predict
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.paths import GRPC_GET_MODEL_METADATA, GRPC_PREDICT, METRICS_PATH
 
 MISCHIEF, _, BEGIN = sys.argv[1].partition("@")
 FLAGS = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[2:])
@@ -54,6 +55,19 @@ def metrics():
     return "\n".join(lines).encode() + b"\n"
 
 
+def definitions():
+    definition = messages.SignatureDef(method_name="tensorflow/serving/predict")
+    for tensors, name in ((definition.inputs, "x"), (definition.outputs, "y")):
+        tensors[name].dtype = 1
+        for size in (-1, 3):
+            tensors[name].tensor_shape.dim.add(size=size)
+    return {"serving_default": definition}
+
+
+METADATA = model_metadata.encode_response(ModelSpec("m", 1), definitions())
+METADATA_JSON = model_metadata.encode_json(ModelSpec("m", 1), definitions())
+
+
 class Rest(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -62,15 +76,30 @@ class Rest(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         state = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
         status = json.dumps({"model_version_status": [state]}).encode()
+        if self.path.endswith("/metadata"):
+            known = self.path == "/v1/models/m/metadata"
+            told = METADATA_JSON if known else b'{"error": "Could not find any versions of model"}'
+            self.finish_with(200 if known else 404, told)
+            return
         self.finish_with(200, metrics() if self.path == METRICS_PATH else status)
 
     def do_POST(self):
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        y = answer("REST", np.array(document["instances"], np.float32))
+        y = answer("REST", np.array(document.get("instances", document.get("inputs")), np.float32))
+        if MISCHIEF == "errs":
+            return self.finish_with(200, b'{"error": "out of luck"}')
+        if MISCHIEF == "halves":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"predictions": [')
+            self.close_connection = True
+            return None
         if y is None:
             self.finish_with(429, b'{"error": "queue is full"}')
         else:
-            self.finish_with(200, json_predict.encode_response({"y": y}, row_format=True))
+            self.finish_with(200, json_predict.encode_response({"y": y}, row_format="instances" in document))
+        return None
 
     def finish_with(self, status, body):
         self.send_response(status)
@@ -83,6 +112,7 @@ class Rest(http.server.BaseHTTPRequestHandler):
 
 
 def over_grpc(message, context):
+    """Predict, without the checks of a real server."""
     request = predict.decode_request(message)
     y = answer("gRPC", request.inputs["x"])
     if y is None:
@@ -92,6 +122,8 @@ def over_grpc(message, context):
 
 class Predict(grpc.GenericRpcHandler):
     def service(self, details):
+        if details.method == GRPC_GET_MODEL_METADATA:
+            return grpc.unary_unary_rpc_method_handler(lambda *_: METADATA)
         return grpc.unary_unary_rpc_method_handler(over_grpc) if details.method == GRPC_PREDICT else None
 
 

@@ -33,6 +33,7 @@ TOOLS = {
     "inspect": "print what a SavedModel, or any other file of a model, is, without TensorFlow",
     "verify": "measure how often a served model is wrong",
     "predict": "call a served model once",
+    "bench": "measure any server with TensorFlow Serving's interface under load",
     "compare": "say whether a model, a server or its settings got worse",
     "overview": "say what was made of which source",
     "doctor": "say what this machine can and cannot do",

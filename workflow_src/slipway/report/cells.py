@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 from slipway.records import BenchmarkRecord, Cell, Repetition, Result
 
@@ -26,12 +27,16 @@ COLUMNS = (
 
 def cells_csv(result: Result) -> str:
     """Write all repetitions as CSV (RFC 4180, but with line feeds); what was not measured is empty."""
+    return csv_of([record for model in result.models for record in model.benchmarks])
+
+
+def csv_of(records: Sequence[BenchmarkRecord]) -> str:
+    """Write the repetitions of *records* as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for model in result.models:
-        for record in model.benchmarks:
-            writer.writerows(_line(record, cell, r) for cell in record.cells for r in cell.repetitions)
+    for record in records:
+        writer.writerows(_line(record, cell, r) for cell in record.cells for r in cell.repetitions)
     return text.getvalue()
 
 

@@ -122,11 +122,9 @@ class ColdGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """One version of one model under load, with what was proven of it before."""
+class Loads:
+    """One version of one model under load, wherever it ran."""
 
-    model: ModelResult
-    version: VersionResult
     record: BenchmarkRecord
     closed: tuple[Level, ...]
     open: tuple[Level, ...]
@@ -135,7 +133,7 @@ class Measurement:
     @property
     def anchor(self) -> str:
         """An id for the page: letters, digits and hyphens."""
-        return f"{slug(self.model.model)}-{self.version.version}"
+        return f"{slug(self.record.model)}-{self.record.version}"
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -146,11 +144,6 @@ class Measurement:
     def cells(self) -> tuple[CellSummary, ...]:
         """All cells, in the order of their loads."""
         return tuple(level.cells[p] for level in self.levels for p in PROTOCOLS if p in level.cells)
-
-    @property
-    def answers(self) -> tuple[GoldenAnswer, ...]:
-        """What this version answered through the running image."""
-        return tuple(a for a in self.model.launch.answers if a.version == self.version.version)
 
     def peak(self, protocol: Protocol) -> CellSummary | None:
         """The closed-loop cell with the highest throughput."""
@@ -196,6 +189,30 @@ class Measurement:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement(Loads):
+    """What was measured of a version of the line, with what was proven of it before."""
+
+    model: ModelResult
+    version: VersionResult
+
+    @property
+    def answers(self) -> tuple[GoldenAnswer, ...]:
+        """What this version answered through the running image."""
+        return tuple(a for a in self.model.launch.answers if a.version == self.version.version)
+
+
+def loads(record: BenchmarkRecord) -> Loads:
+    """Read what *record* says of loads alone."""
+    levels = _levels(record)
+    return Loads(
+        record=record,
+        closed=tuple(level for level in levels if level.load.kind == "closed"),
+        open=tuple(level for level in levels if level.load.kind == "open"),
+        cold=_cold_groups(record.cold_starts),
+    )
+
+
 def slug(name: str) -> str:
     """Make a part of an HTML id from any name."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
@@ -213,15 +230,8 @@ def measurements(result: Result) -> tuple[Measurement, ...]:
 
 
 def _measurement(model: ModelResult, version: VersionResult, record: BenchmarkRecord) -> Measurement:
-    levels = _levels(record)
-    return Measurement(
-        model=model,
-        version=version,
-        record=record,
-        closed=tuple(level for level in levels if level.load.kind == "closed"),
-        open=tuple(level for level in levels if level.load.kind == "open"),
-        cold=_cold_groups(record.cold_starts),
-    )
+    seen = loads(record)
+    return Measurement(model=model, version=version, record=record, closed=seen.closed, open=seen.open, cold=seen.cold)
 
 
 def _levels(record: BenchmarkRecord) -> list[Level]:

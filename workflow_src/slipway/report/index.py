@@ -58,7 +58,7 @@ def build_index(newest: Result, entries: Sequence[RunEntry]) -> IndexPage:
     return IndexPage(
         title=f"{newest.title} – Slipway",
         heading=newest.title,
-        meta=page_meta(newest),
+        meta=page_meta(newest.created, newest.environment),
         report=f"{newest.run_id}/index.html",
         parts=(
             *(_part(measurement, newest.command) for measurement in measurements(newest)),

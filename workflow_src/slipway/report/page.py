@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from slipway import files
-from slipway.records import Result
+from slipway.records import Environment, Result
 from slipway.report import numbers, sections
 from slipway.report.blocks import Part
 from slipway.report.content import measurements, slug
@@ -80,7 +80,7 @@ def build_page(result: Result) -> Page:
     return Page(
         title=f"{result.title} – Slipway report – {word}",
         heading=result.title,
-        meta=page_meta(result),
+        meta=page_meta(result.created, result.environment),
         state=state,
         parts=tuple(parts),
         navigation=_navigation(parts, several=len(measured) != 1 or len(result.models) != 1),
@@ -90,12 +90,11 @@ def build_page(result: Result) -> Page:
     )
 
 
-def page_meta(result: Result) -> tuple[str, ...]:
+def page_meta(created: str, where: Environment) -> tuple[str, ...]:
     """Say in a few words when, where and from which commit."""
-    where = result.environment
     commit = f"commit {where.commit[:10]}{' + changes' if where.dirty else ''}" if where.commit else "no commit"
     return (
-        numbers.moment(result.created),
+        numbers.moment(created),
         f"{numbers.counted(where.logical_cpus, 'CPU')} · {where.cpu}",
         ", ".join(where.gpus) or "no GPU",
         commit,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from slipway.records import ModelResult, Result
 from slipway.report.blocks import Section
-from slipway.report.content import Measurement
+from slipway.report.content import Loads, Measurement
 from slipway.report.sections.answers import answers
 from slipway.report.sections.calling import calling
 from slipway.report.sections.cold_start import cold_start
@@ -17,6 +17,7 @@ from slipway.report.sections.latency import latency
 from slipway.report.sections.origin import image, provenance
 from slipway.report.sections.overview import overview
 from slipway.report.sections.protocols import protocols
+from slipway.report.sections.scenarios import scenarios
 from slipway.report.sections.throughput import throughput
 from slipway.report.sections.validity import validity
 from slipway.report.verdict import Verdict
@@ -31,7 +32,21 @@ def of_measurement(measurement: Measurement, verdict: Verdict, result: Result) -
         latency(measurement),
         cold_start(measurement),
         inside(measurement),
+        *scenarios(measurement),
         cost(measurement, result.prices),
+    )
+    return tuple(section for section in written if section)
+
+
+def of_target(loads: Loads) -> tuple[Section, ...]:
+    """Write how a server performs that somebody else runs; what was not measured has no section."""
+    written = (
+        protocols(loads),
+        throughput(loads),
+        latency(loads),
+        inside(loads),
+        *scenarios(loads),
+        validity([loads]),
     )
     return tuple(section for section in written if section)
 

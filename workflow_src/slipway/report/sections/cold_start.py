@@ -13,12 +13,12 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Bar, Line, Point, Segment, Style
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, ColdGroup, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, ColdGroup, Loads
 from slipway.report.sections.figures import bars_table, identifier, measured_figure
 from slipway.report.sections.first_requests import first_requests
 
 
-def cold_start(measurement: Measurement) -> Section | None:
+def cold_start(measurement: Loads) -> Section | None:
     """Write what a fresh server's first requests take; None if no server was started for it."""
     if not measurement.cold:
         return None
@@ -74,7 +74,7 @@ def _group_name(group: ColdGroup) -> str:
 _SHOWN_REQUESTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 
 
-def _first_requests(measurement: Measurement, title: str) -> Figure:
+def _first_requests(measurement: Loads, title: str) -> Figure:
     groups = measurement.cold
     lines = [
         Line(
@@ -132,7 +132,7 @@ def _first_requests(measurement: Measurement, title: str) -> Figure:
     )
 
 
-def _ready_figure(measurement: Measurement) -> Figure:
+def _ready_figure(measurement: Loads) -> Figure:
     bars = [
         Bar(
             f"{PROTOCOL_NAMES[group.protocol]}, {'warmed' if group.warmed else 'not warmed'}",

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from slipway.prices import Prices, by_core, by_machine
 from slipway.report import numbers
 from slipway.report.blocks import Section, Table, TableCell, heads, row
-from slipway.report.content import PROTOCOLS, CellSummary, Measurement, cpu_per_prediction
+from slipway.report.content import PROTOCOLS, CellSummary, Loads, cpu_per_prediction
 from slipway.report.sections.figures import identifier
 from slipway.report.sections.overview import bytes_per_request
 
 _MILLION = 1e6
 
 
-def cost(measurement: Measurement, prices: Prices | None) -> Section | None:
+def cost(measurement: Loads, prices: Prices | None) -> Section | None:
     """Write what a million predictions take over each protocol; None without a valid closed loop."""
     peaks = [peak for protocol in PROTOCOLS if (peak := measurement.peak(protocol)) and peak.predictions_per_s]
     if not peaks:
@@ -31,7 +31,7 @@ def cost(measurement: Measurement, prices: Prices | None) -> Section | None:
     )
 
 
-def _lead(measurement: Measurement, prices: Prices | None) -> str:
+def _lead(measurement: Loads, prices: Prices | None) -> str:
     told = "Each protocol at its best load, from medians over repetitions. A machine that is not always busy costs more per prediction."
     if prices is None:
         told += " No price is told: none is configured (report.prices)."

@@ -17,7 +17,7 @@ from slipway.report.blocks import (
     TableCell,
     heads,
 )
-from slipway.report.content import PROTOCOLS, CellSummary, Measurement
+from slipway.report.content import PROTOCOLS, CellSummary, Loads
 from slipway.report.sections.figures import name_of
 
 # Files beside the page.
@@ -39,7 +39,7 @@ NOT_COVERED = (
 )
 
 
-def cells(measured: Sequence[Measurement]) -> Section:
+def cells(measured: Sequence[Loads]) -> Section:
     """Write every cell, one line each."""
     blocks: list[Block] = []
     for measurement in measured:
@@ -64,7 +64,7 @@ _COLUMNS: tuple[tuple[str, str, charts.Show], ...] = (
 )
 
 
-def _cells_table(measurement: Measurement) -> Table:
+def _cells_table(measurement: Loads) -> Table:
     rows = [
         (
             TableCell(cell.cell.id),
@@ -90,7 +90,7 @@ def _metric(cell: CellSummary, attribute: str, show: charts.Show) -> TableCell:
     return TableCell(show(estimate.value), "n", full=numbers.interval(estimate, show), value=estimate.value)
 
 
-def data(result: Result, measured: Sequence[Measurement]) -> Section:
+def data(result: Result, measured: Sequence[Loads]) -> Section:
     """Write where the data are, how to redo them, and what was not measured."""
     missing = [(what, why) for measurement in measured for what, why in sorted(measurement.record.not_measured.items())]
     blocks: tuple[Block, ...] = (

@@ -16,11 +16,11 @@ from slipway.report.blocks import (
     heads,
 )
 from slipway.report.charts import Axis, Bar, Segment
-from slipway.report.content import Measurement, batching_in_words
+from slipway.report.content import Loads, batching_in_words
 from slipway.report.sections.figures import name_of
 
 
-def environment(result: Result, measured: Sequence[Measurement]) -> Section:
+def environment(result: Result, measured: Sequence[Loads]) -> Section:
     """Write where and with what everything ran."""
     where = result.environment
     commit = where.commit or "not in a git repository"

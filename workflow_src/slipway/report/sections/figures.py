@@ -17,19 +17,19 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Bar, Line, Point
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Level, Measurement, slug
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Level, Loads, slug
 from slipway.statistics import Estimate
 
 PREDICTIONS = "predictions / s"
 
 
-def identifier(measurement: Measurement, name: str) -> str:
+def identifier(measurement: Loads, name: str) -> str:
     """Make an id for something about *measurement*."""
     return f"{measurement.anchor}-{name}"
 
 
 def measured_figure(
-    measurement: Measurement,
+    measurement: Loads,
     name: str,
     title: str,
     caption: str,
@@ -186,9 +186,9 @@ def bars_table(name: str, bars: Sequence[Bar], unit: str) -> Table:
     )
 
 
-def name_of(measurement: Measurement) -> str:
+def name_of(measurement: Loads) -> str:
     """Name the measured version."""
-    return f"{measurement.model.model}, version {measurement.version.version}"
+    return f"{measurement.record.model}, version {measurement.record.version}"
 
 
 def model_identifier(model: ModelResult, name: str) -> str:

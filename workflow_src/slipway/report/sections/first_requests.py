@@ -8,7 +8,7 @@ from slipway.records import BenchmarkRecord, Protocol
 from slipway.report import charts, numbers
 from slipway.report.blocks import Figure, Table, TableCell, heads
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Line, Point, Style
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Loads
 from slipway.report.sections.figures import distinct, measured_figure
 
 
@@ -79,7 +79,7 @@ def _spread(times_us: Sequence[float]) -> Spread:
     return Spread(len(times_us), median.value, min(times_us), max(times_us))
 
 
-def first_requests(measurement: Measurement) -> Figure | None:
+def first_requests(measurement: Loads) -> Figure | None:
     """Show what warm-up saves at each batch size; None if that was not measured."""
     found = batches(measurement.record)
     if not found:

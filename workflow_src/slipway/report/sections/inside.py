@@ -12,11 +12,11 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Bar, Segment, Style
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Level, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Level, Loads
 from slipway.report.sections.figures import bars_table, identifier, measured_figure
 
 
-def inside(measurement: Measurement) -> Section | None:
+def inside(measurement: Loads) -> Section | None:
     """Write what the server tells of itself; None if it told nothing."""
     figures = (_stages_figure(measurement), _batch_figure(measurement), _cpu_figure(measurement))
     drawn = tuple(figure for figure in figures if figure)
@@ -36,7 +36,7 @@ _REMAINDER = "client, wire, scheduling"
 _STAGE_NAMES = {"queue": "queue and wait for a batch", "compute": "compute (the whole batch)"}
 
 
-def _stages_figure(measurement: Measurement) -> Figure | None:
+def _stages_figure(measurement: Loads) -> Figure | None:
     """A request's mean latency, split by the server's own clocks; what they do not explain is a part of its own."""
     level = next((one for one in measurement.closed if any(map(content.stages, one.cells.values()))), None)
     if level is None:
@@ -74,7 +74,7 @@ def _stages_figure(measurement: Measurement) -> Figure | None:
     )
 
 
-def _batch_figure(measurement: Measurement) -> Figure | None:
+def _batch_figure(measurement: Loads) -> Figure | None:
     level = measurement.headline
     if level is None:
         return None
@@ -151,7 +151,7 @@ def _ranges(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def _cpu_figure(measurement: Measurement) -> Figure | None:
+def _cpu_figure(measurement: Loads) -> Figure | None:
     bars, cells = [], []
     for level in measurement.closed:
         for protocol in PROTOCOLS:

@@ -12,7 +12,7 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Dot, DotRow, Line, Point
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Level, Measurement, slug
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Level, Loads, slug
 from slipway.report.overlays import Limit
 from slipway.report.sections.figures import distinct, identifier, measured_figure, metric_line, untrusted
 from slipway.statistics import Estimate
@@ -20,7 +20,7 @@ from slipway.statistics import Estimate
 _PERCENTILES = {"p50_us": "p50", "p90_us": "p90", "p95_us": "p95", "p99_us": "p99", "p999_us": "p99.9"}
 
 
-def latency(measurement: Measurement) -> Section | None:
+def latency(measurement: Loads) -> Section | None:
     """Write how long answers take, closed loop and open loop apart; None if nothing was measured."""
     by_rate = tuple(
         figure
@@ -43,7 +43,7 @@ def latency(measurement: Measurement) -> Section | None:
     )
 
 
-def latency_figure(measurement: Measurement) -> Figure | None:
+def latency_figure(measurement: Loads) -> Figure | None:
     """Draw p50, p95 and p99 by concurrency, as panels with one scale."""
     percentiles = {}
     for metric in ("p50_us", "p95_us", "p99_us"):
@@ -123,7 +123,7 @@ def _floor_row(floor: Limit, columns: int) -> tuple[TableCell, ...]:
     return (TableCell("1 in flight"), TableCell(name), TableCell(shown, "n"), *[TableCell("", "n")] * (columns - 1))
 
 
-def _open_figure(measurement: Measurement, level: Level) -> Figure | None:
+def _open_figure(measurement: Loads, level: Level) -> Figure | None:
     rows = []
     for metric, name in _PERCENTILES.items():
         dots = [_latency_dot(cell, metric, name) for p in PROTOCOLS if (cell := level.cells.get(p))]
@@ -178,7 +178,7 @@ def _rate_id(level: Level) -> str:
     return slug(f"{level.payload.id}-{level.load.rate or 0:g}")
 
 
-def _distribution(measurement: Measurement, level: Level) -> Figure | None:
+def _distribution(measurement: Loads, level: Level) -> Figure | None:
     found = {p: content.distribution(level.cells[p]) for p in PROTOCOLS if p in level.cells}
     drawn = {p: [(q, us) for q, us in points if us > 0] for p, points in found.items()}
     lines = [

@@ -16,12 +16,12 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import GRPC, PROTOCOL_STYLES, REST, Axis, Bar, Dot, DotRow, Segment, Style
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Level, Measurement, slug
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Level, Loads, slug
 from slipway.report.sections.figures import bars_table, identifier, measured_figure
 from slipway.statistics import Estimate
 
 
-def protocols(measurement: Measurement) -> Section | None:
+def protocols(measurement: Loads) -> Section | None:
     """Write both protocols against each other; None if no load was measured on both."""
     ratios = ratio_figure(measurement)
     if ratios is None:
@@ -46,7 +46,7 @@ _RATIOS = {
 }
 
 
-def ratio_figure(measurement: Measurement) -> Figure | None:
+def ratio_figure(measurement: Loads) -> Figure | None:
     """Draw how many times one protocol is ahead of the other, metric by metric; None without a load measured on both."""
     listed = _ratio_rows(measurement)
     if not listed:
@@ -128,7 +128,7 @@ def _side(ratio: Estimate) -> Style:
     return GRPC if ratio.value > 1 else REST
 
 
-def _ratio_rows(measurement: Measurement) -> list[tuple[str, Estimate]]:
+def _ratio_rows(measurement: Loads) -> list[tuple[str, Estimate]]:
     """Throughput at every load; everything else where it matters: CPU and bytes at the peak, latency at a fixed rate."""
     listed = [
         (f"{_RATIOS['throughput']}, {level.load.concurrency} in flight", level.ratios["throughput"])
@@ -144,7 +144,7 @@ def _ratio_rows(measurement: Measurement) -> list[tuple[str, Estimate]]:
     return listed
 
 
-def comparison_table(measurement: Measurement) -> Table:
+def comparison_table(measurement: Loads) -> Table:
     """List both protocols load by load."""
     head = (
         "Load",
@@ -179,12 +179,12 @@ def _comparison_row(level: Level) -> tuple[TableCell, ...]:
     )
 
 
-def _bytes_figures(measurement: Measurement) -> list[Figure]:
+def _bytes_figures(measurement: Loads) -> list[Figure]:
     figures = [_bytes_figure(measurement, level) for level in _one_per_payload(measurement)]
     return [figure for figure in figures if figure]
 
 
-def _one_per_payload(measurement: Measurement) -> list[Level]:
+def _one_per_payload(measurement: Loads) -> list[Level]:
     chosen: dict[str, Level] = {}
     for level in (*([measurement.headline] if measurement.headline else []), *measurement.levels):
         chosen.setdefault(level.payload.id, level)
@@ -197,7 +197,7 @@ _BODY, _OVERHEAD, _RESPONSE = "request body", "request headers and framing", "re
 _SEGMENTS = ((_OVERHEAD, charts.CATEGORIES[2]), (_RESPONSE, charts.CATEGORIES[0]))
 
 
-def _bytes_figure(measurement: Measurement, level: Level) -> Figure | None:
+def _bytes_figure(measurement: Loads, level: Level) -> Figure | None:
     body = {"rest": level.payload.rest_body_bytes, "grpc": level.payload.grpc_message_bytes}
     bars = []
     for protocol in PROTOCOLS:

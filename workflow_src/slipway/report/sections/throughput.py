@@ -17,7 +17,7 @@ from slipway.report.blocks import (
     row,
 )
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Line, Point
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Loads
 from slipway.report.overlays import Limit
 from slipway.report.sections.figures import PREDICTIONS, distinct, identifier, level_table, measured_figure, metric_line
 
@@ -25,7 +25,7 @@ from slipway.report.sections.figures import PREDICTIONS, distinct, identifier, l
 _SLOT_S = 0.25
 
 
-def throughput(measurement: Measurement) -> Section | None:
+def throughput(measurement: Loads) -> Section | None:
     """Write how many predictions per second come back; None without a closed loop."""
     if not measurement.closed:
         return None
@@ -39,7 +39,7 @@ def throughput(measurement: Measurement) -> Section | None:
     )
 
 
-def throughput_figure(measurement: Measurement) -> Figure:
+def throughput_figure(measurement: Loads) -> Figure:
     """Draw predictions per second by concurrency."""
     lines = [
         line
@@ -83,7 +83,7 @@ def throughput_figure(measurement: Measurement) -> Figure:
     )
 
 
-def _limits(measurement: Measurement, lines: Sequence[Line]) -> list[Limit]:
+def _limits(measurement: Loads, lines: Sequence[Line]) -> list[Limit]:
     """Say up to where each protocol's numbers are believed; and what the generator can do at most, where that can be seen."""
     rows = measurement.closed[0].payload.rows
     share = rules.MOST_OF_CEILING
@@ -100,7 +100,7 @@ def _limits(measurement: Measurement, lines: Sequence[Line]) -> list[Limit]:
     return limits
 
 
-def _limit_rows(measurement: Measurement) -> list[tuple[TableCell, ...]]:
+def _limit_rows(measurement: Loads) -> list[tuple[TableCell, ...]]:
     rows = measurement.closed[0].payload.rows
     share = rules.MOST_OF_CEILING
     return [
@@ -117,7 +117,7 @@ def _limit_rows(measurement: Measurement) -> list[tuple[TableCell, ...]]:
     ]
 
 
-def _inside_one_repetition(measurement: Measurement) -> Figure | None:
+def _inside_one_repetition(measurement: Loads) -> Figure | None:
     level = measurement.headline
     chosen = {p: _median_repetition(cell) for p, cell in level.cells.items()} if level else {}
     told = {protocol: repetition for protocol, repetition in chosen.items() if repetition and repetition.per_slot}

@@ -16,7 +16,7 @@ from slipway.report.blocks import (
     passed,
     row,
 )
-from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Measurement
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Loads
 from slipway.report.sections.figures import name_of
 from slipway.report.verdict import MOST_INVALID
 
@@ -24,7 +24,7 @@ from slipway.report.verdict import MOST_INVALID
 BUSY = 0.7
 
 
-def validity(measured: Sequence[Measurement]) -> Section:
+def validity(measured: Sequence[Loads]) -> Section:
     """Write what could have spoiled the numbers, how bad it was, and what they do not say."""
     blocks: list[Block] = []
     for measurement in measured:
@@ -41,7 +41,7 @@ def validity(measured: Sequence[Measurement]) -> Section:
     )
 
 
-def _checks(measurement: Measurement) -> Table:
+def _checks(measurement: Loads) -> Table:
     """One line per validity rule: its limit, the worst of all repetitions, and how many broke it."""
     every = [r for cell in measurement.cells for r in cell.cell.repetitions]
     opened = [r for level in measurement.open for cell in level.cells.values() for r in cell.cell.repetitions]
@@ -94,7 +94,7 @@ def _rule(name: str, limit: str, seen: str, count: int) -> tuple[TableCell, ...]
     return (*row(name, limit, seen or numbers.NOT_MEASURED if count else seen, str(count)), verdict)
 
 
-def _nearest(measurement: Measurement) -> float | None:
+def _nearest(measurement: Loads) -> float | None:
     """Find the greatest share of the generator's ceiling that any repetition reached; None if it was not calibrated."""
     ceilings = {c.protocol: c.throughput_rps for c in measurement.record.ceilings}
     shares = [
@@ -115,13 +115,21 @@ def _worst(repetitions: Iterable[Repetition], value: Callable[[Repetition], floa
     return numbers.NOT_MEASURED if worst is None else show(worst)
 
 
-def limits(measurement: Measurement) -> tuple[tuple[str, str], ...]:
+def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
     """Say what holds the numbers down or makes them uncertain; each line follows from what was measured."""
     placement = measurement.record.placement
+    target = measurement.record.target
     lines = []
-    if not measurement.record.engine.isolated:
+    if target:
+        told = ", ".join(f"{name} at {where}" for name, where in sorted(target.addresses.items()))
+        lines.append(("Somebody else's server", f"{told}: what it runs on, and what else it does, is not known here"))
+    elif not measurement.record.engine.isolated:
         lines.append(("No isolation", "the server was a plain local process; nothing here speaks for the image"))
-    if placement.pinned:
+    if target:
+        lines.append(
+            ("The load generator's place", f"CPUs {placement.generator_cpus} of {placement.logical_cpus} here")
+        )
+    elif placement.pinned:
         where = f"the server on CPUs {placement.server_cpus}, the load generator on {placement.generator_cpus}"
         lines.append(("One machine", f"{where}, of {placement.logical_cpus}; they share caches, memory and the kernel"))
     else:
@@ -140,6 +148,8 @@ def limits(measurement: Measurement) -> tuple[tuple[str, str], ...]:
         lines.append(
             ("A busy machine", f"something else used up to {numbers.number(max(foreign))} cores while it was measured")
         )
+    if target:
+        return tuple(lines)
     if not measurement.record.batching:
         lines.append(("No batching", "every request ran by itself"))
     lines.append(
@@ -157,7 +167,7 @@ def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
     return f"Ceiling over {PROTOCOL_NAMES[ceiling.protocol]}", told
 
 
-def _bound(measurement: Measurement) -> list[tuple[str, str]]:
+def _bound(measurement: Loads) -> list[tuple[str, str]]:
     """Name what was busy when each protocol peaked: the server, the generator, or neither (then something waits)."""
     lines = []
     cores = _count_cpus(measurement.record.placement.server_cpus) or measurement.record.placement.logical_cpus

@@ -1,0 +1,75 @@
+"""The page and the table of a target, from made-up results."""
+
+import pytest
+from tests.workflow import result_factory
+
+from slipway.bench import page
+from slipway.records import ScenarioRecord, ScenarioValue, TargetRecord, TargetResult
+from slipway.report.content import loads
+
+
+def made(**changes):
+    record = result_factory.benchmark("half", 3, cold_starts=0)
+    target = TargetRecord(
+        addresses={"rest": "10.0.0.7:8501", "grpc": "10.0.0.7:8500"},
+        versions={3: "AVAILABLE"},
+        signature=result_factory.version("half", 3).validation.signatures[0],
+        payload="drawn at random",
+    )
+    known = {"target": target, "servable_digest": None, "image_id": None, "resident_bytes": None}
+    return TargetResult(
+        run_id="20310506T071200Z-0123abcd",
+        created="2031-05-06T07:12:00Z",
+        title="half at 10.0.0.7:8501",
+        command="slipway bench --target 10.0.0.7:8501 --model half",
+        environment=result_factory.environment(),
+        benchmark=record.model_copy(update=known | changes),
+    )
+
+
+def scenario(**changes):
+    value = ScenarioValue(key="rate_at_slo", name="Highest rate", protocol="rest", value=812.0, unit="1/s")
+    known = {"name": "server_slo", "kind": "server_slo", "settings": {}, "duration_s": 3.0, "values": [value]}
+    return ScenarioRecord(**(known | {"windows": []} | changes))
+
+
+def test_the_same_result_gives_the_same_page_and_is_read_again(tmp_path):
+    result = made(scenarios=[scenario()])
+    result.write(tmp_path / "result.json")
+    text = page.render_page(result)
+
+    assert text == page.render_page(TargetResult.read(tmp_path / "result.json"))
+    for said in (
+        "10.0.0.7:8501",
+        "Measured",
+        "predictions/s",
+        "Highest rate",
+        "812 /s",
+        "The highest rate within a bound",
+    ):
+        assert said in text
+    assert "nothing here speaks for the image" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "headline"),
+    [
+        ({}, "Measured", r"gRPC up to"),
+        ({"cut_short": "it died\nof age"}, "Cut short", "it died"),
+        ({"scenarios": [scenario(faults=["it failed"])]}, "The server is at fault", "server_slo: it failed"),
+        ({"scenarios": [scenario(invalid=["too busy"])]}, "Measurement invalid", "server_slo: too busy"),
+    ],
+)
+def test_the_worst_of_what_was_found_comes_first(changes, word, headline):
+    found = page.judge(loads(made(**changes).benchmark))
+
+    assert found.word == word
+    assert headline in found.headline
+
+
+def test_the_terminal_gets_every_load_and_every_number():
+    lines = page.text_table(made(scenarios=[scenario(invalid=["too busy"])])).splitlines()
+
+    assert lines[0].split() == ["load", "protocol", "requests/s", "p50", "p99", "counts"]
+    assert len([line for line in lines if " of 6" in line]) == 10
+    assert lines[-2:] == ["  REST Highest rate: 812 /s", "  does not count: too busy"]

@@ -1,0 +1,177 @@
+"""`slipway bench` on servers that somebody else started: real processes and sockets, good ones and bad ones."""
+
+import json
+import math
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from slipway import bench, repetitions, servers
+from slipway.errors import ContractViolation, InvalidMeasurement, ServerError, SettingsError
+from slipway.records import TargetResult
+
+NULL_SERVER = Path(__file__).with_name("null_server.py")
+QUICK = ("--window", "0.15", "--repetitions", "1", "--concurrency", "1", "4")
+
+
+class Running:
+    """A null server with its mischief."""
+
+    def __init__(self, mischief="nothing@0"):
+        self.grpc, self.rest = servers.free_ports(2)
+        flags = [f"--port={self.grpc}", f"--rest_api_port={self.rest}", "--bind_address=127.0.0.1"]
+        self.process = subprocess.Popen([sys.executable, NULL_SERVER, mischief, *flags])
+
+    def __enter__(self):
+        while servers.version_states("127.0.0.1", self.rest, "m") is None:
+            assert self.process.poll() is None
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def arguments(self):
+        return "--target", f"127.0.0.1:{self.grpc}", "--rest-target", f"127.0.0.1:{self.rest}", "--model", "m"
+
+
+@pytest.fixture(scope="module")
+def good():
+    with Running() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path, monkeypatch):
+    """A lock of this test's own, and a machine that nothing disturbs, as the rules see it."""
+    monkeypatch.setattr(bench, "lock_path", lambda: tmp_path / "lock")
+    for limit in ("UTILISATION", "SLIP_US", "LAG_P99_US", "LAG_US", "FOREIGN_CORES"):
+        name = "MOST_GENERATOR_UTILISATION" if limit == "UTILISATION" else f"MOST_{limit}"
+        monkeypatch.setattr(repetitions, name, math.inf)
+    monkeypatch.setattr(repetitions, "MOST_OF_CEILING", math.inf)
+
+
+def run(directory, *words):
+    parser = ArgumentParser()
+    bench.add_arguments(parser)
+    return bench.run(parser.parse_args([*words, "--out", str(directory / "out")]))
+
+
+def result(directory):
+    return TargetResult.read(directory / "out/result.json")
+
+
+def test_a_running_server_is_measured_by_its_address_alone(good, tmp_path, capsys):
+    code = run(tmp_path, *good.arguments, *QUICK, "--rate", "50", "--server-pid", str(good.process.pid))
+
+    found = result(tmp_path).benchmark
+    assert code == 0, capsys.readouterr().err
+    assert [cell.id for cell in found.cells] == [
+        *("rest-closed-1", "grpc-closed-1", "rest-closed-4", "grpc-closed-4", "rest-open-50", "grpc-open-50")
+    ]
+    every = [r for cell in found.cells for r in cell.repetitions]
+    assert all(r.checked_answers > 0 and not r.wrong_answers and r.server_cpu_us_per_request > 0 for r in every)
+    assert found.target.versions == {1: "AVAILABLE"}
+    assert (found.version, found.servable_digest, found.image_id) == (1, None, None)
+    assert [ceiling.protocol for ceiling in found.ceilings] == ["rest", "grpc"]
+    assert {"image and model", "cold starts", "batching"} <= set(found.not_measured)
+    page = (tmp_path / "out/index.html").read_text()
+    assert "Somebody else&#39;s server" in page
+    assert json.loads((tmp_path / "out/result.json").read_text())["schema"] == "slipway.bench/1"
+    assert len((tmp_path / "out/cells.csv").read_text().splitlines()) == 1 + len(every)
+    out = capsys.readouterr().out
+    assert "4 in flight" in out
+    assert str(tmp_path / "out/index.html") in out
+    assert not [c for c in psutil.Process().children(recursive=True) if "slipway_loadtests" in str(c.cmdline())]
+
+
+def test_a_scenario_runs_alone_on_one_protocol_with_rows_of_a_file(good, tmp_path, capsys):
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(1).random((6, 3)))
+    code = run(
+        *(tmp_path, "--target", f"http://127.0.0.1:{good.rest}", "--model", "m", "--window", "0.2"),
+        *("--payload", str(tmp_path / "rows.npz"), "--scenario", "payload"),
+        *("--set", "payload.rows=[1, 2]", "payload.window_s=0.1", "payload.repetitions=1"),
+    )
+
+    found = result(tmp_path).benchmark
+    assert code == 0
+    assert found.cells == []
+    assert [(w.label, w.protocol) for w in found.scenarios[0].windows] in (
+        [("1 row", "rest"), ("2 rows", "rest")],
+        [("2 rows", "rest"), ("1 row", "rest")],
+    )
+    assert "rows of rows.npz" in found.target.payload
+    assert found.not_measured["grpc"]
+    # Its process was not named.
+    assert all(w.repetition.server_cpu_us_per_request is None for w in found.scenarios[0].windows)
+    assert "server CPU and memory" in found.not_measured
+    assert "REST Predictions per second (2 rows): " in capsys.readouterr().out
+
+
+def test_a_server_slower_than_the_schedule_is_an_invalid_measurement(good, tmp_path, capsys):
+    words = ("--scenario", "open_loop", "--rate", "9000", "--window", "0.3", "--repetitions", "1")
+    code = run(tmp_path, "--target", f"http://127.0.0.1:{good.rest}", "--model", "m", *words)
+
+    assert code == 2
+    assert repetitions.OFF_RATE in capsys.readouterr().err
+    assert repetitions.OFF_RATE in result(tmp_path).benchmark.cells[0].repetitions[0].invalid
+
+
+@pytest.mark.parametrize(
+    ("mischief", "error", "message"),
+    [
+        ("lies@400", ContractViolation, r"m at http.*answers under load are wrong: payload \d+: y"),
+        ("dies@400", (InvalidMeasurement, ServerError), r"requests failed .*no longer answers: the server died"),
+    ],
+)
+def test_a_server_that_turns_bad_under_load_leaves_a_partial_report(mischief, error, message, tmp_path):
+    with Running(mischief) as server, pytest.raises(error, match=message):
+        run(tmp_path, *server.arguments, *QUICK)
+
+    found = result(tmp_path).benchmark
+    assert found.cut_short
+    page = (tmp_path / "out/index.html").read_text()
+    assert "Cut short" in page
+    assert "every checked answer was right" not in page
+
+
+@pytest.mark.parametrize(
+    ("mischief", "message"),
+    [
+        ("halves@0", r"POST /v1/models/m:predict: no answer"),
+        ("errs@0", r"POST /v1/models/m:predict: .*out of luck"),
+        ("refuses@0", r"POST /v1/models/m:predict: expected 200, found 429: queue is full"),
+    ],
+)
+def test_what_is_bad_from_the_start_is_told_before_any_load(mischief, message, tmp_path):
+    with Running(mischief) as server, pytest.raises(ServerError, match=message):
+        run(tmp_path, "--target", f"http://127.0.0.1:{server.rest}", "--model", "m")
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_names_are_told_with_what_there_is(good, tmp_path):
+    with pytest.raises(ServerError, match=r"model nope: GET .*found 404: Could not find any versions of model$"):
+        run(tmp_path, "--target", f"127.0.0.1:{good.rest}", "--model", "nope")
+    with pytest.raises(ServerError, match=r"has no signature other; it has: serving_default\.$"):
+        run(tmp_path, *good.arguments, "--signature", "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--scenario", "cold_start"), r"--scenario: cold_start needs a server that is started here"),
+        (("--scenario", "nonsense"), r"only: no scenario nonsense"),
+        (("--set", "payload.rows=1"), r"--set: expected SCENARIO.KEY=VALUE with one of the scenarios \(none"),
+        (("--scenario", "soak", "--set", "soak.minute=1"), r"benchmark: scenarios.soak.*unknown key"),
+        (("--configfile", "/nowhere.yaml"), r"--configfile: /nowhere.yaml: cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_asked(words, message, tmp_path):
+    with pytest.raises(SettingsError, match=message):
+        run(tmp_path, "--target", "127.0.0.1:9", "--model", "m", *words)

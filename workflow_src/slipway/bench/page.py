@@ -1,0 +1,191 @@
+"""TargetResult -> one self-contained page, made of the report's own sections; and a table for the terminal."""
+
+import json
+from dataclasses import dataclass
+
+from slipway import files
+from slipway.records import TargetResult
+from slipway.report import charts, numbers, sections
+from slipway.report.blocks import Heading, Items, Link, Links, Part, Section, Tile, Tiles, VerdictBlock
+from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Loads, loads
+from slipway.report.page import Page, page_meta, render
+from slipway.report.sections.figures import untrusted
+from slipway.report.sections.scenarios import shown
+from slipway.report.verdict import MOST_INVALID, State
+from slipway.statistics import Estimate
+
+_FILES = (
+    Link("result.json", "result.json", "everything on this page was drawn from this file"),
+    Link("cells.csv", "cells.csv", "one line per repetition"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a run came to, as the page shows it first."""
+
+    state: State
+    sign: str
+    word: str
+    headline: str
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def judge(seen: Loads) -> Found:
+    """Say in a sentence what was found, and whether it counts."""
+    record = seen.record
+    checked = sum(w.repetition.checked_answers for s in record.scenarios for w in s.windows) + seen.checked_answers
+    warnings = tuple(f"{s.name}: {fault}." for s in record.scenarios for fault in s.faults)
+    sentence = (f"{numbers.integer(checked)} answers under load were held against what was expected.",)
+    if record.cut_short:
+        return Found("invalid", "!", "Cut short", record.cut_short.splitlines()[0].rstrip("."), sentence, warnings)
+    if record.scenarios and warnings:
+        return Found("wrong", "✕", "The server is at fault", warnings[0].rstrip("."), sentence, warnings[1:])
+    if not_counted := why_invalid(seen):
+        return Found("invalid", "!", "Measurement invalid", not_counted, sentence, warnings)
+    peaks = [
+        f"{PROTOCOL_NAMES[p]} up to {numbers.number(peak.predictions_per_s.value)} predictions/s"
+        for p in PROTOCOLS
+        if (peak := seen.peak(p)) and peak.predictions_per_s
+    ]
+    told = ", ".join(peaks) or numbers.counted(len(record.scenarios), "scenario")
+    return Found("proven", "✓", "Measured", f"{told}; every checked answer was right", sentence, warnings)
+
+
+def why_invalid(seen: Loads) -> str:
+    """Say why the whole does not count; empty if it does."""
+    if seen.repetitions and seen.invalid > MOST_INVALID * seen.repetitions:
+        rule, count = next(iter(seen.broken.items()))
+        return f"{seen.invalid} of {numbers.counted(seen.repetitions, 'window')} broke a rule, {count} of them: {rule}"
+    spoiled = [f"{s.name}: {why}" for s in seen.record.scenarios for why in s.invalid]
+    return spoiled[0] if spoiled else ""
+
+
+def render_page(result: TargetResult) -> str:
+    """Draw the page: the same result, the same bytes."""
+    seen = loads(result.benchmark)
+    data = result.model_dump(mode="json")
+    found = judge(seen)
+    compact = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    part = Part(
+        id=seen.anchor,
+        title=f"{result.benchmark.model}, version {result.benchmark.version}",
+        subtitle=_subtitle(result),
+        sections=(_overview(seen, found, result), *sections.of_target(seen), _data(result)),
+    )
+    return render(
+        "report.html",
+        page=Page(
+            title=f"{result.title} – Slipway – {found.word}",
+            heading=result.title,
+            meta=page_meta(result.created, result.environment),
+            state=found.state,
+            parts=(part,),
+            navigation=tuple((section.id, section.short) for section in part.sections if section.short),
+            embedded=compact if len(compact) <= 600_000 else "",
+            digest=files.sha256_bytes(result_bytes(result)),
+            footer=f"Slipway {result.environment.slipway} · run {result.run_id}",
+        ),
+    )
+
+
+def result_bytes(result: TargetResult) -> bytes:
+    """Write *result* as it stands in result.json."""
+    return files.canonical_json(result.model_dump(mode="json"))
+
+
+def _subtitle(result: TargetResult) -> str:
+    target = result.benchmark.target
+    assert target is not None  # `slipway bench` wrote it
+    places = ", ".join(f"{PROTOCOL_NAMES[p]} at {target.addresses[p]}" for p in PROTOCOLS if p in target.addresses)
+    return f"A server that was running already: {places}. Requests: {target.payload}."
+
+
+def _overview(seen: Loads, found: Found, result: TargetResult) -> Section:
+    tiles = []
+    for protocol in PROTOCOLS:
+        peak = seen.peak(protocol)
+        if peak and peak.predictions_per_s:
+            name = PROTOCOL_NAMES[protocol]
+            tiles.append(
+                Tile(
+                    numbers.number(peak.predictions_per_s.value),
+                    f"predictions/s over {name}, at its peak",
+                    "",
+                    protocol,
+                )
+            )
+            if peak.p99_us:
+                tiles.append(Tile(numbers.microseconds(peak.p99_us.value), f"p99 over {name}, there", "", protocol))
+    blocks = (VerdictBlock(found, result.command, ()), *((Tiles(tuple(tiles)),) if tiles else ()))
+    return Section("verdict", "Verdict", "Verdict", "", blocks)
+
+
+def _data(result: TargetResult) -> Section:
+    record, where = result.benchmark, result.environment
+    target = record.target
+    assert target is not None  # `slipway bench` wrote it
+    versions = ", ".join(f"{v}: {state}" for v, state in sorted((target.versions or {}).items()))
+    facts = (
+        ("Versions", versions or "the server does not say"),
+        ("Signature", target.signature.name),
+        ("Load generator's machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'CPU')}, {where.kernel}"),
+        ("Began", f"{record.started}, took {numbers.duration(record.duration_s)}, seed {record.seed}"),
+        ("Slipway", where.slipway),
+    )
+    missing = tuple(sorted(record.not_measured.items()))
+    blocks = (
+        Links(_FILES),
+        Items(facts),
+        *((Heading("Not measured in this run"), Items(missing)) if missing else ()),
+    )
+    return Section("data", "Data, and what is not in them", "Data", "", blocks)
+
+
+# --- the terminal ----------------------------------------------------------------------------------
+
+
+def text_table(result: TargetResult) -> str:
+    """Write the numbers as plain lines: a table of the standard loads, then each scenario's numbers."""
+    seen = loads(result.benchmark)
+    lines = []
+    if seen.cells:
+        rows = [("load", "protocol", "requests/s", "p50", "p99", "counts")]
+        rows += [
+            (
+                level.name,
+                cell.name,
+                _plain(cell, "throughput_rps", numbers.number),
+                _plain(cell, "p50_us", numbers.microseconds),
+                _plain(cell, "p99_us", numbers.microseconds),
+                f"{cell.valid} of {len(cell.cell.repetitions)}",
+            )
+            for level in seen.levels
+            for protocol in PROTOCOLS
+            if (cell := level.cells.get(protocol))
+        ]
+        widths = [max(len(line[place]) for line in rows) for place in range(len(rows[0]))]
+        lines += [
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in rows
+        ]
+    for scenario in result.benchmark.scenarios:
+        lines += ["", f"{scenario.name}:"]
+        for value in scenario.values:
+            who = f"{PROTOCOL_NAMES[value.protocol]} " if value.protocol else ""
+            step = f" ({value.label})" if value.label else ""
+            lines.append(f"  {who}{value.name}{step}: {shown(value)}")
+        lines += [f"  {kind}: {text}" for kind, texts in _told(scenario.faults, scenario.invalid) for text in texts]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(cell: CellSummary, metric: str, show: charts.Show) -> str:
+    """Show a median; in parentheses one of windows that do not count."""
+    estimate: Estimate | None = getattr(cell, metric) if cell.trusted else untrusted(cell, metric)
+    if estimate is None:
+        return numbers.NOT_MEASURED
+    return show(estimate.value) if cell.trusted else f"({show(estimate.value)})"
+
+
+def _told(faults: list[str], invalid: list[str]) -> tuple[tuple[str, list[str]], ...]:
+    return ("fault", faults), ("does not count", invalid)
