@@ -155,3 +155,20 @@ def test_the_report_tells_the_contract_and_the_distances(exported, fresh, tmp_pa
         ("classify", "scores"),
     }
     assert record.accuracy == json.loads(version.checkpoint_record.read_text())["metrics"]["accuracy"]
+
+
+@pytest.mark.parametrize(("builder", "told", "why_not"), [
+    ("Random", {"deterministic": False}, "deterministic: false"),
+    ("AcrossRows", {"row_independent": False, "max_rows": 7}, ""),
+    ("FewRows", {"max_rows": 7}, ""),
+])  # fmt: skip
+def test_what_the_contract_tells_of_is_no_fault(builder, told, why_not, user_version, user_files, fresh):
+    """From the checkpoint on: chance is allowed, and golden rows are asked in batches that the model takes, everywhere the same."""
+    version = user_version(source(builder), MODEL | told)
+
+    finished = version.run(fresh, "checkpoint", "export", "validate", directory=user_files)
+
+    assert finished.code == 0, finished.output
+    (parity,) = ValidationRecord.read(version.validation).parity
+    assert (parity.ok, parity.why_not, parity.rows) == (True, why_not, 64)
+    assert (parity.max_abs > 0.01) is (builder == "Random")

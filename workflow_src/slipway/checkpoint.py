@@ -125,7 +125,7 @@ def _fill(source: Source, contract: Contract, directory: Path) -> tuple[Golden, 
         )
         known: Array | None = labels
     else:
-        digits.compute_reproducibly()
+        digits.compute_reproducibly(draws=comparable.draws_by_chance(contract))
         inputs, known = _golden_inputs(source.golden, contract)
     inputs = forms.carried_by_all(contract, inputs)
     model = sources.load(source, directory)
@@ -163,7 +163,7 @@ def _answers(
 
 def _refuse_chance(model: "Model", contract: Contract) -> None:
     """Raise SourceError if random numbers are drawn that the contract does not tell of."""
-    if any(contract.determinism_of(name) is False for name in contract.signatures):
+    if comparable.draws_by_chance(contract):
         return
     forbidden = [op for op in contract.forbid_ops if op not in contract.allow_ops]
     if live := [f"{op} (node {node})" for op, node in model.ops.items() if op in forbidden]:

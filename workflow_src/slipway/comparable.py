@@ -12,6 +12,11 @@ _BY_CHANCE = "deterministic: false"
 _OTHER_BATCH = "row_independent: false, and other rows were asked together"
 
 
+def draws_by_chance(contract: Contract) -> bool:
+    """Say whether any signature's answers are drawn by chance, so that its graph may hold ops that draw."""
+    return any(contract.determinism_of(name) is False for name in contract.signatures)
+
+
 def parts(contract: Contract, rows: int) -> list[slice]:
     """Cut *rows* golden rows into the batches in which the model answers them: as many at once as it takes."""
     most = contract.max_rows or rows

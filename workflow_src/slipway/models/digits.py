@@ -65,8 +65,14 @@ def train(source: BuiltinSource, directory: Path) -> None:
     fresh.save_weights(directory / WEIGHTS_FILE)
 
 
-def compute_reproducibly() -> None:
-    """Let this process give the same bits each time: one thread, no operation whose order of additions varies."""
+def compute_reproducibly(*, draws: bool = False) -> None:
+    """
+    Let this process give the same bits each time: one thread, no operation whose order of additions varies.
+
+    Args:
+        draws: Whether random numbers are drawn on purpose, which TensorFlow would refuse then.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.experimental.enable_op_determinism()
+    if not draws:
+        tf.config.experimental.enable_op_determinism()
