@@ -50,7 +50,9 @@ def timeout_s(environment: Mapping[str, str]) -> float:
     raise SettingsError(f"{TIMEOUT}: should be a number of seconds above 0, is {given!r}.")
 
 
-def run(work: Callable[[], None], what: str, outputs: Sequence[Path], limit_s: float) -> None:
+def run(
+    work: Callable[[], None], what: str, outputs: Sequence[Path], limit_s: float, doing: str = "reading the source"
+) -> None:
     """
     Do *work* in a fork, and wait for it. Call it from the main thread, before TensorFlow has run anything.
 
@@ -62,6 +64,7 @@ def run(work: Callable[[], None], what: str, outputs: Sequence[Path], limit_s: f
         what: What the work is about, as errors begin: `digits 1`.
         outputs: What it writes, at least one. If it is killed, what it left half-written beside them is removed.
         limit_s: Seconds it may take.
+        doing: What it does, as the beginning of a sentence.
 
     Raises:
         SlipwayError: What *work* raised; or SourceError if it killed its process, or took too long.
@@ -76,7 +79,7 @@ def run(work: Callable[[], None], what: str, outputs: Sequence[Path], limit_s: f
         shutil.rmtree(scratch, ignore_errors=True)
         for parent in {path.parent for path in outputs}:
             files.remove_partials(parent)
-    _outcome(what, status, told, "TensorFlow", _ENDLESS.format(limit_s, TIMEOUT))
+    _outcome(what, status, told, "TensorFlow", _ENDLESS.format(doing, limit_s, TIMEOUT), doing)
 
 
 def ask(work: Callable[[], Any], what: str, library: str, limit_s: float) -> Any:
@@ -97,14 +100,19 @@ def ask(work: Callable[[], Any], what: str, library: str, limit_s: float) -> Any
     return _outcome(what, status, told, library, endless)
 
 
-_ENDLESS = (
-    "reading the source took more than {:g} s and was stopped: a graph that never ends? If it may take longer, set {}."
-)
+_ENDLESS = "{} took more than {:g} s and was stopped: a graph that never ends? If it may take longer, set {}."
 
 
-def _outcome(what: str, status: int | None, told: tuple[str, Any] | None, library: str, endless: str) -> Any:
+def _outcome(
+    what: str,
+    status: int | None,
+    told: tuple[str, Any] | None,
+    library: str,
+    endless: str,
+    doing: str = "reading the source",
+) -> Any:
     if told is None:
-        raise SourceError(f"{what}: {endless if status is None else _end(status, library)}")
+        raise SourceError(f"{what}: {endless if status is None else _end(status, library, doing)}")
     kind, value = told
     if kind:
         raise _error(kind, value)
@@ -218,19 +226,19 @@ def _told(reading: int) -> tuple[str, Any] | None:
     return None
 
 
-def _end(status: int, library: str) -> str:
+def _end(status: int, library: str, doing: str) -> str:
     """Say how it ended, and what to do."""
     if os.WIFSIGNALED(status):
         number = signal.Signals(os.WTERMSIG(status))
         if number in _STOPPING:
-            return f"reading the source was stopped by {number.name}; nothing half-made is kept."
+            return f"{doing} was stopped by {number.name}; nothing half-made is kept."
         if number == signal.SIGKILL:
             return (
-                "reading the source was killed (SIGKILL), as the system does when memory runs out. Give it more memory, or "
+                f"{doing} was killed (SIGKILL), as the system does when memory runs out. Give it more memory, or "
                 "a smaller source."
             )
         return (
-            f"reading the source crashed {library} ({number.name}): the file is damaged, or made to do so; what it said "
+            f"{doing} crashed {library} ({number.name}): the file is damaged, or made to do so; what it said "
             "last stands above. Fetch or save it again."
         )
     return (

@@ -2,9 +2,10 @@
 
 import argparse
 import math
+import os
 from pathlib import Path
 
-from slipway import baseline, files, golden
+from slipway import baseline, files, golden, isolation
 from slipway.checks.behaviour import check_behaviour, check_golden
 from slipway.checks.structure import can_be_called, check_structure, is_safe_to_run
 from slipway.contract import Contract, read_contract
@@ -36,9 +37,28 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, write the report, and fail if anything departs from the contract."""
+    what = f"{arguments.model} {arguments.version}"
     contract = read_contract(arguments.contract)
     answered = golden.read(arguments.golden)
     ExportRecord.read(arguments.export_record).tree.verify(arguments.export)
+    # Snakemake removes the outputs of a failed job; this name is not one of them.
+    failed = arguments.out.with_suffix(".failed.json")
+    for old in (arguments.out, failed):
+        old.unlink(missing_ok=True)
+
+    def work() -> None:
+        record = _judged(arguments, contract, answered)
+        record.write(arguments.out if record.ok else failed)
+
+    # A graph may compute for ever, eat the memory, or end the process: none of it is an answer.
+    limit_s = isolation.timeout_s(os.environ)
+    isolation.run(work, what, [arguments.out, failed], limit_s, doing="running the model")
+    if failed.exists():
+        lines = violations(ValidationRecord.read(failed))
+        raise ContractViolation("\n".join([*(f"{what}: {line}" for line in lines), f"{what}: all checks: {failed}"]))
+
+
+def _judged(arguments: argparse.Namespace, contract: Contract, answered: Golden) -> ValidationRecord:
     old = arguments.baseline
     if old is None and arguments.published is not None:
         old = baseline.published(arguments.published, arguments.model)
@@ -48,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     if all(check.ok for check in checks):
         found, parity, accuracy = inspect(contract, answered, arguments.export)
         checks += found
-    record = ValidationRecord(
+    return ValidationRecord(
         model=arguments.model,
         version=arguments.version,
         contract_digest=files.sha256_file(arguments.contract),
@@ -58,17 +78,6 @@ def run(arguments: argparse.Namespace) -> None:
         parity=parity,
         accuracy=accuracy,
     )
-    failed = arguments.out.with_suffix(".failed.json")
-    if not record.ok:
-        # Snakemake removes the outputs of a failed job; this name is not one of them.
-        record.write(failed)
-        arguments.out.unlink(missing_ok=True)
-        what = f"{arguments.model} {arguments.version}"
-        raise ContractViolation(
-            "\n".join([*(f"{what}: {line}" for line in violations(record)), f"{what}: all checks: {failed}"])
-        )
-    record.write(arguments.out)
-    failed.unlink(missing_ok=True)
 
 
 def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list[Check], list[Parity], float | None]:

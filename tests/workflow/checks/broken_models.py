@@ -9,6 +9,7 @@ study that the checks began with.
 
 import contextlib
 import io
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from slipway import cli, golden
+from slipway import cli, golden, isolation
 from slipway.golden import Golden
 from slipway.records import ExportRecord, TreeManifest
 from slipway_wire import messages
@@ -86,35 +87,50 @@ class Judged:
     left: set[str]
 
 
+def prepare(name, directory):
+    """Make a model, `sound` or one of BROKEN, and all that the stage reads."""
+    promised = yaml.safe_load(yaml.safe_dump(PROMISED))
+    (directory / "labels.txt").write_text("\n".join(NAMES) + "\n")
+    golden.write(directory / "golden.npz", rows())
+    export = directory / "export"
+    if name == "sound":
+        _copy_sound(export)
+    else:
+        BROKEN[name].build(export, promised)
+    (directory / "contract.yaml").write_text(yaml.safe_dump(promised, sort_keys=False))
+    # As if the exporter itself had written it so: what changes afterwards is for the manifest to find.
+    tree = TreeManifest.of(export)
+    ExportRecord(model="digits", version=1, tree=tree, signatures=[*promised["signatures"]], tools={}).write(
+        directory / "export.json"
+    )
+
+
+def run_stage(directory, limit_s=60):
+    """Run `slipway validate` as the line does."""
+    os.environ[isolation.TIMEOUT] = str(limit_s)
+    before = {path.name for path in directory.iterdir()}
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        code = cli.main([
+            "validate", "--model", "digits", "--version", "1",
+            "--contract", str(directory / "contract.yaml"), "--golden", str(directory / "golden.npz"),
+            "--export", str(directory / "export"), "--export-record", str(directory / "export.json"),
+            "--out", str(directory / "validation.json"),
+        ])  # fmt: skip
+    lines = [line.split(": error: ", 1)[-1] for line in told.getvalue().splitlines()]
+    return Judged(code, lines, {path.name for path in directory.iterdir()} - before)
+
+
 def judge(name):
-    """Make a model, `sound` or one of BROKEN, and run the stage on it as the line does."""
+    """
+    Make a model and run the stage on it, here.
+
+    The stage forks, and a process whose TensorFlow has run something must not: here it goes on without.
+    """
+    isolation.run = lambda work, *_, **__: work()
     with tempfile.TemporaryDirectory() as made:
-        directory = Path(made)
-        promised = yaml.safe_load(yaml.safe_dump(PROMISED))
-        (directory / "labels.txt").write_text("\n".join(NAMES) + "\n")
-        golden.write(directory / "golden.npz", rows())
-        export = directory / "export"
-        if name == "sound":
-            _copy_sound(export)
-        else:
-            BROKEN[name].build(export, promised)
-        (directory / "contract.yaml").write_text(yaml.safe_dump(promised, sort_keys=False))
-        # As if the exporter itself had written it so: what changes afterwards is for the manifest to find.
-        tree = TreeManifest.of(export)
-        ExportRecord(model="digits", version=1, tree=tree, signatures=[*promised["signatures"]], tools={}).write(
-            directory / "export.json"
-        )
-        before = {path.name for path in directory.iterdir()}
-        told = io.StringIO()
-        with contextlib.redirect_stderr(told):
-            code = cli.main([
-                "validate", "--model", "digits", "--version", "1",
-                "--contract", str(directory / "contract.yaml"), "--golden", str(directory / "golden.npz"),
-                "--export", str(export), "--export-record", str(directory / "export.json"),
-                "--out", str(directory / "validation.json"),
-            ])  # fmt: skip
-        lines = [line.split(": error: ", 1)[-1] for line in told.getvalue().splitlines()]
-        return Judged(code, lines, {path.name for path in directory.iterdir()} - before)
+        prepare(name, Path(made))
+        return run_stage(Path(made))
 
 
 # --- the sound model, whole and in parts -----------------------------------------------------------
@@ -252,6 +268,7 @@ class Broken:
     build: object
     fault: str
     lines: tuple[str, ...]
+    ends_the_process: bool = False
 
 
 BROKEN: dict[str, Broken] = {}
@@ -260,11 +277,11 @@ POLICY = "serving_default.op_policy: expected no op that reaches outside the mod
 AT_LOAD = "init.op_policy: expected no op that reaches outside the model, found"
 
 
-def broken(*lines):
+def broken(*lines, ends_the_process=False):
     """Register a builder; each of *lines* must begin a line that the user is told."""
 
     def register(build):
-        BROKEN[build.__name__.replace("_", "-")] = Broken(build, build.__doc__, lines)
+        BROKEN[build.__name__.replace("_", "-")] = Broken(build, build.__doc__, lines, ends_the_process)
         return build
 
     return register
@@ -790,6 +807,39 @@ def kernel_of_a_gpu(directory, _):
         return tf.matmul(x, w) + b + 0 * tf.cast(size, tf.float32)
 
     make(directory, logits=sized)
+
+
+@broken("serving_default.batch_size.1: expected answers, found ResourceExhaustedError: OOM when allocating tensor")
+def too_much_memory(directory, _):
+    """It takes more memory than there is, for any request."""
+    import tensorflow as tf
+
+    def wasteful(o):
+        return o | {"logits": o["logits"] + tf.reduce_sum(tf.fill([tf.shape(o["logits"])[1] * 2**20, 2**24], 0.0))}
+
+    make(directory, after=wasteful)
+
+
+@broken("running the model took more than 3 s and was stopped: a graph that never ends? ", ends_the_process=True)
+def never_ends(directory, _):
+    """A loop whose condition always holds."""
+    import tensorflow as tf
+
+    make(directory, before=lambda x: tf.while_loop(lambda _: True, lambda y: (tf.sin(y),), (x,))[0])
+
+
+@broken("running the model crashed TensorFlow (SIGABRT): ", ends_the_process=True)
+def crashes(directory, promised):
+    """An op that ends the process, as a kernel with a bug does."""
+    import tensorflow as tf
+
+    promised["allow_ops"] = {"Abort": "as if its kernel had a bug"}
+
+    def fatal(x):
+        with tf.control_dependencies([tf.raw_ops.Abort(error_msg="bug")]):
+            return tf.identity(x)
+
+    make(directory, before=fatal)
 
 
 # What reaches outside the model.
