@@ -5,7 +5,9 @@ What is expected comes from the recipe's own framework, in the process of its tr
 seen the model; outputs that the contract makes from others are worked out here, in numpy.
 """
 
+import json
 import re
+import runpy
 import shutil
 import struct
 import subprocess
@@ -19,7 +21,13 @@ import pytest
 import yaml
 from scipy import special
 from tests.dropin.processes import Server
+from tests.end_to_end import warm_stages
 
+from slipway import golden
+from slipway.api.calls import calls
+from slipway.api.content import api_files
+from slipway.api.snippets import Addresses
+from slipway.contract import read_contract
 from slipway_wire import inference, json_examples, json_predict, messages, paths, predict
 
 ROOT = Path(__file__).parents[2]
@@ -46,13 +54,12 @@ class Call:
         return "classify" if "classes" in self.outputs else "regress"
 
 
-def snakemake(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def snakemake(directory: Path, *, python: Path = Path(sys.executable)) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            *(Path(sys.executable).with_name("snakemake"), "servables"),
+            *(python, "-m", "snakemake", "servables"),
             *("--snakefile", ROOT / "Snakefile", "--directory", directory, "--cores", "all"),
             *("--configfile", *(directory / f"config/recipes/{recipe}/config.yaml" for recipe in RECIPES)),
-            *arguments,
         ],
         capture_output=True,
         text=True,
@@ -67,7 +74,8 @@ def line(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("recipes")
     shutil.copytree(ROOT / "config", directory / "config", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests/testdata", directory / "tests/testdata")
-    done = snakemake(directory)
+    with warm_stages.python(tmp_path_factory.mktemp("warm") / "venv") as python:
+        done = snakemake(directory, python=python)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
 
@@ -276,15 +284,15 @@ def over_grpc(server, call):
 def test_every_recipe_has_expected_answers_to_every_signature(line):
     for recipe in RECIPES:
         contract = yaml.safe_load((line / f"config/recipes/{recipe}/contract.yaml").read_text())
-        (calls,) = (calls for calls in CALLS if calls.__name__ == recipe)
-        assert {call.signature for call in calls(line)} == set(contract["signatures"])
+        (asked,) = (asked for asked in CALLS if asked.__name__ == recipe)
+        assert {call.signature for call in asked(line)} == set(contract["signatures"])
 
 
 @pytest.mark.parametrize("ask", [over_rest, over_grpc])
-@pytest.mark.parametrize("calls", CALLS, ids=[calls.__name__ for calls in CALLS])
-def test_what_is_served_is_what_the_source_said(server, line, calls, ask):
+@pytest.mark.parametrize("asked", CALLS, ids=[asked.__name__ for asked in CALLS])
+def test_what_is_served_is_what_the_source_said(server, line, asked, ask):
     """Within the contract's tolerance for floats, equal for anything else."""
-    for call in calls(line):
+    for call in asked(line):
         contract = yaml.safe_load((line / f"config/recipes/{call.recipe}/contract.yaml").read_text())
         tolerance = {"atol": 1e-5, "rtol": 1e-4} | contract.get("golden", {})
         found = ask(server, call)
@@ -297,6 +305,90 @@ def test_what_is_served_is_what_the_source_said(server, line, calls, ask):
                 np.testing.assert_allclose(found[name].astype(np.float64), expected, **near, err_msg=told)
             else:
                 assert found[name].tolist() == expected.tolist(), told
+
+
+# --- how they are called, as the stage `api` writes it ---------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def apis(line, server, tmp_path_factory):
+    """Give for each recipe its contract, and a directory with all that the stage `api` writes."""
+    addresses = Addresses(f"127.0.0.1:{server.rest_port}", f"127.0.0.1:{server.grpc_port}")
+    made = {}
+    for recipe in RECIPES:
+        contract = read_contract(line / f"config/recipes/{recipe}/contract.yaml")
+        (path,) = (line / f"results/checkpoints/{recipe}").glob("*/golden.npz")
+        called = calls(contract, golden.read(path), recipe)
+        directory = tmp_path_factory.mktemp(recipe)
+        for name, content in api_files(contract, called, version=int(path.parent.name), addresses=addresses).items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_bytes(content)
+        made[recipe] = contract, directory
+    return made
+
+
+def near(found, wanted):
+    """Compare JSON values; numbers as near as a float32 is that two kernels have computed."""
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(near(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(near, found, wanted))
+    return bool(np.isclose(found, wanted, rtol=1e-4, atol=1e-5)) if isinstance(wanted, float) else found == wanted
+
+
+def printed(values):
+    """Give arrays and bytes as JSON has them."""
+    if isinstance(values, dict):
+        return {name: printed(value) for name, value in values.items()}
+    if isinstance(values, np.ndarray):
+        return printed(values.tolist())
+    if isinstance(values, list | tuple):
+        return [printed(value) for value in values]
+    return values.decode() if isinstance(values, bytes) else values
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_program_gets_the_golden_answer(apis, recipe, monkeypatch):
+    """Of every signature and language, as written: pictures, words and tf.Examples among them."""
+    contract, directory = apis[recipe]
+    monkeypatch.chdir(directory)
+    monkeypatch.syspath_prepend(str(directory))
+    for name in contract.signatures:
+        wanted = json.loads((directory / f"answers/{name}.row.json").read_text())
+        (key,) = wanted
+        curl = subprocess.run(["bash", f"{name}.sh"], capture_output=True, check=True, timeout=60)
+        assert near(json.loads(curl.stdout), wanted), name
+        assert near(runpy.run_path(f"{name}_rest.py")[key], wanted[key]), name
+        found = runpy.run_path(f"{name}_grpc.py")
+        if key == "results":
+            assert near(printed(found["results"]), wanted[key]), name
+            continue
+        (row,) = wanted[key]
+        outputs = {output: values[0] for output, values in printed(found["outputs"]).items()}
+        assert near(outputs if isinstance(row, dict) else next(iter(outputs.values())), row), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_example_of_the_openapi_document_is_answered_as_it_says(apis, server, recipe):
+    _, directory = apis[recipe]
+    described = json.loads((directory / "openapi.json").read_text())
+
+    def examples(content):
+        for name, one in content["application/json"].get("examples", {}).items():
+            file = one.get("externalValue")
+            yield name, one["value"] if file is None else json.loads((directory / file).read_text())
+
+    tried = set()
+    for path, item in described["paths"].items():
+        if "{" in path or "post" not in item:
+            continue
+        wanted = dict(examples(item["post"]["responses"]["200"]["content"]))
+        for name, body in examples(item["post"]["requestBody"]["content"]):
+            answer = server.send(path.removeprefix("/v1/models/"), json.dumps(body).encode())
+            assert answer.status_code == 200, answer.text[:500]
+            assert near(answer.json(), wanted[name]), name
+            tried.add(name.split(".")[0])
+    assert tried == set(apis[recipe][0].signatures)
 
 
 def test_training_inputs_are_in_no_signature(server):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from google.protobuf import json_format
 
 from slipway.answers import expected
-from slipway.contract import DEFAULT_SIGNATURE, Contract, PredictSignature
+from slipway.contract import DEFAULT_SIGNATURE, Contract, PredictSignature, Signature
 from slipway.golden import Golden
 from slipway.rows import has_golden_rows, rows_for
 from slipway_wire import inference, json_examples, json_predict, messages, paths, predict, tensors
@@ -32,6 +32,7 @@ class Call:
         inputs: Name -> array of shape [rows, …], as in the SignatureDef; for classify and regress `inputs`, serialized
             tf.Examples of shape [rows].
         outputs: Name -> array of shape [rows, …], as in the SignatureDef; None where golden data have no answer.
+        examples: Inputs that are serialized tf.Examples.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Call:
     method: PostVerb
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array] | None
+    examples: frozenset[str] = frozenset()
 
     @property
     def rest_path(self) -> str:
@@ -124,9 +126,16 @@ def calls(contract: Contract, golden: Golden, model: str) -> list[Call]:
             method=signature.method,
             inputs=rows_for(contract, name, 1, golden),
             outputs=answers(contract, name, golden, 1),
+            examples=_examples(signature),
         )
         for name, signature in contract.signatures.items()
     ]
+
+
+def _examples(signature: Signature) -> frozenset[str]:
+    if not isinstance(signature, PredictSignature):
+        return frozenset({inference.INPUTS})
+    return frozenset(n for n, tensor in signature.inputs.items() if tensor.example or tensor.features is not None)
 
 
 def answers(contract: Contract, name: str, golden: Golden, rows: int) -> dict[str, Array] | None:

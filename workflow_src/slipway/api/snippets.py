@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from slipway.api.calls import Call
 from slipway.api.literals import literal
-from slipway_wire import inference, json_tensors, messages
+from slipway_wire import json_tensors, messages
 
 Array = npt.NDArray[Any]
 
@@ -70,8 +70,7 @@ def large_inputs(call: Call) -> dict[str, Array | bytes]:
         Name of the file, as in the snippets -> what belongs into it: an array (as .npy), or bytes as they are.
     """
     found: dict[str, Array | bytes] = {}
-    given = call.inputs if call.method == "predict" else _features(call)
-    for name, array in given.items():
+    for name, array in _given(call).items():
         if array.dtype != object:
             found |= {_array_file(call, name): array} if _is_large(array) else {}
             continue
@@ -126,10 +125,11 @@ def _is_strict(body: bytes) -> bool:
 def _python_grpc(call: Call, target: str) -> str:
     if call.method != "predict":
         return _examples_grpc(call, target)
-    values = {name: _array_source(call, name, array) for name, array in call.inputs.items()}
+    values = {name: _input_source(call, name, array) for name, array in call.inputs.items()}
+    client = "Client, example" if call.examples else "Client"
     signature = f", signature={json.dumps(call.sent_signature, ensure_ascii=False)}" if call.sent_signature else ""
     return (
-        f"{_imports('import numpy as np', values, 'Client')}"
+        f"{_imports('import numpy as np', values, client)}"
         f"inputs = {_dictionary(values)}\n"
         f'with Client("{target}", "{call.model}") as client:\n'
         f"    outputs = client.predict(inputs{signature})\n"
@@ -139,7 +139,7 @@ def _python_grpc(call: Call, target: str) -> str:
 
 
 def _examples_grpc(call: Call, target: str) -> str:
-    values = {feature: _feature_source(call, feature, array) for feature, array in _features(call).items()}
+    values = {feature: _feature_source(call, feature, array) for feature, array in _given(call).items()}
     numpy = "import numpy as np" if any(source.startswith("np.") for source in values.values()) else ""
     return (
         f"{_imports(numpy, values, 'Client, example')}"
@@ -156,12 +156,17 @@ def _imports(numpy: str, values: Mapping[str, str], names: str) -> str:
     return "\n\n".join(group for group in groups if group) + "\n\n"
 
 
-def _dictionary(values: Mapping[str, str]) -> str:
-    return (
-        "{\n"
-        + "".join(f"    {json.dumps(name, ensure_ascii=False)}: {source},\n" for name, source in values.items())
-        + "}"
-    )
+def _dictionary(values: Mapping[str, str], indent: str = "") -> str:
+    lines = [f"{indent}    {json.dumps(name, ensure_ascii=False)}: {source},\n" for name, source in values.items()]
+    return "{\n" + "".join(lines) + indent + "}"
+
+
+def _input_source(call: Call, name: str, array: Array) -> str:
+    """Write an input of Predict; a tf.Example feature by feature, for its bytes say nothing to people."""
+    if name not in call.examples:
+        return _array_source(call, name, array)
+    sources = {feature: _feature_source(call, feature, values) for feature, values in _features_of(array[0]).items()}
+    return f"np.array([example({_dictionary(sources, '    ')}).SerializeToString()], object)"
 
 
 def _array_source(call: Call, name: str, array: Array) -> str:
@@ -221,14 +226,22 @@ def _file_part(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
 
 
-def _features(call: Call) -> dict[str, Array]:
-    """Read the one example of a classify or regress call: feature -> its values, flat; strings are objects (bytes)."""
-    example = messages.Example.FromString(call.inputs[inference.INPUTS][0])
+def _given(call: Call) -> dict[str, Array]:
+    """Give what programs write down: the inputs of *call*, and of those that are tf.Examples the features."""
+    found: dict[str, Array] = {}
+    for name, array in call.inputs.items():
+        found |= _features_of(array[0]) if name in call.examples else {name: array}
+    return found
+
+
+def _features_of(serialized: bytes) -> dict[str, Array]:
+    """Read a tf.Example: feature -> its values, flat; strings are objects (bytes). One without values is left out."""
+    example = messages.Example.FromString(serialized)
     dtypes = {"bytes_list": object, "float_list": np.float32, "int64_list": np.int64}
     found: dict[str, Array] = {}
     for name in sorted(example.features.feature):
         feature = example.features.feature[name]
         kind = feature.WhichOneof("kind")
-        if kind:
-            found[name] = np.array(list(getattr(feature, kind).value), dtypes[kind])
+        if kind and (values := list(getattr(feature, kind).value)):
+            found[name] = np.array(values, dtypes[kind])
     return found

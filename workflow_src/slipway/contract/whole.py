@@ -246,13 +246,26 @@ class Contract(Section):
                 return {"outputs": value.model_copy(update={"dtype": "float32", "shape": (ROWS,)})}
 
     def _doc_of_examples(self, signature: ClassifySignature | RegressSignature) -> str:
+        if self.takes_examples():
+            return next(_doc_of_example(t) for t in self.default.inputs.values() if t.example)
+        return self._doc_of_features(signature.features)
+
+    def _doc_of_features(self, features: Mapping[str, str | FeatureForm]) -> str:
         carried = (
             f"{form.feature or name} ({_doc_of_feature(form, self.default.inputs[name])})"
-            for name, form in self.feature_forms(signature.features).items()
+            for name, form in self.feature_forms(features).items()
         )
-        return (
-            f"tf.Example with {', '.join(carried)}" if not self.takes_examples() else "tf.Example, as the model has it"
-        )
+        return f"tf.Example with {', '.join(carried)}"
+
+    def _told(self, tensor: TensorContract) -> TensorContract:
+        """Give an input with what its strings hold in its `doc`, where its user has not said."""
+        if not isinstance(tensor, InputContract) or tensor.doc:
+            return tensor
+        if tensor.example:
+            return tensor.model_copy(update={"doc": _doc_of_example(tensor)})
+        if tensor.features is not None:
+            return tensor.model_copy(update={"doc": self._doc_of_features(tensor.features)})
+        return tensor
 
     def signature_records(self) -> list[SignatureRecord]:
         """Tell the signatures as the report shows them."""
@@ -260,7 +273,7 @@ class Contract(Section):
             SignatureRecord(
                 name=name,
                 method=signature.method,
-                inputs=[_record(tensor, t) for tensor, t in self.inputs_of(name).items()],
+                inputs=[_record(tensor, self._told(t)) for tensor, t in self.inputs_of(name).items()],
                 outputs=[_record(tensor, t) for tensor, t in self.outputs_of(name).items()],
             )
             for name, signature in self.signatures.items()
@@ -341,6 +354,15 @@ def _doc_of_feature(form: FeatureForm, tensor: TensorContract) -> str:
     if form.pad is not None:
         return f"any × {kind}"
     return f"{math.prod(tensor.sizes({ROWS: 1}))} × {kind}"
+
+
+def _doc_of_example(tensor: InputContract) -> str:
+    """Say what is in the tf.Examples that the model parses itself."""
+    told = []
+    for name, feature in (tensor.example or {}).items():
+        count = f"{feature.count[0]} to {feature.count[1]}" if feature.count else str(math.prod(feature.shape))
+        told.append(f"{name} ({count} × {feature.dtype}{', may be absent' if feature.default is not None else ''})")
+    return f"tf.Example with {', '.join(told)}"
 
 
 def _record(name: str, tensor: TensorContract) -> TensorRecord:

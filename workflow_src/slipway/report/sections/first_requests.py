@@ -95,7 +95,9 @@ def first_requests(measurement: Loads) -> Figure | None:
         if lines:
             at = distinct([point.x for line in lines for point in line.points])
             axis = Axis("rows in the request (log)", log=True, at=at)
-            drawing = charts.line_chart(lines, axis, Axis("latency, ms (log)", log=True), y_values=reach)
+            # Panels look alike: the axis is where a reader sees which is which.
+            latency = Axis(f"{signature}, ms (log)" if len(signatures) > 1 else "latency, ms (log)", log=True)
+            drawing = charts.line_chart(lines, axis, latency, y_values=reach)
             panels.append((signature, drawing, lines))
     least, greatest = min(batch.saved for batch in every), max(batch.saved for batch in every)
     spread = numbers.times(least) if least == greatest else f"{numbers.times(least)} to {numbers.times(greatest)}"
