@@ -40,6 +40,16 @@ def test_more_bytes_on_the_wire_fail_it():
     assert "bytes per request over REST: +1.2 %" in comparison([cell(pairs)]).reasons[0]
 
 
+def test_headers_that_fewer_requests_share_are_no_more_bytes():
+    """A server half as fast answers half as many requests in a window, on as many connections."""
+    base = {"completed": 400, "bytes_received_per_request": 204.0}
+    slower = [pair(i, base=base, head={"completed": 200, "bytes_received_per_request": 208.0}) for i in range(6)]
+    equally_fast = [pair(i, base=base, head={"completed": 400, "bytes_received_per_request": 208.5}) for i in range(6)]
+
+    assert [result.state for result in comparison([cell(slower)]).fixed] == ["pass", "pass"]
+    assert [result.state for result in comparison([cell(equally_fast)]).fixed] == ["pass", "fail"]
+
+
 def test_what_cannot_be_decided_is_inconclusive_and_passes_unless_strict():
     pairs = [pair(i, head={"server_cpu_us_per_request": 140.0 if i % 2 else 70.0}) for i in range(16)]
     judged = comparison([cell(pairs)])
