@@ -1,13 +1,16 @@
 import copy
 import json
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from tests.workflow.contract.contract_factory import faults, small, with_default
 
-from slipway.contract import FORBIDDEN_OPS, Contract, read_contract
+from slipway.contract import FORBIDDEN_OPS, Contract, forms, read_contract, signatures, tensors, whole, words
 from slipway.errors import SettingsError
 
+DOCUMENTATION = (Path(__file__).parents[3] / "docs/contract.md").read_text()
 DIGITS = Path(__file__).parents[3] / "config/contracts/digits.yaml"
 
 
@@ -132,3 +135,21 @@ def test_the_golden_part_is_json_in_a_fixed_order():
     part = Contract.model_validate(small()).golden_part()
 
     assert part == json.dumps(json.loads(part), sort_keys=True)
+
+
+def keys_of(section):
+    for name, field in section.model_fields.items():
+        yield field.alias or name
+
+
+@pytest.mark.parametrize("section", [
+    Contract, whole.GoldenContract, whole.ProbeContract, signatures.PredictSignature, signatures.ClassifySignature,
+    signatures.RegressSignature, signatures.Alias, tensors.InputContract, tensors.OutputContract, forms.ImageForm,
+    forms.FeatureForm, forms.ExampleFeature, words.Words,
+])  # fmt: skip
+def test_every_key_is_in_the_documentation(section):
+    assert [key for key in keys_of(section) if not re.search(rf"(`|\.|\b){key}(`|:)", DOCUMENTATION)] == []
+
+
+def test_every_meaning_is_in_the_documentation():
+    assert [one for one in get_args(tensors.Meaning) if f"| `{one}` |" not in DOCUMENTATION] == []
