@@ -20,6 +20,7 @@ from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.golden import Golden
 from slipway.records import BenchmarkRecord, ImageRecord, ServableRecord, TreeManifest
 from slipway_wire import payloads, predict, samples, tfrecord, warmup_log
+from slipway_wire.tolerances import Tolerances
 
 ROOT = Path(__file__).parents[1]
 NULL_SERVER = Path(__file__).with_name("null_server.py")
@@ -197,6 +198,10 @@ def test_the_record_says_where_and_with_what_it_was_measured(measured):
         cells = [cell for cell in record.cells if cell.protocol == ceiling.protocol]
         assert all(r.throughput_rps < ceiling.throughput_rps for cell in cells for r in cell.repetitions)
     assert "server CPU" not in record.not_measured
+    assert "answers" not in record.not_measured
+    assert (
+        Tolerances.read(measured.directory / "samples/payloads.tolerances.json").of("serving_default", "y").rtol == 1e-4
+    )
     assert BenchmarkRecord.model_validate_json(record.model_dump_json()) == record
 
 

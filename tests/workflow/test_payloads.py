@@ -61,6 +61,14 @@ def test_a_signature_that_golden_data_do_not_cover_is_refused():
         sent(signature="missing")
 
 
+def test_more_rows_than_the_model_takes_are_refused():
+    few = contract().model_copy(update={"max_rows": 2})
+
+    assert sent(2, by=few)
+    with pytest.raises(SettingsError, match=r"benchmark.rows: must be at most 2, the contract's max_rows, got 3"):
+        sent(3, by=few)
+
+
 # What the recipes have: classify as default, regress, words, and features in another order than JSON's.
 MANY = Contract.model_validate(
     {

@@ -102,7 +102,7 @@ def gather(records: Path, models: Sequence[str] = ()) -> Iterator[Made]:
                 version=int(version),
                 kind=checkpoint.kind,
                 signatures=tuple(export.signatures),
-                max_abs=max((parity.max_abs for parity in validation.parity), default=None),
+                max_abs=max((parity.max_abs for parity in validation.parity if not parity.why_not), default=None),
                 rows=checkpoint.golden_rows,
                 accuracy=validation.accuracy,
                 source_bytes=sum(entry.bytes for entry in checkpoint.tree.files.values()),

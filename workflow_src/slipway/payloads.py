@@ -59,6 +59,8 @@ def from_golden(
     Raises:
         SettingsError: If *signature* is not such a signature.
     """
+    if contract.max_rows is not None and rows > contract.max_rows:
+        raise SettingsError(f"benchmark.rows: must be at most {contract.max_rows}, the contract's max_rows, got {rows}")
     signature = chosen_signature(contract, signature)
     wanted = contract.signatures[signature]
     own = own_form(contract, signature)

@@ -10,6 +10,7 @@ from tests.workflow import served_models as served
 
 from slipway.api import openapi
 from slipway.api.calls import Call, calls
+from slipway.contract import Contract
 
 
 def document(contract, called, model="digits"):
@@ -37,6 +38,18 @@ def test_it_is_openapi_3_1(described):
     openapi_spec_validator.validate(described)
 
     assert described["openapi"].startswith("3.1.")
+
+
+def test_what_callers_cannot_count_on_is_told(digits):
+    def told(**promises):
+        made = document(Contract.model_validate(served.DIGITS | promises), list(digits.values()))
+        return made["paths"]["/v1/models/digits:predict"]["post"]["description"]
+
+    assert "by chance" in told(deterministic=False)
+    assert "the same bits" in told(deterministic="bitwise")
+    assert "Rows of one request see each other" in told(row_independent=False)
+    assert "At most 8 rows in a request" in told(max_rows=8)
+    assert "(" not in told()
 
 
 def test_it_has_every_route_of_the_model(described):

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from slipway.api import schemas
@@ -143,7 +143,22 @@ def _item(parameters: Sequence[Json], operations: Json) -> Json:
 
 
 def _signatures_told(contract: Contract, names: Iterable[str]) -> str:
-    return "\n\n".join(f"`{name}`: {contract.signatures[name].doc or 'see its schemas'}" for name in names)
+    return "\n\n".join(
+        " ".join([f"`{name}`: {contract.signatures[name].doc or 'see its schemas'}", *_promises(contract, name)])
+        for name in names
+    )
+
+
+def _promises(contract: Contract, name: str) -> Iterator[str]:
+    """Tell what a caller cannot count on, or can beyond the usual."""
+    if contract.determinism_of(name) is False:
+        yield "(Answers are drawn by chance: the same request is answered otherwise each time.)"
+    elif contract.determinism_of(name) == "bitwise":
+        yield "(The same request gets the same bits each time.)"
+    if not contract.rows_are_apart(name):
+        yield "(Rows of one request see each other: a row's answer depends on which others it is sent with.)"
+    if contract.max_rows is not None:
+        yield f"(At most {contract.max_rows} rows in a request.)"
 
 
 def _answer(contract: Contract, calls: Sequence[Call], method: PostVerb, names: Sequence[str]) -> Json:

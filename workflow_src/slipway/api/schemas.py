@@ -131,6 +131,8 @@ def _describe(contract: TensorContract, shape: Sequence[int | str]) -> str:
         said.append(f"{' and '.join(dict.fromkeys(symbols))} may vary but must agree wherever it stands in one request")
     if contract.range:
         said.append(f"{contract.range[0]:g} to {contract.range[1]:g}")
+    if contract.units:
+        said.append(f"in {contract.units}")
     if isinstance(contract, OutputContract):
         said += [contract.meaning] if contract.meaning else []
         said += [f"the last axis adds up to {contract.row_sum:g}"] if contract.row_sum is not None else []

@@ -32,6 +32,17 @@ def test_every_path_of_every_version_is_compared():
     assert {row[-1].text for row in rows} == {"✓ pass"}
 
 
+def test_what_was_not_compared_says_why():
+    model = factory.model_result()
+    first = model.versions[0]
+    parity = factory.parity("a→b", max_abs=0.5).model_copy(update={"why_not": "deterministic: false"})
+    validation = first.validation.model_copy(update={"parity": [parity]})
+    changed = model.model_copy(update={"versions": [first.model_copy(update={"validation": validation})]})
+    row = answers(changed).blocks[-1].rows[0]
+
+    assert [cell.text for cell in row[-2:]] == ["not compared: deterministic: false", "✓ pass"]
+
+
 def test_a_distance_that_is_too_large_fails():
     model = factory.model_result()
     first = model.versions[0]
