@@ -738,6 +738,27 @@ def missing_function(directory, _):
         library.extend(kept)
 
 
+SOUND = (
+    "graph: expected names of their own for all nodes, and an end, found saved_model.pb: damaged, or made to do harm:"
+)
+
+
+@broken(f"{SOUND} 2 of the nodes are called StatefulPartitionedCall_1")
+def node_twice(directory, _):
+    """Two nodes of one name: one would be judged, and the other one run."""
+    with edited(directory) as meta:
+        meta.graph_def.node.add().CopyFrom(node_of(meta, default_of(meta).outputs["logits"].name))
+
+
+@broken(f"{SOUND} function __inference_signature_wrapper_predict_")
+def calls_itself(directory, _):
+    """A function that calls itself: small in the file, and without end in memory."""
+    with edited(directory) as meta:
+        called = node_of(meta, default_of(meta).outputs["logits"].name).attr["f"].func.name
+        wrapper = next(f for f in meta.graph_def.library.function if f.signature.name == called)
+        next(node for node in wrapper.node_def if "f" in node.attr).attr["f"].func.name = called
+
+
 @broken("serving_default.inputs.image.tensor: expected a tensor of the graph, found no node image_1")
 def lost_input(directory, _):
     """The signature names a placeholder that the graph has no more."""

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 from tests.workflow.contract.contract_factory import faults, small, with_default
 
+from slipway import op_policy
 from slipway.contract import FORBIDDEN_OPS, Contract, forms, read_contract, signatures, tensors, whole, words
 from slipway.errors import SettingsError
 
@@ -153,3 +154,19 @@ def test_every_key_is_in_the_documentation(section):
 
 def test_every_meaning_is_in_the_documentation():
     assert [one for one in get_args(tensors.Meaning) if f"| `{one}` |" not in DOCUMENTATION] == []
+
+
+def test_every_op_that_draws_by_chance_is_forbidden():
+    """An update of TensorFlow may bring new ones: decide on each."""
+    speaks_of_chance = re.compile(
+        "Random|Rng|CandidateSampler|Multinomial|TruncatedNormal|Shuffle|Stateful(Uniform|Standard)|Stateless(Random|Shuffle)"
+    )
+    # Make and delete generators, prepare keys, are gradients, or say where one integer goes in a permutation; queues are refused.
+    draw_nothing = {
+        *("AnonymousRandomSeedGenerator", "DeleteRandomSeedGenerator", "RandomGammaGrad", "RandomIndexShuffle"),
+        *("RandomShuffleQueue", "RandomShuffleQueueV2"),
+        *("StatelessRandomGetAlg", "StatelessRandomGetKeyCounter", "StatelessRandomGetKeyCounterAlg"),
+    }
+    drawing = {op for op in op_policy.known_ops() if speaks_of_chance.search(op)} - draw_nothing
+
+    assert sorted(drawing) == list(FORBIDDEN_OPS)

@@ -10,6 +10,8 @@ from typing import Any
 
 from slipway import graph_flow, graph_ops, op_policy
 from slipway.contract import ROWS, Contract, TensorContract
+from slipway.errors import SourceError
+from slipway.graphs import soundness
 from slipway.records import Check
 from slipway.rows import format_shape
 from slipway_wire import dtypes, signatures
@@ -35,6 +37,11 @@ def check_structure(contract: Contract, directory: Path) -> list[Check]:
         found = signatures.from_meta_graph(meta_graph)
     except WireError as error:
         return [_check("saved_model", ok=False, expected="a SavedModel with tags {serve}", found=str(error))]
+    try:
+        soundness.check(signatures.SAVED_MODEL_FILE, meta_graph.graph_def)
+    except SourceError as error:
+        # What the other checks say of such a graph would be of no use, and TensorFlow must not see it.
+        return [_check("graph", ok=False, expected="names of their own for all nodes, and an end", found=str(error))]
     names = sorted(name for name in found if name not in graph_ops.INIT_SIGNATURES)
     checks = [
         _check("signatures", names == sorted(contract.signatures), _list(sorted(contract.signatures)), _list(names))

@@ -46,13 +46,23 @@ from slipway.errors import SettingsError
 from slipway.records import SignatureRecord, TensorRecord
 from slipway.settings import fault_lines
 
-# Ops that draw by chance; each is what a training graph leaves behind in an export, such as a Dropout that stays live.
-# What reaches outside the model (files, processes, other hosts) is for `slipway.op_policy` to refuse.
 # libyaml, where it is there: with a contract for each of a thousand models the pure parser takes eight seconds.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Ops that draw by chance; each is what a training graph leaves behind in an export, such as a Dropout that stays live. Those
+# that are given their seed are among them: what they draw depends on a row's place in its batch.
+# What reaches outside the model (files, processes, other hosts) is for `slipway.op_policy` to refuse.
 FORBIDDEN_OPS = (
+    "AllCandidateSampler",
+    "ExperimentalRandomDataset",
+    "FixedUnigramCandidateSampler",
+    "GlobalShuffleDataset",
+    "LearnedUnigramCandidateSampler",
+    "LogUniformCandidateSampler",
     "Multinomial",
     "ParameterizedTruncatedNormal",
+    "RandomCrop",
+    "RandomDataset",
+    "RandomDatasetV2",
     "RandomGamma",
     "RandomPoisson",
     "RandomPoissonV2",
@@ -60,19 +70,42 @@ FORBIDDEN_OPS = (
     "RandomStandardNormal",
     "RandomUniform",
     "RandomUniformInt",
+    "RiscRandomUniform",
     "RngReadAndSkip",
     "RngSkip",
     "ShuffleAndRepeatDataset",
+    "ShuffleAndRepeatDatasetV2",
+    "ShuffleDataset",
+    "ShuffleDatasetV2",
+    "ShuffleDatasetV3",
     "StatefulRandomBinomial",
+    "StatefulStandardNormal",
     "StatefulStandardNormalV2",
     "StatefulTruncatedNormal",
     "StatefulUniform",
     "StatefulUniformFullInt",
     "StatefulUniformInt",
+    "StatelessMultinomial",
+    "StatelessParameterizedTruncatedNormal",
+    "StatelessRandomBinomial",
+    "StatelessRandomGammaV2",
+    "StatelessRandomGammaV3",
+    "StatelessRandomNormal",
     "StatelessRandomNormalV2",
+    "StatelessRandomPoisson",
+    "StatelessRandomUniform",
+    "StatelessRandomUniformFullInt",
+    "StatelessRandomUniformFullIntV2",
+    "StatelessRandomUniformInt",
+    "StatelessRandomUniformIntV2",
     "StatelessRandomUniformV2",
+    "StatelessShuffle",
+    "StatelessTruncatedNormal",
     "StatelessTruncatedNormalV2",
+    "ThreadUnsafeUnigramCandidateSampler",
     "TruncatedNormal",
+    "UniformCandidateSampler",
+    "XlaRngBitGenerator",
 )
 
 
