@@ -21,7 +21,6 @@ SHOWN_ELSEWHERE = {
     "workflow_src/slipway/contract/change.py": "tests/workflow/contract/test_changes.py",
     "workflow_src/slipway/contract/changed_tensors.py": "tests/workflow/contract/test_changes.py",
     # Signatures and sources as a whole: every recipe is exported, served and held against its source.
-    "workflow_src/slipway/graphs/of_source.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/graphs/reading.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/graphs/signing.py": "tests/end_to_end/test_recipes.py",
     "workflow_src/slipway/models/builders.py": "tests/workflow/models/test_sources.py",

@@ -29,7 +29,8 @@ def check(source: Source, directory: Path, allowed: Collection[str]) -> None:
     """
     match source:
         case Tf1CheckpointSource() if source.builder is None:
-            lines = _refusals(plan_checkpoint(source, directory), allowed)
+            # Its own Saver reads its files; in any other graph these ops read those of others.
+            lines = _refusals(plan_checkpoint(source, directory), {*allowed, *op_policy.OF_THE_SAVER})
         case FrozenGraphSource():
             lines = _refusals(plan_frozen_graph(source, directory), allowed)
         case SavedModelSource():
@@ -46,7 +47,7 @@ def check(source: Source, directory: Path, allowed: Collection[str]) -> None:
 
 
 def _refusals(plan: Plan, allowed: Collection[str]) -> list[str]:
-    return op_policy.graph_refusals(plan.original, {*allowed, *op_policy.OF_THE_SAVER}, plan.source.where)
+    return op_policy.graph_refusals(plan.original, allowed, plan.source.where)
 
 
 def prefix_in(source: Tf1CheckpointSource, directory: Path) -> Path:
