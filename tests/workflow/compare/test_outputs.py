@@ -55,5 +55,5 @@ def test_an_invalid_comparison_is_an_error_in_junit_not_a_failure():
 def test_annotations_are_for_github_alone(failed):
     assert outputs.annotations(failed, {}) == ""
     [line] = outputs.annotations(failed, {"GITHUB_ACTIONS": "true"}).splitlines()
-    assert line.startswith("::error title=slipway compare: fail::server CPU per prediction")
+    assert line.startswith("::error title=slipway compare%3A fail::server CPU per prediction")
     assert "margin 3%25" in line

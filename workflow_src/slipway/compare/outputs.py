@@ -1,6 +1,5 @@
 """Comparison -> comparison.json, summary.md, junit.xml, annotations and a page; all pure functions of it."""
 
-import os
 import xml.etree.ElementTree as ET  # only written, never parsed
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from slipway import files
 from slipway.compare.page import made_at, render
 from slipway.compare.records import Comparison, Verdict
 from slipway.compare.verdict import change, describe, number, told
+from slipway.report import annotations as annotations_of_ci
 from slipway.report import numbers
 
 _EMOJI: dict[Verdict, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -97,14 +97,15 @@ def junit(comparison: Comparison) -> str:
 
 def annotations(comparison: Comparison, environment: Mapping[str, str] | None = None) -> str:
     """Write GitHub's workflow commands, one per finding; "" anywhere else."""
-    environment = os.environ if environment is None else environment
-    if environment.get("GITHUB_ACTIONS") != "true":
+    if not annotations_of_ci.is_github(environment):
         return ""
-    level = {"pass": "notice", "fail": "error", "inconclusive": "warning", "invalid": "warning"}[comparison.verdict]
+    levels: dict[Verdict, annotations_of_ci.Level] = {
+        "pass": "notice",
+        "fail": "error",
+        "inconclusive": "warning",
+        "invalid": "warning",
+    }
     title = f"slipway compare: {comparison.verdict}"
-    return "".join(f"::{level} title={title}::{_escaped(reason)}\n" for reason in comparison.reasons)
-
-
-def _escaped(text: str) -> str:
-    """Escape as GitHub's workflow commands want it. Source: actions/toolkit, packages/core/src/command.ts."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "".join(
+        annotations_of_ci.annotation(levels[comparison.verdict], title, reason) for reason in comparison.reasons
+    )

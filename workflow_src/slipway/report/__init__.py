@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from slipway.arguments import section
 from slipway.errors import SettingsError
 from slipway.prices import Prices
 from slipway.records import Result
+from slipway.report import annotations
 from slipway.report.badge import BADGE_FILE, badge_svg
 from slipway.report.cells import cells_csv
 from slipway.report.gather import gather
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     api = (arguments.source.parent if arguments.source else arguments.records) / "api"
     with files.new_directory(arguments.out) as directory:
         write_report(result, directory, api)
+    if annotations.is_github():
+        sys.stdout.write(annotations.of_result(result))
 
 
 def write_report(result: Result, directory: Path, api: Path) -> None:
