@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +142,26 @@ def test_a_live_server_takes_every_loading_flag_at_once(start_server, batched_fl
     assert "its variables are constants now" in server.log()
     attempts = server.metric(f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{both}",status="success"}}')
     assert attempts == 1
+
+
+_LOAD = """
+import sys
+from slipway_server.backends.loading import loader_maker
+from slipway_server.load_options import LoadOptions
+from slipway_server.metrics import Metrics
+sys.path.insert(0, sys.argv[1])
+loader_maker(LoadOptions(modules=tuple(sys.argv[2:])), Metrics(), lambda directory: None)
+print("keras" in sys.modules, "sklearn" in sys.modules)
+"""
+
+
+def test_keras_is_imported_for_modules_alone(tmp_path):
+    """It takes a fifth of TensorFlow's own import, and no SavedModel needs it; a module of ops may."""
+    (tmp_path / "with_keras.py").write_text("from tensorflow.keras import layers\nlayers.Dense\n")
+
+    def found(*modules):
+        command = [sys.executable, "-c", _LOAD, str(tmp_path), *modules]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert found() == ["False", "False"]
+    assert found("with_keras")[0] == "True"
