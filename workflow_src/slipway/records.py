@@ -197,7 +197,7 @@ class ValidationRecord(Record):
 
     model: str
     version: int
-    contract_digest: Digest
+    contract_digest: Digest = Field(description="Of the contract's file, and of the text files that it names.")
     contract: dict[str, Any] | None = Field(None, description="The contract itself, as JSON; not kept before 0.2.")
     signatures: list[SignatureRecord]
     checks: list[Check]

@@ -71,13 +71,20 @@ def _judged(arguments: argparse.Namespace, contract: Contract, answered: Golden)
     return ValidationRecord(
         model=arguments.model,
         version=arguments.version,
-        contract_digest=files.sha256_file(arguments.contract),
+        contract_digest=_digest(contract, arguments.contract),
         contract=contract.published(),
         signatures=contract.signature_records(),
         checks=checks,
         parity=parity,
         accuracy=accuracy,
     )
+
+
+def _digest(contract: Contract, path: Path) -> str:
+    """Digest the contract at *path*, together with the text files that it names."""
+    named = {os.path.relpath(file, path.parent): files.sha256_file(file) for file in contract.word_files()}
+    own = files.sha256_file(path)
+    return files.digest_of_digests({path.name: own} | named) if named else own
 
 
 def inspect(contract: Contract, answered: Golden, directory: Path) -> tuple[list[Check], list[Parity], float | None]:

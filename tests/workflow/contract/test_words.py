@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -8,6 +9,8 @@ from slipway.contract import Contract, Vocabulary, Words, read_contract
 from slipway.contract.changes import changes
 from slipway.contract.words import digest_of
 from slipway.errors import SettingsError
+
+ROOT = Path(__file__).parents[3]
 
 
 def vocabulary(directory, **given):
@@ -144,6 +147,13 @@ def test_written_out_or_in_a_file_it_is_the_same_list(tmp_path):
     written["signatures"]["words"]["inputs"]["w"]["vocabulary"] = {"words": SHORT, "oov": 0}
 
     assert changes(in_file, Contract.model_validate(written)) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("**/contract*.yaml")), ids=lambda path: path.parent.name)
+def test_every_recipe_says_the_same_when_it_is_published(path, tmp_path):
+    contract = read_contract(path)
+
+    assert changes(read_contract(published(contract, tmp_path), known=True), contract) == []
 
 
 def test_words_of_other_lengths_are_other_words():
