@@ -268,7 +268,7 @@ class Broken:
     build: object
     fault: str
     lines: tuple[str, ...]
-    ends_the_process: bool = False
+    limit_s: float | None = None
 
 
 BROKEN: dict[str, Broken] = {}
@@ -277,11 +277,17 @@ POLICY = "serving_default.op_policy: expected no op that reaches outside the mod
 AT_LOAD = "init.op_policy: expected no op that reaches outside the model, found"
 
 
-def broken(*lines, ends_the_process=False):
-    """Register a builder; each of *lines* must begin a line that the user is told."""
+def broken(*lines, limit_s=None):
+    """
+    Register a builder.
+
+    Args:
+        lines: Each must begin a line that the user is told.
+        limit_s: Where the model ends its process, or none: how long the stage may take.
+    """
 
     def register(build):
-        BROKEN[build.__name__.replace("_", "-")] = Broken(build, build.__doc__, lines, ends_the_process)
+        BROKEN[build.__name__.replace("_", "-")] = Broken(build, build.__doc__, lines, limit_s)
         return build
 
     return register
@@ -841,7 +847,7 @@ def too_much_memory(directory, _):
     make(directory, after=wasteful)
 
 
-@broken("running the model took more than 3 s and was stopped: a graph that never ends? ", ends_the_process=True)
+@broken("running the model took more than 2 s and was stopped: a graph that never ends? ", limit_s=2)
 def never_ends(directory, _):
     """A loop whose condition always holds."""
     import tensorflow as tf
@@ -849,7 +855,7 @@ def never_ends(directory, _):
     make(directory, before=lambda x: tf.while_loop(lambda _: True, lambda y: (tf.sin(y),), (x,))[0])
 
 
-@broken("running the model crashed TensorFlow (SIGABRT): ", ends_the_process=True)
+@broken("running the model crashed TensorFlow (SIGABRT): ", limit_s=100)
 def crashes(directory, promised):
     """An op that ends the process, as a kernel with a bug does."""
     import tensorflow as tf

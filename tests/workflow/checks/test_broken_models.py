@@ -28,7 +28,7 @@ def test_the_sound_model_passes(call):
     assert (judged.code, judged.left) == (0, {"validation.json"})
 
 
-@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if not broken.ends_the_process])
+@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.limit_s is None])
 def test_a_broken_model_is_stopped_with_a_line_that_names_the_fault(name, call):
     judged = call(broken_models.judge, name)
 
@@ -37,11 +37,11 @@ def test_a_broken_model_is_stopped_with_a_line_that_names_the_fault(name, call):
     _check_lines(judged, name)
 
 
-@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.ends_the_process])
+@pytest.mark.parametrize("name", [name for name, broken in BROKEN.items() if broken.limit_s])
 def test_a_model_that_ends_the_process_or_none_is_one_line(name, call, fresh, tmp_path):
     call(broken_models.prepare, name, tmp_path)
 
-    judged, _ = fresh.call(broken_models.run_stage, tmp_path, 3)
+    judged, _ = fresh.call(broken_models.run_stage, tmp_path, BROKEN[name].limit_s)
 
     assert (judged.code, judged.left, len(judged.lines)) == (2, set(), 1), judged.lines
     _check_lines(judged, name)

@@ -1,8 +1,9 @@
 import pytest
 import yaml
 
-from slipway.checks.structure import check_structure
+from slipway.checks.structure import check_policy, check_structure
 from slipway.contract import Contract
+from slipway_wire import signatures
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,18 @@ def test_another_file_is_one_failed_check(content, promised, tmp_path):
     (check,) = check_structure(Contract.model_validate(promised), tmp_path)
 
     assert not check.ok
+
+
+def test_what_is_allowed_is_told_with_its_reason(promised, exported):
+    """Whoever reads the report sees what the policy let pass, and why; an op that is not there needs no word."""
+    meta_graph = signatures.find_meta_graph(signatures.read_saved_model(exported.export))
+    meta_graph.graph_def.node.add(name="note", op="PrintV2")
+    start = meta_graph.signature_def["serving_default"].outputs["logits"].name
+    next(node for node in meta_graph.graph_def.node if node.name == start.split(":")[0]).input.append("^note")
+    allowed = {"PrintV2": "its operators read it", "ReadFile": "another model needs it"}
+
+    checks = {check.subject: check for check in check_policy(meta_graph, allowed)}
+
+    assert checks["serving_default.op_policy"].found == "none but what is allowed: PrintV2 (its operators read it)"
+    assert checks["classify.op_policy"].found == "none"
+    assert [check.subject for check in check_policy(meta_graph, {}) if not check.ok] == ["serving_default.op_policy"]

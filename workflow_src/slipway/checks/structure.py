@@ -63,14 +63,17 @@ def check_structure(contract: Contract, directory: Path) -> list[Check]:
     return [*checks, *check_policy(meta_graph, contract.allow_ops)]
 
 
-def check_policy(meta_graph: Any, allowed: Mapping[str, str]) -> list[Check]:
+def check_policy(meta_graph: Any, allowed: Mapping[str, str]) -> Iterator[Check]:
     """Judge what every signature of *meta_graph* reaches, and what loading it runs, by the op policy: one check each."""
     names = [name for name in sorted(meta_graph.signature_def) if name not in graph_ops.INIT_SIGNATURES]
-    judged = op_policy.meta_graph_refusals(meta_graph, allowed, names)
-    return [
-        _check(f"{place}{_POLICY}", not lines, "no op that reaches outside the model", "; ".join(lines) or "none")
-        for place, lines in judged.items()
-    ]
+    run = graph_ops.run_ops(meta_graph, names)
+    expected = "no op that reaches outside the model"
+    for place, lines in op_policy.run_refusals(meta_graph, run, allowed).items():
+        let = [
+            f"{op} ({allowed[op]})" for op in sorted(run[place]) if op in allowed and op_policy.refused_in(op, [place])
+        ]
+        none = f"none but what is allowed: {', '.join(let)}" if let else "none"
+        yield _check(f"{place}{_POLICY}", not lines, expected, "; ".join(lines) or none)
 
 
 def is_safe_to_run(checks: Iterable[Check]) -> bool:
