@@ -35,6 +35,7 @@ TOOLS = {
     "predict": "call a served model once",
     "bench": "measure any server with TensorFlow Serving's interface under load",
     "compare": "say whether a model, a server or its settings got worse",
+    "samples": "write a benchmark's raw samples as CSV",
     "overview": "say what was made of which source",
     "doctor": "say what this machine can and cannot do",
     "schema": "write the JSON Schemas of config and result",

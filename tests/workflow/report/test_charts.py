@@ -78,6 +78,19 @@ def test_sides_of_a_reference_are_named():
     assert {"◀ REST ahead", "gRPC ahead ▶", "1.80×", "throughput"} <= set(texts(drawing))
 
 
+@pytest.mark.parametrize("value", [1e-3, 0.5, 1.0, 2.0, 1e3])
+def test_sides_are_named_inside_of_the_picture_and_apart(value):
+    rows = [DotRow("throughput", (Dot(value, GRPC),), "1.80×")]
+    drawing = charts.dot_chart(rows, Axis("ratio", log=True), reference=1.0, sides=("REST ahead", "gRPC ahead"))
+    places = {
+        e.text: float(e.attrib["x"]) for e in parsed(drawing).iter() if e.text in ("◀ REST ahead", "gRPC ahead ▶")
+    }
+
+    assert places["◀ REST ahead"] >= 80
+    assert places["gRPC ahead ▶"] <= drawing.width - 80
+    assert places["gRPC ahead ▶"] - places["◀ REST ahead"] >= 10
+
+
 def test_bars_are_as_long_as_their_values():
     bars = [
         Bar("one", (Segment("a", 10, REST), Segment("b", 30, GRPC)), "40"),

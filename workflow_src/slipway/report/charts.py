@@ -350,8 +350,12 @@ def dot_chart(
     if reference is not None:
         at = across(reference)
         body.append(svg.vertical(at, top - 6, bottom, "reference"))
-        body += [svg.text(at - 10, 14, f"◀ {sides[0]}", "l rest", "end")] if sides[0] else []
-        body += [svg.text(at + 10, 14, f"{sides[1]} ▶", "l grpc")] if sides[1] else []
+        # Beside the line, but inside of the drawing, wherever the line is.
+        left_room, right_room = (svg.CHARACTER_WIDTH * (len(side) + 2) for side in sides)
+        begin = min(at + 10, width - right_room)
+        end = max(min(at, begin) - 10, left_room)
+        body += [svg.text(end, 14, f"◀ {sides[0]}", "l rest", "end")] if sides[0] else []
+        body += [svg.text(max(begin, end + 10), 14, f"{sides[1]} ▶", "l grpc")] if sides[1] else []
     for index, row in enumerate(rows):
         body += _dot_row(row, across, top + _ROW * index, left, right)
     return Drawing(Markup().join(body), width, height)

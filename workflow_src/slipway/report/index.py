@@ -110,7 +110,7 @@ def _run_row(entry: RunEntry) -> tuple[TableCell, ...]:
         TableCell(entry.headline),
         *(TableCell(_best(entry, protocol), "n") for protocol in PROTOCOLS),
         TableCell(entry.machine),
-        TableCell(entry.commit[:10] if entry.commit else numbers.NOT_MEASURED, "d"),
+        TableCell(entry.commit[:10] if entry.commit else numbers.NOT_MEASURED, "c"),
     )
 
 
