@@ -92,7 +92,8 @@ def _run(arguments: argparse.Namespace) -> None:
                 source_digest.verify(source, arguments.digest)
             answered, model = _fill(source, contract, directory)
         except SourceError as error:
-            lines = str(error).splitlines()
+            # TensorFlow tells where it found a file; the place is gone when this is read.
+            lines = str(error).replace(f"{directory}/", "").splitlines()
             raise SourceError("\n".join(f"{arguments.model} {arguments.version}: {line}" for line in lines)) from error
         tree = TreeManifest.of(directory)
     golden.write(arguments.golden, answered)

@@ -199,7 +199,7 @@ def _is_asset(bodies: Mapping[str, _Body], given: _Given, assets: Collection[str
             waiting += given.get((where, body.arguments[name]), [])
         elif name in body.nodes and body.nodes[name].op == "Identity" and body.nodes[name].input:
             waiting.append((where, body.nodes[name].input[0]))
-        elif not where and name in body.nodes and body.nodes[name].op == "ReadVariableOp":
+        elif not where and name in body.nodes and body.nodes[name].op == "ReadVariableOp" and body.nodes[name].input:
             waiting += _assigned(body, node_name(body.nodes[name].input[0]))
         elif where or name not in assets:
             return False
@@ -215,7 +215,7 @@ def _assigned(body: _Body, variable: str) -> list[tuple[str, str] | None]:
     found: list[tuple[str, str] | None] = []
     for node in body.nodes.values():
         if variable in (node_name(tensor) for tensor in node.input if not tensor.startswith("^")):
-            if node.op == "AssignVariableOp":
+            if node.op == "AssignVariableOp" and len(node.input) > 1:
                 found.append(("", node.input[1]))
             elif node.op not in _ONLY_LOOK:
                 found.append(None)

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from slipway import files
-from slipway.detection.detect import detect, misfit, missing_shards
+from slipway.detection.detect import detect, misfit, missing_shards, refuse_pointer
 from slipway.detection.keras_files import read_keras_file
 from slipway.detection.tensor_bundle import read_index
 from slipway.errors import SourceError
@@ -108,12 +108,15 @@ def _tf1_files(source: Tf1CheckpointSource) -> list[Path]:
 
 
 def _saved_model_files(directory: Path) -> dict[str, Path]:
+    found = {path.relative_to(directory).as_posix(): path for path in saved_model_files(directory)}
+    for path in found.values():
+        refuse_pointer(path)
     if (directory / "variables").is_dir():
         prefix = directory / "variables/variables"
         _checkpoint_files(prefix)
         if faults := missing_shards(prefix, read_index(prefix.with_name("variables.index"))):
             raise SourceError(f"{directory}: variables/{faults[0]}. Copy all files of the SavedModel.")
-    return {path.relative_to(directory).as_posix(): path for path in saved_model_files(directory)}
+    return found
 
 
 def check_digest(path: Path, expected: str) -> None:

@@ -115,3 +115,21 @@ def test_numbers_are_cast_to_what_they_become():
         n.input.extend(inputs)
 
     assert "RandomStandardNormal" not in left(nodes, {})[1]
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0, 3.0], 1.0, [1.0]])
+def test_a_product_with_numbers_that_are_known_is_left_as_it_is(value):
+    """Several of them are no truth value; and ones of weights and inputs are arithmetic, which stays bit for bit."""
+    made = graph(placeholder("x"), const("c", value), node("y", "Mul", "x", "c"), node("z", "SelectV2", "y", "x", "x"))
+
+    assert fold(made, {}, ["z:0"]) == {"z:0": "z:0"}
+
+
+@pytest.mark.parametrize(
+    "op", ["Mul", "Add", "LogicalNot", "Switch", "Select", "Merge", "RandomUniform", "Floor", "Cast"]
+)
+@pytest.mark.parametrize("inputs", [[], ["a"], ["a", "b"], ["a", "b", "b", "b"]])
+def test_ops_with_inputs_that_they_do_not_take_settle_nothing(op, inputs):
+    made = graph(const("a", [1.0, 2.0]), const("b", [[True], [False], [True]]), node("y", op, *inputs, DstT="float32"))
+
+    fold(made, {}, ["y:0"])

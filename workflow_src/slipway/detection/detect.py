@@ -91,7 +91,7 @@ def detect(path: Path) -> Found:
         files.refuse_special(path)
         return _file(path)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}). Correct the path.") from error
+        raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror}). Correct the path.") from error
     except WireError as error:
         raise SourceError(str(error)) from error
 
@@ -270,7 +270,7 @@ def _checkpoint_without_index(prefix: Path) -> Found:
     )
 
 
-def _refuse_pointer(path: Path) -> None:
+def refuse_pointer(path: Path) -> None:
     """Raise SourceError if Git LFS has left a pointer in the place of the file at *path*, as it does without `git lfs pull`."""
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
@@ -280,7 +280,7 @@ def _refuse_pointer(path: Path) -> None:
 def _checkpoint(prefix: Path) -> Found:
     for path in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.*")):
         if path.is_file() and is_part_of(path, prefix):
-            _refuse_pointer(path)
+            refuse_pointer(path)
     bundle = tensor_bundle.read_index(prefix.with_name(f"{prefix.name}.index"))
     step = _step(prefix)
     told = f"{len(bundle.tensors)} tensors" + (f", step {step}" if step is not None else "")
@@ -350,7 +350,7 @@ def _saved_model(path: Path) -> Found:
     file = path / SAVED_MODEL_FILE
     if not file.is_file():
         return Found("a SavedModel as text (saved_model.pbtxt)", path, "saved_model")
-    _refuse_pointer(file)
+    refuse_pointer(file)
     graph = graphs.read_graph_file(file)
     if graph is None or graph.kind != "saved model":
         raise SourceError(f"{file}: no SavedModel, or damaged ({_size(file)}). Copy or export it again.")

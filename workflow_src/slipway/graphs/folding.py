@@ -101,7 +101,7 @@ def _fact(node: Any, nodes: Mapping[str, Any], known: Mapping[str, Fact]) -> Fac
         return _small_constant(node)
     if node.op in _UNIFORM:
         # The mask must be no larger than what it is for: its shape is taken from that, or is fixed as that is.
-        shape = nodes.get(op_of(node.input[0]))
+        shape = nodes.get(op_of(node.input[0])) if node.input else None
         return "unit" if shape is not None and shape.op in {"Shape", "Const"} else None
     facts = [known.get(full_name(tensor)) for tensor in node.input if not tensor.startswith("^")]
     if not facts or any(fact is None for fact in facts):
@@ -114,9 +114,24 @@ def _fact(node: Any, nodes: Mapping[str, Any], known: Mapping[str, Fact]) -> Fac
     if function is None:
         return _ones(node.op, facts[0])
     if all(isinstance(fact, np.ndarray) for fact in facts):
-        with np.errstate(all="ignore"):
-            return np.asarray(function(*facts))
+        return _computed(function, facts)
     return _of_random(node.op, facts)
+
+
+def _computed(function: Any, facts: Sequence[Any]) -> Fact | None:
+    if len(facts) != function.nin:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            found = np.asarray(function(*facts))
+    except (ValueError, TypeError):  # shapes or types that TensorFlow will refuse
+        return None
+    return found if found.size <= _MOST_ELEMENTS else None
+
+
+def _is(fact: Fact | None, what: str) -> bool:
+    """Whether *fact* is the word *what*; an array compares element by element."""
+    return isinstance(fact, str) and fact == what
 
 
 def _small_constant(node: Any) -> Array | None:
@@ -134,18 +149,18 @@ def _cast(node: Any, fact: Fact | None) -> Fact | None:
     if isinstance(fact, np.ndarray):
         wanted = dtypes.from_number(node.attr["DstT"].type).numpy
         return None if wanted is None else fact.astype(wanted)
-    return "ones" if fact in {"true", "ones"} else None
+    return "ones" if _is(fact, "true") or _is(fact, "ones") else None
 
 
 def _ones(op: str, fact: Fact | None) -> Fact | None:
-    return "ones" if op == "Floor" and fact == "one and more" else None
+    return "ones" if op == "Floor" and _is(fact, "one and more") else None
 
 
 def _of_random(op: str, facts: Sequence[Fact | None]) -> Fact | None:
     """Tell what comes of a random number in [0, 1) and a number that is known."""
-    if len(facts) != 2 or "unit" not in facts:
+    if len(facts) != 2 or not any(_is(fact, "unit") for fact in facts):
         return None
-    at = facts.index("unit")
+    at = 0 if _is(facts[0], "unit") else 1
     other = facts[1 - at]
     if not isinstance(other, np.ndarray) or other.size != 1:
         return None
@@ -175,7 +190,7 @@ def _of_random(op: str, facts: Sequence[Fact | None]) -> Fact | None:
 
 
 def _predicate(node: Any, known: Mapping[str, Fact]) -> bool | None:
-    fact = known.get(full_name(node.input[1]))
+    fact = known.get(full_name(node.input[1])) if len(node.input) > 1 else None
     return bool(fact.ravel()[0]) if isinstance(fact, np.ndarray) and fact.size == 1 else None
 
 
@@ -219,9 +234,9 @@ def _same(graph: Any, known: Mapping[str, Fact], dead: set[str]) -> dict[str, st
                     same[f"{node.name}:0"] = alive[0]
             case "Mul":
                 for number, tensor in enumerate(inputs):
-                    if known.get(tensor) == "ones":
+                    if _is(known.get(tensor), "ones") and len(inputs) == 2:
                         same[f"{node.name}:0"] = inputs[1 - number]
             case "Select" | "SelectV2":
-                if known.get(inputs[0]) == "true":
+                if len(inputs) == 3 and _is(known.get(inputs[0]), "true"):
                     same[f"{node.name}:0"] = inputs[1]
     return same

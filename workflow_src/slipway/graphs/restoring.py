@@ -1,5 +1,6 @@
 """Which tensor of a checkpoint belongs into which variable of a graph, as its Saver has written it into the graph."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,12 +76,13 @@ def _restored(source: SourceGraph) -> Iterator[tuple[str, tuple[str, str]]]:
 def _read(tensor: str, nodes: Mapping[str, Any]) -> tuple[str, str] | None:
     """Say what of the checkpoint *tensor* is: its name and part; None if it is something else."""
     node = nodes.get(op_of(tensor))
-    while node is not None and node.op in {"Identity", "Reshape"}:
+    while node is not None and node.input and node.op in {"Identity", "Reshape"}:
         tensor = node.input[0]
         node = nodes.get(op_of(tensor))
     if node is None or len(node.input) < 2 or node.op not in {"Restore", "RestoreSlice", "RestoreV2"}:
         return None
-    output = int(tensor.partition(":")[2] or 0)
+    number = tensor.partition(":")[2] or "0"
+    output = int(number) if number.isdecimal() else sys.maxsize
     names = _strings(nodes.get(op_of(node.input[1])))
     parts = _strings(nodes.get(op_of(node.input[2]))) if len(node.input) > 2 else [""] * len(names)
     return (names[output], parts[output]) if output < min(len(names), len(parts)) else None

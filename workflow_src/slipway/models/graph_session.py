@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from slipway.errors import SourceError, one_line
 from slipway.graphs.cutting import TABLES, initializer_of, needed, part
@@ -24,8 +25,11 @@ def single_threaded() -> Any:
 
 
 def to_tensorflow(graph: Any) -> Any:
-    """Give a GraphDef message to TensorFlow, which has classes of its own."""
-    return tf.compat.v1.GraphDef.FromString(graph.SerializeToString())
+    """Give a GraphDef message to TensorFlow, which has classes of its own; raise ValueError if they do not take it."""
+    try:
+        return tf.compat.v1.GraphDef.FromString(graph.SerializeToString())
+    except DecodeError as error:  # such as text that is none, which our reader lets pass
+        raise ValueError(str(error)) from error
 
 
 def answer(
