@@ -272,9 +272,13 @@ def _checkpoint_without_index(prefix: Path) -> Found:
 
 def refuse_pointer(path: Path) -> None:
     """Raise SourceError if Git LFS has left a pointer in the place of the file at *path*, as it does without `git lfs pull`."""
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise SourceError(f"{path}: a pointer of Git LFS, and not the file itself. Run `git lfs pull`.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}). Make it readable, or copy it again.") from error
+    if head == _LFS:
+        raise SourceError(f"{path}: a pointer of Git LFS, and not the file itself. Run `git lfs pull`.")
 
 
 def _checkpoint(prefix: Path) -> Found:

@@ -119,7 +119,7 @@ def _fact(node: Any, nodes: Mapping[str, Any], known: Mapping[str, Fact]) -> Fac
 
 
 def _computed(function: Any, facts: Sequence[Any]) -> Fact | None:
-    if len(facts) != function.nin:
+    if len(facts) != (1 if function is np.logical_not else 2):
         return None
     try:
         with np.errstate(all="ignore"):
