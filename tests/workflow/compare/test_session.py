@@ -1,6 +1,7 @@
 """Two small servers of real processes and sockets; windows are too short to believe, long enough to count."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_a_server_that_dies_cuts_it_short_and_what_there_is_is_kept(sides, tmp_p
     assert made.verdict == "invalid"
     assert "died with exit code 134" in made.cut_short
     assert "latency" in made.not_measured
+
+
+def test_an_image_is_never_stood_for_by_a_plain_process(sides, tmp_path):
+    """That would run the same installed server on both sides, and prove nothing of the image."""
+    made = compare(replace(sides("base"), is_image=True), sides("head"), tmp_path / "out")
+
+    assert made.verdict == "invalid"
+    assert "base is an image, which only a container engine can run; there is none here" in made.cut_short
 
 
 def test_a_wrong_answer_ends_it(sides, tmp_path):

@@ -117,9 +117,10 @@ class Session:
                     update={"engine": server.engine, "ready_s": server.ready_s}
                 )
                 if running.side.is_image and not server.engine.isolated:
+                    tried = ", ".join(f"{name}: {why}" for name, why in server.engine.rejected.items())
                     raise ServerError(
-                        f"{which} is an image, and no container engine here can run it: {server.engine.rejected}. "
-                        "Name the project directory or the revision that it was made of."
+                        f"{which} is an image, which only a container engine can run; there is none here "
+                        f"({tried or 'launch.engine is process'}). Name the project directory or the revision that it was made of."
                     )
                 self._discard(which, running)
             closed = [Planned(p, Load(kind="closed", concurrency=self.plan.users)) for p in self.plan.protocols]
