@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 
 from slipway_server import cpus, memory
 from slipway_server.backends.loading import loader_maker
-from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler
+from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler, Soon
 from slipway_server.batching.sizes import batches_like
 from slipway_server.bearer import BearerToken
 from slipway_server.config_files import (
@@ -57,7 +57,7 @@ from slipway_server.transports.http2 import server as http2
 from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer, error_response
 from slipway_server.transports.rpc import Services, guarded
-from slipway_server.transports.waiting import Arrivals
+from slipway_server.transports.waiting import Arrivals, soon_on
 from slipway_wire import paths
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_status import VersionStatus
@@ -128,7 +128,7 @@ class Server:
         self._admin_socket = _reserve_admin_port(settings)
         self._metrics = Metrics()
         self._observers = Observers(settings, self._metrics)
-        self._scheduler = _scheduler(settings, policy, self._metrics)
+        self._scheduler = _scheduler(settings, policy, self._metrics, soon_on(self._loop))
         policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
         make_loader = loader_maker(load_options, self._metrics, _preparation(policy_of))
 
@@ -408,13 +408,13 @@ def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:
     return policy, is_per_model
 
 
-def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics) -> Scheduler:
+def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics, soon: Soon) -> Scheduler:
     # Who waits for a GPU needs no CPU meanwhile.
     count_cpus = (lambda: math.inf) if cpus.has_gpu() else cpus.count
-    direct = DirectScheduler(settings.grpc_max_threads, metrics, settings.max_enqueued_requests, count_cpus)
+    direct = DirectScheduler(settings.grpc_max_threads, metrics, settings.max_enqueued_requests, count_cpus, soon)
     if policy is None:
         return direct
-    batched = BatchScheduler(policy, metrics, count_cpus)
+    batched = BatchScheduler(policy, metrics, count_cpus, soon)
     batched.start()
     return PerModelScheduler(batched, direct)
 

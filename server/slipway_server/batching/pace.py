@@ -45,11 +45,24 @@ class Pace:
 
     def next_at(self, now: float) -> float:
         """Return the time (monotonic, s) from which another run may begin, if none ends before; minus infinity: at once."""
+        cpus = self._cpus_at(now)
+        if len(self._began) < cpus:
+            return -math.inf
+        young = [began for began in self._began if began + GRACE_S > now]
+        too_many = len(young) - int(cpus)
+        return young[too_many] + GRACE_S if too_many >= 0 else -math.inf
+
+    def is_alone(self, now: float) -> bool:
+        """
+        Say whether there is but one CPU at *now*.
+
+        Then no run goes on beside the thread that takes requests in, and nothing is lost if a run begins a little later,
+        with what that thread can still take in.
+        """
+        return self._cpus_at(now) < 2
+
+    def _cpus_at(self, now: float) -> float:
         if now >= self._look_at:
             self._cpus = self._count()
             self._look_at = now + _LOOK_AGAIN_S
-        if len(self._began) < self._cpus:
-            return -math.inf
-        young = [began for began in self._began if began + GRACE_S > now]
-        too_many = len(young) - int(self._cpus)
-        return young[too_many] + GRACE_S if too_many >= 0 else -math.inf
+        return self._cpus

@@ -34,6 +34,17 @@ _RUNS_AVERAGED = 10
 __all__ = ["Answer", "BatchScheduler", "DirectScheduler", "PerModelScheduler", "Scheduler", "Task", "Work"]
 
 
+Soon = Callable[[Callable[[], None]], bool]
+"""
+Have something called by the thread that asks, once it has taken in what has come by then; False: that thread does not do so.
+"""
+
+
+def never(_call: Callable[[], None]) -> bool:
+    """Be the `Soon` of threads without an event loop."""
+    return False
+
+
 class Scheduler(Protocol):
     """Runs work on threads of its own."""
 
@@ -73,8 +84,11 @@ class _Threads:
     # Whether threads start when they are needed, rather than all at once.
     _grows = False
 
-    def __init__(self, threads: int, name: str, metrics: Metrics, count_cpus: Callable[[], float]) -> None:
+    def __init__(
+        self, threads: int, name: str, metrics: Metrics, count_cpus: Callable[[], float], soon: Soon = never
+    ) -> None:
         self._limit = threads
+        self._soon = soon
         self._pace = Pace(count_cpus)
         self._name = name
         self._metrics = metrics
@@ -87,6 +101,8 @@ class _Threads:
         # Whether one was called that has not looked yet. It will see to all there is, so that nobody else need be called:
         # the requests that a turn of the event loop brings wake one thread, and leave as one batch.
         self._is_called = False
+        # Whether a caller's thread has promised to look for itself whether somebody has to be called.
+        self._looks_soon = False
         # Until when one of the idle threads waits; the others wait to be called.
         self._watched_until = math.inf
         self._sweeps_again_at = -math.inf
@@ -103,6 +119,9 @@ class _Threads:
     def stop(self) -> None:
         """See `Scheduler.stop`."""
         with self._lock:
+            if self._looks_soon:
+                # The loop may have ended before it did.
+                self._keep_promise()
             self._stopping = True
             while self._idle:
                 self._call()
@@ -152,8 +171,23 @@ class _Threads:
                 if not refusal.is_permanent:
                     refusal.retry_after_s = self._retry_after_s(key)
                 raise
-            self._see_to(lane.queue.ready_at() or now, work.deadline, now)
+            if not self._looks_soon:
+                # On one CPU a thread that is woken for the first request of many only makes small batches: it runs as soon as
+                # the event loop looks for more, and before the loop has taken that in.
+                self._looks_soon = not self._is_called and self._pace.is_alone(now) and self._soon(self._look)
+                if not self._looks_soon:
+                    self._see_to(lane.queue.ready_at() or now, work.deadline, now)
         return task
+
+    def _look(self) -> None:
+        """Do what a caller's thread has promised."""
+        with self._lock:
+            self._keep_promise()
+
+    def _keep_promise(self) -> None:
+        self._looks_soon = False
+        if len(self._rotation):
+            self._see_to(self._rotation.next_at(), self._rotation.next_deadline, time.monotonic())
 
     def _see_to(self, ready_at: float, deadline: float, now: float) -> None:
         """Wake or start a thread for what is ready or late then; if all are busy, the next that is free looks by itself."""
@@ -304,7 +338,13 @@ class _Threads:
 class BatchScheduler(_Threads):
     """Queues take turns on `num_batch_threads` threads that all models share, as in TF Serving."""
 
-    def __init__(self, policy: BatchingPolicy, metrics: Metrics, count_cpus: Callable[[], float] = cpus.count) -> None:
+    def __init__(
+        self,
+        policy: BatchingPolicy,
+        metrics: Metrics,
+        count_cpus: Callable[[], float] = cpus.count,
+        soon: Soon = never,
+    ) -> None:
         """
         Put together.
 
@@ -312,8 +352,9 @@ class BatchScheduler(_Threads):
             policy: The threads, and the parameters of servables that have none of their own.
             metrics: Where to count.
             count_cpus: See `Pace`.
+            soon: How callers' threads look, on one CPU, whether a thread is to be woken.
         """
-        super().__init__(policy.num_batch_threads, "batch", metrics, count_cpus)
+        super().__init__(policy.num_batch_threads, "batch", metrics, count_cpus, soon)
         self._policy = policy
         self._queuing_latency_us = metrics.queuing_latency_us.of(policy.thread_pool_name)
 
@@ -413,6 +454,7 @@ class DirectScheduler(_Threads):
         metrics: Metrics,
         max_waiting: int = 10_000,
         count_cpus: Callable[[], float] = cpus.count,
+        soon: Soon = never,
     ) -> None:
         """
         Put together; threads start when they are needed.
@@ -422,8 +464,9 @@ class DirectScheduler(_Threads):
             metrics: Where to count.
             max_waiting: Requests of one model that may wait for a thread.
             count_cpus: See `Pace`.
+            soon: See `BatchScheduler`.
         """
-        super().__init__(threads, "run", metrics, count_cpus)
+        super().__init__(threads, "run", metrics, count_cpus, soon)
         self._policy = BatchingPolicy(max_batch_size=1, max_enqueued_batches=max_waiting)
 
     def submit(self, work: Work) -> Task:

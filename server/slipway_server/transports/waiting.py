@@ -1,6 +1,7 @@
 """From futures that end on other threads to the event loop, with one wake-up for all that end together."""
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -119,6 +120,24 @@ class Arrivals:
                 waiter.cancel()
             except Exception as error:
                 waiter.set_exception(error)
+
+
+def soon_on(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], None]], bool]:
+    """
+    Let the scheduler have something called by *loop* when it has read what has come in meanwhile.
+
+    Returns:
+        A function that takes what is to be called, and says False on any thread but this one, which is to be the loop's.
+    """
+    mine = threading.get_ident()
+
+    def soon(call: Callable[[], None]) -> bool:
+        if threading.get_ident() != mine:
+            return False
+        loop.call_soon(call)
+        return True
+
+    return soon
 
 
 def _withdraw(beginning: "Future[Future[Any]]") -> None:

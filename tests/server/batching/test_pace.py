@@ -52,3 +52,14 @@ def test_no_more_young_runs_than_cpus(cpus, steps):
         began.append(now)
         if len(young) + 1 >= cpus:
             assert now < pace.next_at(now) <= now + GRACE_S
+
+
+def test_one_cpu_is_alone_until_another_is_found():
+    cpus = [1]
+    pace = Pace(lambda: cpus[0])
+    assert pace.is_alone(0.0)
+
+    cpus[0] = 2
+
+    assert pace.is_alone(0.5)
+    assert not pace.is_alone(1.0)

@@ -5,6 +5,7 @@ import time
 import weakref
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -244,6 +245,74 @@ def test_short_runs_take_turns_on_a_cpu(monkeypatch, model, cpus, rows):
 
     assert [future.result(WAIT_S).outputs["y"].tolist() for future in futures] == [[0.0], [2.0], [4.0]]
     assert model.rows == rows
+    scheduler.stop()
+
+
+@pytest.mark.parametrize(("cpus", "rows"), [(1, [3]), (2, [1, 2])])
+def test_on_one_cpu_what_a_turn_of_the_loop_brings_leaves_together(model, cpus, rows):
+    """With another CPU, the first runs while the rest is read."""
+    promised = []
+    scheduler = BatchScheduler(
+        BatchingPolicy(max_batch_size=8, num_batch_threads=1),
+        Metrics(),
+        lambda: cpus,
+        lambda call: not promised.append(call),
+    )
+    scheduler.start()
+    wait_for_idle(scheduler, 1)
+    model.gate.clear()
+    futures = [scheduler.submit(work(model, 0.0))]
+    if cpus > 1:
+        assert model.started.acquire(timeout=WAIT_S)
+    futures += [scheduler.submit(work(model, float(n))) for n in (1, 2)]
+
+    assert len(promised) == (cpus == 1)
+    model.gate.set()
+    for call in promised:
+        call()
+    assert [future.result(WAIT_S).outputs["y"].tolist() for future in futures] == [[0.0], [2.0], [4.0]]
+    assert model.rows == rows
+    scheduler.stop()
+
+
+def test_a_promise_to_look_is_asked_for_once_and_again_when_it_was_kept(model):
+    """Whoever comes in between need not ask; whoever comes afterwards must."""
+    promised = []
+    scheduler = DirectScheduler(1, Metrics(), count_cpus=lambda: 1, soon=lambda call: not promised.append(call))
+    first = scheduler.submit(work(model, 1.0))
+    second = scheduler.submit(work(model, 2.0))
+    assert len(promised) == 1
+    assert second.cancel()
+
+    promised.pop()()
+
+    assert first.result(WAIT_S).outputs["y"].tolist() == [2.0]
+    wait_for_idle(scheduler, 1)
+    third = scheduler.submit(work(model, 3.0))
+    assert not third.done()
+    promised.pop()()
+    assert third.result(WAIT_S).outputs["y"].tolist() == [6.0]
+    scheduler.stop()
+
+
+@pytest.mark.parametrize("batches", [True, False])
+def test_what_was_taken_in_is_answered_though_a_promise_was_not_kept(model, batches):
+    """The loop may end before it has looked."""
+    make = partial(BatchScheduler, BatchingPolicy(num_batch_threads=1)) if batches else partial(DirectScheduler, 1)
+    scheduler = make(Metrics(), count_cpus=lambda: 1, soon=lambda _call: True)
+    if batches:
+        scheduler.start()
+        wait_for_idle(scheduler, 1)
+    waits = scheduler.submit(work(model, 1.0))
+    scheduler.stop()
+
+    assert waits.result(WAIT_S).outputs["y"].tolist() == [2.0]
+
+
+def test_a_thread_without_a_loop_wakes_at_once(model):
+    scheduler = DirectScheduler(1, Metrics(), count_cpus=lambda: 1, soon=lambda _call: False)
+
+    assert scheduler.submit(work(model, 1.0)).result(WAIT_S).outputs["y"].tolist() == [2.0]
     scheduler.stop()
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from slipway_server.transports.waiting import Arrivals, Timeout
+from slipway_server.transports.waiting import Arrivals, Timeout, soon_on
 
 WAIT_S = 20.0
 
@@ -166,3 +166,21 @@ def test_what_is_begun_elsewhere_arrives(loop_thread):
 
         with pytest.raises(ValueError, match="no"):
             loop_thread.run(Arrivals(loop_thread.loop).begun_on(threads, refuse))
+
+
+def test_soon_is_when_the_loop_has_read_what_came(loop_thread):
+    """What is asked for in one turn is done in the next, after what that turn has found to read."""
+    order = []
+
+    async def ask():
+        soon = soon_on(loop_thread.loop)
+        assert soon(lambda: order.append("soon"))
+        order.append("asked")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with ThreadPoolExecutor(1) as pool:
+            assert not pool.submit(soon, lambda: order.append("from another thread")).result()
+        await asyncio.sleep(0)
+
+    loop_thread.run(ask())
+    assert order == ["asked", "soon"]
