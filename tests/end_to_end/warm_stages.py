@@ -9,7 +9,6 @@ line is what users have: rules, scripts of training, servers.
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -66,14 +65,15 @@ def serve(address: str) -> None:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while True:
         caller, _ = listening.accept()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if os.fork() == 0:
             listening.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             code = 70
             try:
                 data, descriptors, _, _ = socket.recv_fds(caller, 2**20, 2)

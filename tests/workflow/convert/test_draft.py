@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from slipway import golden
+from slipway.contract import read_contract
 from slipway.convert import ConversionRecord
 
 HERE = Path(__file__).parents[1]
@@ -49,6 +50,20 @@ REFUSED = {
     "damage": ("cut.keras", [], "cut off or damaged"),
     "golden rows of something else": ("pair.keras", ["--golden", "words.npz"], "words.npz: no array item; found: text"),
     "Examples": ("estimator", ["--signature", "predict", "--golden", "examples.npz"], "examples.npz: no array examples; found: inputs"),
+}  # fmt: skip
+
+# What somebody promises of flowers.keras; the second promise is wrong.
+PROMISED = {
+    "format": 1,
+    "signatures": {
+        "serving_default": {
+            "method": "predict",
+            "inputs": {"petals": {"shape": ["N", 4], "range": [-1, 1]}},
+            "outputs": {"logits": {"shape": ["N", 3]}, "scores": {"shape": ["N", 3], "from": "softmax(logits)", "row_sum": 1}},
+        },
+        "named": {"method": "classify", "scores": "scores", "classes": {"file": "words/names.txt"}},
+    },
+    "golden": {"rows": 5},
 }  # fmt: skip
 
 
@@ -131,9 +146,17 @@ def converted(tmp_path_factory, fresh, user_files, foreign_files):
     (directory / "cut.keras").write_bytes((directory / "pair.keras").read_bytes()[:-100])
     np.savez(directory / "words.npz", text=np.array([["red", "blue"], ["blue", "mauve"]]))
     np.savez(directory / "ratings.npz", word=np.array(["red", "blue", "nothing", "green"]))
+    (directory / "mine/words").mkdir(parents=True)
+    (directory / "mine/words/names.txt").write_text("setosa\nversicolor\nvirginica\n")
+    (directory / "mine/good.yaml").write_text(yaml.safe_dump(PROMISED))
+    logits = {"logits": {"shape": ["N", 3], "range": [0, 1e-6]}}
+    wrong = {"serving_default": PROMISED["signatures"]["serving_default"] | {"outputs": logits}}
+    (directory / "mine/wrong.yaml").write_text(yaml.safe_dump(PROMISED | {"signatures": wrong}))
     before = {path.name for path in directory.iterdir()}
     jobs = {name: ["convert", path, "--out", f"made {name}", *options] for name, (path, options, *_) in MADE.items()}
     jobs |= {name: ["convert", path, "--out", f"refused {name}", *words] for name, (path, words, _) in REFUSED.items()}
+    for name in ("good", "wrong"):
+        jobs[name] = ["convert", "flowers.keras", "--out", f"{name} promise", "--contract", f"mine/{name}.yaml"]
     (codes, told) = fresh.call(
         eval, "__import__('runpy').run_path(file)['convert'](directory, jobs)",
         {"file": __file__, "directory": str(directory), "jobs": jobs},
@@ -172,12 +195,33 @@ def test_what_only_the_user_knows_is_asked_for_in_one_line(converted, name):
     assert f"refused {name}" not in left
 
 
+def test_a_contract_of_ones_own_is_kept_with_its_words(converted):
+    directory, codes, told, _ = converted
+    assert codes["good"] == 0, told
+    made = directory / "good promise"
+
+    record = ConversionRecord.read(made / "conversion.json")
+    assert {(p.signature, p.output) for p in record.parity} >= {("serving_default", "scores"), ("named", "classes")}
+    kept = read_contract(made / "contract.yaml")
+    assert kept.classes(kept.signatures["named"]) == ("setosa", "versicolor", "virginica")
+    assert kept.word_files() == [made / "words/names.txt"]
+    assert record.golden_rows == 5
+
+
+def test_a_model_that_breaks_its_contract_is_not_kept(converted):
+    _, codes, told, left = converted
+
+    assert codes["wrong"] == 3, told
+    assert "wrong promise" not in left
+    assert "failed.json" not in told
+
+
 def test_nothing_else_is_left_and_no_line_is_a_traceback(converted):
     _, _, told, left = converted
 
-    assert left == {f"made {name}" for name in MADE}
+    assert left == {f"made {name}" for name in MADE} | {"good promise"}
     assert "Traceback" not in told
-    assert sum(": error: " in line for line in told.splitlines()) == len(REFUSED)
+    assert sum(": error: " in line for line in told.splitlines()) == len(REFUSED) + 1  # and a promise that is broken
     assert os.sep + "made keras.partial" not in told
 
 
