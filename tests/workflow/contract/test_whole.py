@@ -170,3 +170,19 @@ def test_every_op_that_draws_by_chance_is_forbidden():
     drawing = {op for op in op_policy.known_ops() if speaks_of_chance.search(op)} - draw_nothing
 
     assert sorted(drawing) == list(FORBIDDEN_OPS)
+
+
+def test_the_report_says_what_strings_hold():
+    """A recommender's `examples: string [N]` would say nothing to whoever is to call it."""
+    told = {
+        (record.name, tensor.name): tensor.note
+        for recipe in ("recommender", "ner")
+        for record in read_contract(
+            Path(__file__).parents[3] / f"config/recipes/{recipe}/contract.yaml"
+        ).signature_records()
+        for tensor in record.inputs
+    }
+
+    examples = "tf.Example with age (1 × float32, may be absent), cities (0 to 4 × string), gender (1 × string, may be absent), price (1 × float32), weekday (1 × string)"
+    assert told["predict", "examples"] == told["regression", "inputs"] == examples
+    assert told["characters", "characters"] == "words of a vocabulary of 42"

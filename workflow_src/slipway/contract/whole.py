@@ -298,7 +298,9 @@ class Contract(Section):
             return tensor.model_copy(update={"doc": _doc_of_example(tensor)})
         if tensor.features is not None:
             return tensor.model_copy(update={"doc": self._doc_of_features(tensor.features)})
-        return tensor
+        if tensor.vocabulary is not None:
+            return tensor.model_copy(update={"doc": f"words of a vocabulary of {len(tensor.vocabulary.lines):,}"})
+        return tensor.model_copy(update={"doc": "an encoded picture"}) if tensor.image is not None else tensor
 
     def signature_records(self) -> list[SignatureRecord]:
         """Tell the signatures as the report shows them."""
