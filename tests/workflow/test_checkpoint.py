@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from tests.workflow.conftest import Finished
+from tests.workflow.graphs import graph_factory
 
 from slipway import files, golden
 from slipway.checkpoint import describe, parse_source
@@ -91,6 +93,18 @@ FAULTS = {
     "another model": (CHECKPOINT | {"builder": "user_models:pair"}, FLOWERS, None, "flowers.ckpt: the checkpoint does not fit the model"),
     "no such builder": (WEIGHTS | {"builder": "user_models:tulips"}, FLOWERS, None, "builder user_models:tulips: AttributeError: "),
     "no such module": (WEIGHTS | {"builder": "their_models:f"}, FLOWERS, None, "builder their_models:f: ModuleNotFoundError: No module named 'their_models'. It is imported from"),
+    "a builder that crashes": (
+        CHECKPOINT | {"builder": "crashing:build"},
+        FLOWERS,
+        lambda d: (d / "crashing.py").write_text("import os\n\ndef build():\n    os.abort()\n"),
+        "mine 1: reading the source crashed TensorFlow (SIGABRT): the file is damaged, or made to do so",
+    ),
+    "a builder that leaves": (
+        CHECKPOINT | {"builder": "leaving:build"},
+        FLOWERS,
+        lambda d: (d / "leaving.py").write_text("import sys\n\nsys.exit(0)\n"),
+        "mine 1: the process that read the source left with exit code 0 before it was done. Does a module",
+    ),
     "a builder of something else": (CHECKPOINT | {"builder": "user_models:Path"}, FLOWERS, None, "expected a Keras model or a tf.Module that can be called, found PosixPath"),
     "another width of inputs": (
         {"kind": "keras", "path": "flowers.keras"},
@@ -142,6 +156,52 @@ def test_a_source_that_cannot_be_used_is_one_line_and_leaves_nothing(
     assert len(finished.errors) == 1, finished.output
     assert expected in finished.errors[0]
     assert "Traceback" not in finished.output
+    assert list(version.directory.iterdir()) == []
+
+
+def endless():
+    """A loop of TensorFlow 2 whose condition is a constant: it goes from x to -x and back."""
+    made = graph_factory.graph(graph_factory.placeholder("x", shape=(None, 4)), graph_factory.node("y", "While", "x"))
+    floats = made.node[1].attr
+    floats["T"].list.type.append(1)
+    floats["cond"].func.name, floats["body"].func.name = "always", "negated"
+    for name, returned, body in (
+        ("always", 10, graph_factory.node("out", "Const", dtype="bool", value=np.array(True))),
+        ("negated", 1, graph_factory.node("out", "Neg", "a")),
+    ):
+        function = made.library.function.add()
+        function.signature.name = name
+        function.signature.input_arg.add(name="a", type=1)
+        function.signature.output_arg.add(name="r", type=returned)
+        function.node_def.append(body)
+        function.ret["r"] = "out:output:0" if returned == 10 else "out:y:0"
+    made.library.function[1].node_def[0].attr["T"].type = 1
+    for node in (*made.node, *(node for function in made.library.function for node in function.node_def)):
+        node.device = ""
+    return made
+
+
+LIMITED = (
+    "(__import__('os').environ.update(SLIPWAY_SOURCE_TIMEOUT_S='5'), __import__('slipway.cli').cli.main(words))[1]"
+)
+
+
+def test_a_graph_that_never_ends_is_stopped(user_version, fresh, tmp_path):
+    (tmp_path / "endless.pb").write_bytes(endless().SerializeToString())
+    source = {
+        "kind": "frozen_graph",
+        "path": str(tmp_path / "endless.pb"),
+        "inputs": {"x": "x"},
+        "outputs": {"logits": "y"},
+    }
+    version = user_version(source, FLOWERS)
+    words = [str(word) for word in version.words("checkpoint")]
+
+    finished = Finished(*fresh.call(eval, LIMITED, {"words": words}, directory=tmp_path))
+
+    assert finished.code == 2, finished.output
+    (told,) = finished.errors
+    assert told.startswith("mine 1: reading the source took more than 5 s and was stopped: a graph that never ends?")
     assert list(version.directory.iterdir()) == []
 
 

@@ -1,6 +1,9 @@
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.workflow.graphs.graph_factory import const, graph, node, placeholder
 
 from slipway import contract_sources
 from slipway.errors import SourceError
@@ -55,3 +58,12 @@ def test_what_has_no_signatures_is_one_line(name, content, said, tmp_path):
         contract_sources.read(place)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_graph_that_would_run_as_it_is_imported_is_refused_before_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    reads = graph(placeholder("x"), const("path", np.array(b"/etc/passwd", object)), node("r", "ReadFile", "path"))
+    (tmp_path / "m.pb").write_bytes(reads.SerializeToString())
+
+    with pytest.raises(SourceError, match=r"m\.pb: op ReadFile \(node r\) reads files of the machine that serves"):
+        contract_sources.read(tmp_path / "m.pb")

@@ -10,6 +10,7 @@ from typing import Any
 from slipway import graph_ops, op_policy, parsed_examples
 from slipway.contract_found import Found, Signature, Tensor
 from slipway.errors import SourceError
+from slipway.graphs.reading import read_graph_def, read_meta_graph
 from slipway.inspect import find_models
 from slipway_wire import signatures as wire
 from slipway_wire.status import WireError
@@ -101,6 +102,9 @@ def _keras(path: Path) -> Found:
 
 
 def _graph(path: Path, source: dict[str, str]) -> Found:
+    graph = (read_meta_graph if path.suffix == ".meta" else read_graph_def)(path).graph
+    if lines := op_policy.import_refusals(graph, str(path)):
+        raise SourceError("\n".join(lines))
     from slipway.models import outlines  # noqa: PLC0415 - likewise
 
     inputs, outputs = outlines.of_graph(path)

@@ -54,7 +54,9 @@ _CHANGES_STATE = re.compile(
 _CHANGES = "changes the model while it serves: answers would depend on earlier requests"
 # Of what is refused, what TensorFlow takes for a function of its inputs alone: it may run it to infer shapes, as soon as
 # it sees the graph. A test holds this against the op registry.
-RUN_BY_IMPORT = re.compile(r"ReadFile|MatchingFiles|ImmutableConst|PyFuncStateless|Copy|CopyHost|Debug.*")
+RUN_BY_IMPORT = re.compile(
+    r"ReadFile|MatchingFiles|ImmutableConst|PyFuncStateless|Copy|CopyHost|Debug.*|GenerateVocabRemapping|(Decode|Encode)Proto(V2)?"
+)
 _RULES = tuple((re.compile(pattern), does) for pattern, does in _REFUSED.items())
 # How TPU rewriting marks what runs on a CPU as well; these alone are harmless.
 _HARMLESS = frozenset({"TPUCompilationResult", "TPUOrdinalSelector"})
@@ -114,6 +116,11 @@ def run_refusals(
     hidden = {op: node for op, node in imported.items() if op not in reached}
     found[graph_ops.INIT] += refusals(hidden, allowed, "graph, of which importing runs a part")
     return found
+
+
+def import_refusals(graph_def: Any, where: str) -> list[str]:
+    """Judge a GraphDef by what TensorFlow does when it is shown it, and runs nothing of it."""
+    return [*refusals(graph_flow.run_by_import(graph_def, RUN_BY_IMPORT), (), where), *_too_large(graph_def, where)]
 
 
 def graph_refusals(graph_def: Any, allowed: Collection[str], where: str) -> list[str]:
