@@ -36,6 +36,7 @@ SHOWN_ELSEWHERE = {
     "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
     "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.
+    "loadtests/slipway_loadtests/distributed.py": "tests/loadtests/test_by_hand.py",
     "loadtests/slipway_loadtests/grpc_user.py": "tests/loadtests/test_main.py",
     "loadtests/slipway_loadtests/rest_user.py": "tests/loadtests/test_main.py",
     "loadtests/slipway_loadtests/runner.py": "tests/loadtests/test_main.py",

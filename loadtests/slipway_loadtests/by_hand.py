@@ -7,6 +7,8 @@ rounds to milliseconds.
 
 import logging
 from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,18 +16,23 @@ from urllib.parse import urlsplit
 import gevent
 from locust.env import Environment
 from locust.event import Events
+from locust.runners import WorkerRunner
 
-from slipway_loadtests import drawing
+from slipway_loadtests import distributed, drawing
 from slipway_loadtests.alarm import now_ns
+from slipway_loadtests.answers import Verdict
 from slipway_loadtests.connections import RequestFailed
 from slipway_loadtests.session import Arrivals, Observer, Session
 from slipway_loadtests.sessions import CLOSED_LOOP, OPEN_LOOP, answers_for, session_for
 from slipway_wire import payloads, samples
 from slipway_wire.loads import Protocol
 from slipway_wire.payloads import Payload
+from slipway_wire.samples import Samples
 from slipway_wire.status import WireError
 from slipway_wire.tolerances import Tolerance, Tolerances
 
+# The environment of the test under way.
+_running: list[Environment] = []
 _log = logging.getLogger(__name__)
 _PROTOCOLS: dict[str, list[Protocol]] = {"rest": ["rest"], "grpc": ["grpc"], "both": ["rest", "grpc"]}
 _DEFAULT_HOST = "http://127.0.0.1:8501"
@@ -38,6 +45,8 @@ def register(events: Events) -> None:
     events.test_start.add_listener(_begin)
     events.test_stopping.add_listener(_end)
     events.quitting.add_listener(_report)
+    events.report_to_master.add_listener(_tell_master)
+    events.worker_report.add_listener(_hear_worker)
 
 
 def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
@@ -59,7 +68,10 @@ def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
         help="JSON with the tolerance of each output, as a benchmark leaves beside its payloads",
     )
     group.add_argument(
-        "--rate", type=float, default=0.0, help="offer so many requests/s whatever the answers (-u 1 per protocol)"
+        "--rate",
+        type=float,
+        default=0.0,
+        help="offer so many requests/s per protocol, all workers together, whatever the answers",
     )
     group.add_argument("--samples", default="", help="keep raw times in SAMPLES-rest.npz and SAMPLES-grpc.npz")
 
@@ -72,12 +84,19 @@ def _choose_users(environment: Environment, **_: Any) -> None:
         users = OPEN_LOOP if options.rate else CLOSED_LOOP
         environment.user_classes = [users[protocol] for protocol in _PROTOCOLS[options.protocol]]
         if options.rate:
+            # One user of each worker makes its share of a protocol's schedule.
             for user in environment.user_classes:
-                user.fixed_count = 1
+                user.fixed_count = distributed.workers(environment)
+            # All of them, at once: Locust begins one a second by default.
+            options.num_users = len(environment.user_classes) * distributed.workers(environment)
+            options.spawn_rate = options.num_users
 
 
 def _begin(environment: Environment, **_: Any) -> None:
-    options = environment.parsed_options
+    # Listeners of reports are not told whose they are.
+    _running.clear()
+    _running.append(environment)
+    options, count = environment.parsed_options, distributed.workers(environment)
     address = urlsplit(environment.host or _DEFAULT_HOST)
     host, ports = address.hostname or "127.0.0.1", {"rest": address.port or 8501, "grpc": options.grpc_port}
     try:
@@ -90,7 +109,9 @@ def _begin(environment: Environment, **_: Any) -> None:
                 host,
                 ports[protocol],
                 answers_for(protocol, sent, tolerances),
-                arrivals=Arrivals(options.rate, str(options.seed), 1) if options.rate else None,
+                arrivals=Arrivals(options.rate / count, distributed.seed(environment, options.seed), 1)
+                if options.rate
+                else None,
                 observer=_observer(environment, protocol),
             )
             for protocol in _PROTOCOLS["both"]
@@ -102,8 +123,23 @@ def _begin(environment: Environment, **_: Any) -> None:
         # Not from here: this greenlet is one of those that quitting ends.
         gevent.spawn(environment.runner.quit)
         return
+    if distributed.is_master(environment):
+        # It has asked the server what the workers will ask; they send the load.
+        environment.sessions = {}
     for session in environment.sessions.values():
         session.begin(now_ns(), None)
+    environment.reportings = {p: distributed.Reporting(session) for p, session in environment.sessions.items()}
+
+
+def _tell_master(data: dict[str, Any], **_: Any) -> None:
+    for environment in _running:
+        told = {p: reporting.news() for p, reporting in getattr(environment, "reportings", {}).items()}
+        data[distributed.KEY] = {protocol: news for protocol, news in told.items() if news}
+
+
+def _hear_worker(data: dict[str, Any], **_: Any) -> None:
+    for environment in _running:
+        distributed.collect(environment, data)
 
 
 def _payloads(options: Any, host: str, port: int) -> list[Payload]:
@@ -146,15 +182,20 @@ def _observer(environment: Environment, protocol: Protocol) -> Observer:
 
 def _report(environment: Environment, **_: Any) -> None:
     # At test_stop the last answers may still be missing; now they are in.
+    for protocol, collected in getattr(environment, "collected", {}).items():
+        _conclude(environment, protocol, collected.verdict(), collected.samples)
+    if isinstance(environment.runner, WorkerRunner):
+        # Its master has heard everything.
+        return
     for protocol, session in _sessions(environment).items():
-        if not len(session.recorder):
-            continue
-        verdict = session.answers.judge()
-        if verdict.wrong:
-            _log.error(
-                "%s: %d of %d answers are wrong: %s", protocol, verdict.wrong, verdict.checked, verdict.first_wrong
-            )
-            environment.process_exit_code = 3
-        if environment.parsed_options.samples:
-            path = Path(f"{environment.parsed_options.samples}-{protocol}.npz")
-            samples.write(path, session.recorder.samples(session.origin_ns, session.origin_ns, now_ns()))
+        if len(session.recorder):
+            raw = partial(session.recorder.samples, session.origin_ns, session.origin_ns, now_ns())
+            _conclude(environment, protocol, session.answers.judge(), raw)
+
+
+def _conclude(environment: Environment, protocol: Protocol, verdict: Verdict, raw: Callable[[], Samples]) -> None:
+    if verdict.wrong:
+        _log.error("%s: %d of %d answers are wrong: %s", protocol, verdict.wrong, verdict.checked, verdict.first_wrong)
+        environment.process_exit_code = 3
+    if environment.parsed_options.samples:
+        samples.write(Path(f"{environment.parsed_options.samples}-{protocol}.npz"), raw())

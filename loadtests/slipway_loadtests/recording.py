@@ -34,7 +34,7 @@ class Recorder:
         self._failed[-1] = 1
         self.errors[kind] += 1
 
-    def samples(self, origin_ns: int, begin_ns: int, end_ns: int) -> Samples:
+    def samples(self, origin_ns: int, begin_ns: int, end_ns: int, first: int = 0) -> Samples:
         """
         Give what was recorded, in the order in which requests were due.
 
@@ -42,10 +42,12 @@ class Recorder:
             origin_ns: When the load began; nothing counts as earlier.
             begin_ns: Begin of the measured window.
             end_ns: Its end.
+            first: Leave out so many requests, the first that were recorded.
         """
         # A connection that was refused before the load began is a failure of its first moment.
         planned, sent, done = (
-            np.maximum(np.array(times, np.int64), origin_ns) for times in (self._planned, self._sent, self._done)
+            np.maximum(np.array(times[first:], np.int64), origin_ns)
+            for times in (self._planned, self._sent, self._done)
         )
         order = np.argsort(planned, kind="stable")
         return Samples(
@@ -55,5 +57,5 @@ class Recorder:
             planned_us=((planned - origin_ns) // 1000)[order],
             slip_us=((sent - planned) // 1000)[order],
             service_us=((done - sent) // 1000)[order],
-            failed=np.array(self._failed, bool)[order],
+            failed=np.array(self._failed[first:], bool)[order],
         )

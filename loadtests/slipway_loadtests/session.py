@@ -44,9 +44,10 @@ class Arrivals:
     connections: int
     steps: tuple[tuple[float, float], ...] = ()
 
-    def schedule(self) -> Iterator[int]:
-        """Draw when requests are due, in nanoseconds since the load began."""
-        return stepped(self.steps, self.seed) if self.steps else poisson(self.rate, self.seed)
+    def schedule(self, user: int) -> Iterator[int]:
+        """Draw when the requests of one user (from 0; as a rule there is one) are due, in nanoseconds since the load began."""
+        seed = f"{self.seed}/user{user}" if user else self.seed
+        return stepped(self.steps, seed) if self.steps else poisson(self.rate, seed)
 
 
 class Session:
@@ -105,6 +106,11 @@ class Session:
         """End the load without waiting for answers: what is in flight is forgotten, not failed."""
         self._abandoned = True
         self._left = 0
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether `abandon` has ended it."""
+        return self._abandoned
 
     def wait_for_users(self, count: int, timeout_s: float) -> None:
         """

@@ -82,7 +82,7 @@ class OpenLoopUser(LoadUser):
         self._opened = 0
         for _ in range(self.session.arrivals.connections):
             self._open(self.session)
-        self.session.enter()
+        self._number = self.session.enter()
         self.session.wait_for_begin()
 
     @task  # type: ignore[untyped-decorator]
@@ -91,7 +91,7 @@ class OpenLoopUser(LoadUser):
         session = self.session
         if session is None:
             raise StopUser
-        arrivals, alarm = session.arrivals.schedule(), Alarm()
+        arrivals, alarm = session.arrivals.schedule(self._number), Alarm()
         try:
             for number, after_ns in enumerate(arrivals):
                 planned = session.origin_ns + after_ns

@@ -3,7 +3,7 @@ from itertools import islice, takewhile
 import numpy as np
 import scipy.stats
 
-from slipway_loadtests.arrivals import poisson
+from slipway_loadtests.arrivals import poisson, stepped
 
 
 def test_the_same_seed_gives_the_same_schedule():
@@ -28,3 +28,14 @@ def test_two_generators_with_half_the_rate_make_one_load():
 
     assert scipy.stats.poisson(500 * seconds).cdf(sum(counts)) < 0.9999
     assert scipy.stats.poisson(500 * seconds).sf(sum(counts)) < 0.9999
+
+
+def test_rates_follow_one_another_and_end():
+    times = [at / 1e9 for at in stepped([(100.0, 2.0), (0.0, 1.0), (1000.0, 1.0)], "seed")]
+    counts = [sum(begin <= at < begin + 1 for at in times) for begin in range(5)]
+
+    assert times == sorted(times)
+    assert counts[2] == counts[4] == 0
+    assert 60 < counts[0] < 140
+    assert 900 < counts[3] < 1100
+    assert list(stepped([(100.0, 2.0)], "seed")) == list(stepped([(100.0, 2.0)], "seed"))

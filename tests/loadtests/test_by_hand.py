@@ -25,7 +25,9 @@ def locust(directory, rest_port, grpc_port, *arguments):
 
 def counts(done):
     """Protocol -> requests and failures, as Locust's own statistics have them."""
-    return {row["method"]: (row["num_requests"], row["num_failures"]) for row in json.loads(done.stdout)}
+    # Workers print an empty list before their master prints the whole.
+    last = done.stdout[done.stdout.rindex("[\n") :]
+    return {row["method"]: (row["num_requests"], row["num_failures"]) for row in json.loads(last)}
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,27 @@ def test_nobody_there_is_one_line(refused_port, tmp_path):
     assert done.returncode == 2
     assert f"127.0.0.1:{refused_port}: no payloads to send: connection refused" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_workers_make_one_load_and_their_raw_times_come_together(ports, payload_file, tmp_path):
+    """`--processes 2`, the same as `--master` and two `--worker`: every request that Locust counts is in one file."""
+    arguments = ["--processes", "2", "-t", "2s", "--rate", "200", "--payloads", payload_file, "--samples", "raw"]
+    done = locust(tmp_path, *ports, *arguments)
+
+    assert done.returncode == 0, done.stderr
+    found = counts(done)
+    for protocol in ("rest", "grpc"):
+        raw = samples.read(tmp_path / f"raw-{protocol}.npz")
+        assert len(raw.planned_us) == found[protocol][0]
+        assert (np.diff(raw.planned_us) >= 0).all()
+        # Two processes of half the rate each: one of the whole.
+        assert 0.5 < len(raw.planned_us) / (raw.end_us / 1e6) / 200 < 1.5
+
+
+def test_a_wrong_answer_to_a_worker_is_its_masters_exit_code(payload_file, tmp_path):
+    with http_server(lambda *_: b'{"predictions":[1.0,1.0]}') as port:
+        arguments = ["--processes", "2", "-u", "2", "--protocol", "rest", "--payloads", payload_file]
+        done = locust(tmp_path, port, 1, *arguments)
+
+    assert done.returncode == 3
+    assert "answers are wrong: payload 0: y" in done.stderr

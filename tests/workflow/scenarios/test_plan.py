@@ -1,7 +1,13 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
 from slipway.scenario_settings import KINDS
 from slipway.scenarios import RUNNERS, common_rows, length
 from slipway.settings import BenchmarkSettings
 
+ROOT = Path(__file__).parents[3]
 BOTH = ("rest", "grpc")
 
 
@@ -38,3 +44,20 @@ def test_requests_have_common_rows_unless_a_scenario_that_is_wanted_asks_for_oth
     assert rows("soak", "serialization", "saturation") == 3
     assert rows("payload") is None
     assert rows("offline") is None
+
+
+@pytest.mark.parametrize(("profile", "least", "most"), [("ci", 3, 6), ("full", 30, 60), ("soak", 115, 130)])
+def test_a_profile_takes_as_long_as_it_says(profile, least, most):
+    """Minutes under load; cold starts and the calibration come on top, a few seconds each."""
+    document = yaml.safe_load((ROOT / f"config/{profile}.yaml").read_text())
+    settings = BenchmarkSettings.model_validate(document["benchmark"])
+
+    assert least < length(settings, BOTH)[1] / 60 < most
+    # An overlay changes how the default's models are measured, and names none.
+    assert set(document) == {"benchmark", "report"}
+
+
+def test_the_full_profile_leaves_out_nothing_but_the_long_one():
+    document = yaml.safe_load((ROOT / "config/full.yaml").read_text())
+
+    assert set(document["benchmark"]["scenarios"]) == set(KINDS) - {"soak"}

@@ -1,5 +1,6 @@
 """Versions of a running slipway_server leave and come back; commands that fail are told."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,10 +16,11 @@ VERSIONS = Path(__file__).parents[2] / "testdata/saved_model_half_plus_two_2_ver
 
 
 def test_other_versions_are_unloaded_and_loaded_again(tmp_path):
+    shutil.copytree(VERSIONS, tmp_path / "m")
     text = (
         'model_config_list { config { name: "m" base_path: "PLACE" model_platform: "tensorflow" '
         'model_version_policy { all {} } version_labels { key: "old" value: 123 } } }'
-    ).replace("PLACE", str(VERSIONS))
+    ).replace("PLACE", str(tmp_path / "m"))
     (tmp_path / "models.config").write_text(text)
     server = processes.Server(
         tmp_path / "server",
@@ -44,6 +46,10 @@ def test_other_versions_are_unloaded_and_loaded_again(tmp_path):
         }
         change.back()
         assert servers.version_states(host, rest_port, "m") == {123: "AVAILABLE", 124: "AVAILABLE"}
+        # A command of somebody's own has changed something once the server says so.
+        copy = f"import shutil; shutil.copytree('{VERSIONS}/00000124', '{tmp_path}/m/125')"
+        CommandReload(f'{sys.executable} -c "{copy}"', (host, rest_port), "m").change()
+        assert servers.version_states(host, rest_port, "m")[125] == "AVAILABLE"
     finally:
         server.close()
 

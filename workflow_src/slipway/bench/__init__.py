@@ -270,7 +270,8 @@ class _Run:
             self.windows.directory.mkdir()
             self.windows.calibrate(payload_file, logs / "null_server.log", told)
             self.windows.discard(self.server)
-            command = self.arguments.reload_command
+            command, rest = self.arguments.reload_command, self.server.addresses().get("rest")
+            is_pinned = self.arguments.version is not None
             self.bench = Bench(
                 windows=self.windows,
                 server=self.server,
@@ -278,7 +279,7 @@ class _Run:
                 make_payloads=self.asking.payloads,
                 start_generator=start_generator,
                 log=logs / "null_server.log",
-                reload=CommandReload(command) if command else None,
+                reload=CommandReload(command, rest, self.arguments.model, is_pinned) if command else None,
                 no_reload="what changes the versions of this server is not known: name it with --reload-command",
             )
             scenarios.measure(self.bench)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -26,6 +26,10 @@ class Reload(Interface):
     @property
     def told(self) -> str:
         """Say what is changed."""
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether requests are answered by the same version all the while."""
 
     def change(self) -> None:
         """Make it and wait until it holds, or raise ServerError."""
@@ -81,6 +85,13 @@ class Bench:
             sent = self.make_payloads(rows)
             path.write_bytes(wire_payloads.encode(sent))
             self.payloads[rows] = payloads.record(sent)
+        return path
+
+    def unchecked_file(self, rows: int) -> Path:
+        """Give a payload file like `file`'s whose answers nobody knows."""
+        path = self.windows.directory / f"payloads-{rows}-unchecked.tfrecord"
+        if not path.exists():
+            path.write_bytes(wire_payloads.encode(replace(p, expected=None) for p in self.make_payloads(rows)))
         return path
 
     def ceiling(self, protocol: Protocol, rows: int) -> float | None:

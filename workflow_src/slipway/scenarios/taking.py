@@ -46,6 +46,7 @@ class Wanted:
         requests: Closed loop: end after so many.
         encoding: Beforehand or per request.
         forgiven: Rules that do not hold here.
+        unchecked: Whether answers may be any, for another version may give them.
         retry: Whether a window that the machine spoiled is measured again.
         may_fail: Whether failed requests are a finding and not the end.
         index: Number of the repetition.
@@ -63,6 +64,7 @@ class Wanted:
     requests: int | None = None
     encoding: Encoding = "prebuilt"
     forgiven: frozenset[str] = frozenset()
+    unchecked: bool = False
     retry: bool = True
     may_fail: bool = False
     index: int = 0
@@ -147,7 +149,7 @@ class Taking:
     def order(self, wanted: Wanted) -> Any:
         """Make the order for the load generator."""
         bench = self.bench
-        path = bench.file(wanted.rows)
+        path = bench.unchecked_file(wanted.rows) if wanted.unchecked else bench.file(wanted.rows)
         order = bench.windows.ordered(
             bench.server,
             wanted.protocol,
