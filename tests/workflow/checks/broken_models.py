@@ -1,297 +1,20 @@
-"""
-A sound SavedModel, and what goes wrong with such in production: a builder for each broken model, and the line that names it.
+"""What goes wrong with a model in production, told by its answers, its labels and its signatures: a builder for each."""
 
-The sound one tells digits by the nearest of ten mean images: weights that numpy can check, a lookup table filled from
-an asset, a predict and a classify signature. A builder either makes the model again with one thing changed, by
-TensorFlow, or edits the bytes of the sound one. All run in one process that has TensorFlow; the first 22 are those of the
-study that the checks began with.
-"""
-
-import contextlib
-import io
-import os
 import shutil
-import tempfile
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import yaml
-
-from slipway import cli, golden, isolation
-from slipway.golden import Golden
-from slipway.records import ExportRecord, TreeManifest
-from slipway_wire import messages
-
-ROWS = 60
-NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-PROMISED = {
-    "format": 1,
-    "signatures": {
-        "serving_default": {
-            "method": "predict",
-            "inputs": {"image": {"shape": ["N", 8, 8, 1], "range": [0, 1]}},
-            "outputs": {
-                "logits": {"shape": ["N", 10]},
-                "probabilities": {"shape": ["N", 10], "range": [0, 1], "row_sum": 1, "from": "softmax(logits)"},
-                "label": {"dtype": "int64", "shape": ["N"], "range": [0, 9], "from": "argmax(logits)"},
-            },
-        },
-        "classify": {
-            "method": "classify",
-            "features": {"image": "image/raw"},
-            "scores": "probabilities",
-            "classes": {"file": "labels.txt"},
-        },
-    },
-    "golden": {"label": "label", "min_accuracy": 0.9},
-    "probe": {"batch_sizes": [1, 2, 7, 32]},
-}
-
-
-def _means():
-    return np.random.default_rng(1).uniform(0, 1, (10, 64)).astype(np.float32)
-
-
-def weights():
-    """Weights [64, 10] and offsets [10] whose largest sum is the nearest mean image."""
-    means = _means()
-    return means.T.copy(), -(means**2).sum(axis=1) / 2
-
-
-def rows():
-    generator = np.random.default_rng(2)
-    labels = generator.integers(0, 10, ROWS)
-    images = np.clip(_means()[labels] + generator.normal(0, 0.05, (ROWS, 64)), 0, 1).astype(np.float32)
-    w, b = weights()
-    logits = images @ w + b
-    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-    outputs = {
-        "logits": logits,
-        "probabilities": scores / scores.sum(axis=1, keepdims=True),
-        "label": logits.argmax(axis=1),
-    }
-    return Golden({"image": images.reshape(-1, 8, 8, 1)}, outputs, labels)
-
-
-# --- the stage -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What `slipway validate` did."""
-
-    code: int
-    lines: list[str]
-    left: set[str]
-
-
-def prepare(name, directory):
-    """Make a model, `sound` or one of BROKEN, and all that the stage reads."""
-    promised = yaml.safe_load(yaml.safe_dump(PROMISED))
-    (directory / "labels.txt").write_text("\n".join(NAMES) + "\n")
-    golden.write(directory / "golden.npz", rows())
-    export = directory / "export"
-    if name == "sound":
-        _copy_sound(export)
-    else:
-        BROKEN[name].build(export, promised)
-    (directory / "contract.yaml").write_text(yaml.safe_dump(promised, sort_keys=False))
-    # As if the exporter itself had written it so: what changes afterwards is for the manifest to find.
-    tree = TreeManifest.of(export)
-    ExportRecord(model="digits", version=1, tree=tree, signatures=[*promised["signatures"]], tools={}).write(
-        directory / "export.json"
-    )
-
-
-def run_stage(directory, limit_s=60):
-    """Run `slipway validate` as the line does."""
-    os.environ[isolation.TIMEOUT] = str(limit_s)
-    before = {path.name for path in directory.iterdir()}
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
-        code = cli.main([
-            "validate", "--model", "digits", "--version", "1",
-            "--contract", str(directory / "contract.yaml"), "--golden", str(directory / "golden.npz"),
-            "--export", str(directory / "export"), "--export-record", str(directory / "export.json"),
-            "--out", str(directory / "validation.json"),
-        ])  # fmt: skip
-    lines = [line.split(": error: ", 1)[-1] for line in told.getvalue().splitlines()]
-    return Judged(code, lines, {path.name for path in directory.iterdir()} - before)
-
-
-def judge(name):
-    """
-    Make a model and run the stage on it, here.
-
-    The stage forks, and a process whose TensorFlow has run something must not: here it goes on without.
-    """
-    isolation.run = lambda work, *_, **__: work()
-    with tempfile.TemporaryDirectory() as made:
-        prepare(name, Path(made))
-        return run_stage(Path(made))
-
-
-# --- the sound model, whole and in parts -----------------------------------------------------------
-
-
-def make(
-    directory,
-    *,
-    given=weights,
-    shape=(None, 8, 8, 1),
-    dtype="float32",
-    before=None,
-    logits=None,
-    after=None,
-    feature="image/raw",
-    default=None,
-    labels=NAMES,
-    name="serving_default",
-    method="tensorflow/serving/classify",
-    tags=("serve",),
-    more=None,
-    state=None,
-):
-    """
-    Write the model with TensorFlow.
-
-    Args:
-        directory: Where.
-        given: Gives weights and offsets.
-        shape: Of the input.
-        dtype: Of the input.
-        before: What is done to the image before the model.
-        logits: Makes them of (x [N, 64], w, b), if not the model itself.
-        after: What is done to the outputs, a dict.
-        feature: The tf.Example's feature that is an image.
-        default: Of the feature, where an Example lacks it.
-        labels: Lines of the asset.
-        name: Of the predict signature.
-        method: Of the classify signature.
-        tags: Of the meta graph.
-        more: Further inputs of the predict signature, name -> dtype of a tensor [N]; `after` gets them.
-        state: What the model keeps besides.
-    """
-    import tensorflow as tf
-
-    w, b = given()
-    module = tf.Module()
-    module.w, module.b, module.state = tf.Variable(w), tf.Variable(b), state
-    with tempfile.TemporaryDirectory() as words:
-        path = Path(words, "labels.txt")
-        path.write_bytes("".join(f"{label}\n" for label in labels).encode())
-        initializer = tf.lookup.TextFileInitializer(
-            str(path), tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE
-        )
-        module.labels = tf.lookup.StaticHashTable(initializer, "UNK")
-
-        def outputs(image):
-            x = tf.reshape(before(image) if before else image, [-1, 64])
-            z = (logits or (lambda x, w, b: tf.matmul(x, w) + b))(x, module.w, module.b)
-            return {"logits": z, "probabilities": tf.nn.softmax(z), "label": tf.argmax(z, -1)}
-
-        specs = [tf.TensorSpec(shape, dtype, "image")]
-        specs += [tf.TensorSpec([None], kind, key) for key, kind in (more or {}).items()]
-
-        @tf.function(input_signature=specs, autograph=False)
-        def predict(image, *others):
-            found = outputs(image)
-            return after(found, *others) if after else found
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
-        def classify(inputs):
-            features = {feature: tf.io.FixedLenFeature([64], tf.float32, default and [default] * 64)}
-            scores = outputs(tf.reshape(tf.io.parse_example(inputs, features)[feature], [-1, 8, 8, 1]))["probabilities"]
-            classes = module.labels.lookup(tf.range(10, dtype=tf.int64))
-            return {"classes": tf.tile(classes[None], [tf.shape(scores)[0], 1]), "scores": scores}
-
-        tf.saved_model.save(module, str(directory), {name: predict, "classify": classify})
-    with edited(directory) as meta:
-        meta.signature_def["classify"].method_name = method
-        meta.meta_info_def.tags[:] = tags
-
-
-@lru_cache(maxsize=1)
-def _sound():
-    directory = tempfile.TemporaryDirectory()
-    make(Path(directory.name, "sound"))
-    return directory
-
-
-def _copy_sound(directory):
-    shutil.copytree(Path(_sound().name, "sound"), directory)
-
-
-@contextlib.contextmanager
-def edited(directory):
-    """Give the MetaGraphDef of the SavedModel in *directory*, which is made of the sound one if it is not there."""
-    if not directory.exists():
-        _copy_sound(directory)
-    path = directory / "saved_model.pb"
-    model = messages.SavedModel.FromString(path.read_bytes())
-    yield model.meta_graphs[0]
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def default_of(meta):
-    return meta.signature_def["serving_default"]
-
-
-def node_of(meta, tensor):
-    return next(node for node in meta.graph_def.node if node.name == tensor.split(":")[0])
-
-
-def put_behind(meta, signature, output, op, *, source=None, **attributes):
-    """Put a node between *output* of a signature and the caller; its input is *source*, or what the output was."""
-    tensor = meta.signature_def[signature].outputs[output]
-    node = meta.graph_def.node.add(name=f"behind_{output}", op=op, input=[source or tensor.name])
-    for key, value in attributes.items():
-        node.attr[key].CopyFrom(value)
-    tensor.name = f"{node.name}:0"
-    return node
-
-
-def kind(number):
-    return messages.AttrValue(type=number)
-
-
-FLOAT, INT32, STRING, INT64 = 1, 3, 7, 9
-
-
-# --- the broken ones -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Broken:
-    build: object
-    fault: str
-    lines: tuple[str, ...]
-    limit_s: float | None = None
-
-
-BROKEN: dict[str, Broken] = {}
-# How the line of the op policy begins.
-POLICY = "serving_default.op_policy: expected no op that reaches outside the model, found signature serving_default:"
-AT_LOAD = "init.op_policy: expected no op that reaches outside the model, found"
-
-
-def broken(*lines, limit_s=None):
-    """
-    Register a builder.
-
-    Args:
-        lines: Each must begin a line that the user is told.
-        limit_s: Where the model ends its process, or none: how long the stage may take.
-    """
-
-    def register(build):
-        BROKEN[build.__name__.replace("_", "-")] = Broken(build, build.__doc__, lines, limit_s)
-        return build
-
-    return register
-
+from tests.workflow.checks.broken_registry import AT_LOAD, POLICY, broken
+from tests.workflow.checks.sound_models import (
+    NAMES,
+    STRING,
+    copy_sound,
+    default_of,
+    edited,
+    make,
+    node_of,
+    variables_of,
+    weights,
+)
 
 # The 22 of the study.
 
@@ -440,22 +163,17 @@ def one_bias_off(directory, _):
     make(directory, given=changed)
 
 
-def _variables(directory):
-    _copy_sound(directory)
-    return directory / "variables/variables.data-00000-of-00001"
-
-
 @broken("v1.loader: expected loads, found ")
 def truncated_variables(directory, _):
     """The file of the weights ends too early."""
-    path = _variables(directory)
+    path = variables_of(directory)
     path.write_bytes(path.read_bytes()[:1000])
 
 
 @broken("v1.loader: expected loads, found ")
 def bit_flip(directory, _):
     """One bit of the weights is another."""
-    path = _variables(directory)
+    path = variables_of(directory)
     data = bytearray(path.read_bytes())
     data[1500] ^= 0x40
     path.write_bytes(data)
@@ -464,7 +182,7 @@ def bit_flip(directory, _):
 @broken("v1.loader: expected loads, found ")
 def no_variables(directory, _):
     """There are no weights."""
-    shutil.rmtree(_variables(directory).parent)
+    shutil.rmtree(variables_of(directory).parent)
 
 
 # What else goes wrong in production: what callers would see.
@@ -627,7 +345,7 @@ def permuted_classes(directory, _):
 
 
 def _labels(directory, content):
-    _copy_sound(directory)
+    copy_sound(directory)
     (directory / "assets/labels.txt").write_bytes(content)
 
 
@@ -664,7 +382,7 @@ def renamed_feature_with_default(directory, _):
 @broken("assets: expected labels.txt, found missing in assets/: labels.txt")
 def missing_asset(directory, _):
     """The file that a table is filled from was not copied."""
-    _copy_sound(directory)
+    copy_sound(directory)
     (directory / "assets/labels.txt").unlink()
 
 
@@ -689,266 +407,3 @@ def absolute_asset_path(directory, _):
         value.tensor_shape.SetInParent()
         value.string_val.append(b"/home/somebody/labels.txt")
         del meta.asset_file_def[:]
-
-
-# What loads here and not there.
-
-
-@broken("v1.loader: expected loads, found ")
-def missing_index(directory, _):
-    """The index of the weights was not copied."""
-    (_variables(directory).parent / "variables.index").unlink()
-
-
-@broken("v1.loader: expected loads, found ")
-def missing_shard(directory, _):
-    """The weights are said to be in two files, and one is there."""
-    path = _variables(directory)
-    path.rename(path.with_name("variables.data-00000-of-00002"))
-
-
-@broken("tf.saved_model.load: expected loads, found ValueError: Received incompatible tensor with shape (12,)")
-def weights_of_another_model(directory, _):
-    """The weights of a model with other sizes were copied beside the graph."""
-    other = directory.with_name("other")
-    make(other, given=lambda: (np.zeros((64, 12), np.float32), np.zeros(12, np.float32)))
-    _copy_sound(directory)
-    shutil.rmtree(directory / "variables")
-    shutil.move(other / "variables", directory / "variables")
-    shutil.rmtree(other)
-
-
-@broken("saved_model: expected a SavedModel with tags {serve}, found ")
-def truncated_graph(directory, _):
-    """The copy ended too early."""
-    _copy_sound(directory)
-    path = directory / "saved_model.pb"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-@broken("v1.loader: expected loads, found ")
-def newer_tensorflow(directory, _):
-    """Made by a TensorFlow whose graphs this one does not read."""
-    with edited(directory) as meta:
-        meta.graph_def.versions.min_consumer = 1_000_000
-
-
-@broken("functions: expected all that are called, found not in the library: __inference_signature_wrapper_predict_")
-def missing_function(directory, _):
-    """The library lacks a function that the graph calls, as after a tool that does not know it."""
-    with edited(directory) as meta:
-        library = meta.graph_def.library.function
-        called = node_of(meta, default_of(meta).outputs["logits"].name).attr["f"].func.name
-        kept = [function for function in library if function.signature.name != called]
-        del library[:]
-        library.extend(kept)
-
-
-SOUND = (
-    "graph: expected names of their own for all nodes, and an end, found saved_model.pb: damaged, or made to do harm:"
-)
-
-
-@broken(f"{SOUND} 2 of the nodes are called StatefulPartitionedCall_1")
-def node_twice(directory, _):
-    """Two nodes of one name: one would be judged, and the other one run."""
-    with edited(directory) as meta:
-        meta.graph_def.node.add().CopyFrom(node_of(meta, default_of(meta).outputs["logits"].name))
-
-
-@broken(f"{SOUND} function __inference_signature_wrapper_predict_")
-def calls_itself(directory, _):
-    """A function that calls itself: small in the file, and without end in memory."""
-    with edited(directory) as meta:
-        called = node_of(meta, default_of(meta).outputs["logits"].name).attr["f"].func.name
-        wrapper = next(f for f in meta.graph_def.library.function if f.signature.name == called)
-        next(node for node in wrapper.node_def if "f" in node.attr).attr["f"].func.name = called
-
-
-@broken("serving_default.inputs.image.tensor: expected a tensor of the graph, found no node image_1")
-def lost_input(directory, _):
-    """The signature names a placeholder that the graph has no more."""
-    with edited(directory) as meta:
-        default_of(meta).inputs["image"].name = "image_1:0"
-
-
-@broken("serving_default.outputs.logits.tensor: expected a tensor of the graph, found no node dense_1/BiasAdd")
-def lost_output(directory, _):
-    """The signature names a tensor that the graph has no more."""
-    with edited(directory) as meta:
-        default_of(meta).outputs["logits"].name = "dense_1/BiasAdd:0"
-
-
-@broken("serving_default.outputs.logits.computed: expected computed from an input, found ")
-def frozen_answer(directory, _):
-    """An answer was folded into the graph: it is the same whatever is sent."""
-    with edited(directory) as meta:
-        constant = meta.graph_def.node.add(name="folded", op="Const")
-        constant.attr["dtype"].type = FLOAT
-        tensor = constant.attr["value"].tensor
-        tensor.dtype = FLOAT
-        for size in (1, 10):
-            tensor.tensor_shape.dim.add(size=size)
-        tensor.float_val.append(0.1)
-        default_of(meta).outputs["logits"].name = "folded:0"
-
-
-@broken("serving_default.placeholders: expected none beside the inputs, found needs keep_prob, which no caller sends")
-def unfed_placeholder(directory, _):
-    """A rate of dropout that only the training feeds."""
-    with edited(directory) as meta:
-        keep = meta.graph_def.node.add(name="keep_prob", op="Placeholder")
-        keep.attr["dtype"].type = FLOAT
-        keep.attr["shape"].shape.SetInParent()
-        node = put_behind(meta, "serving_default", "logits", "Mul")
-        node.attr["T"].type = FLOAT
-        node.input.append("keep_prob")
-
-
-@broken("serving_default.inputs.mask.used: expected an output that depends on it, found none")
-def unused_input(directory, promised):
-    """An input that callers must send, and nothing looks at: a feature was lost on the way."""
-    promised["signatures"]["serving_default"]["inputs"]["mask"] = {"shape": ["N"], "range": [0, 1]}
-    make(directory, more={"mask": "float32"}, after=lambda o, _: o)
-
-
-@broken("serving_default.outputs.logits.tensor: expected one dense tensor, found a sparse or composite one")
-def sparse_output(directory, _):
-    """An output in parts: no request to a server gets it."""
-    with edited(directory) as meta:
-        logits = default_of(meta).outputs["logits"]
-        name = logits.name
-        logits.ClearField("name")
-        logits.coo_sparse.values_tensor_name = name
-        logits.coo_sparse.indices_tensor_name = name
-        logits.coo_sparse.dense_shape_tensor_name = name
-
-
-@broken("serving_default.batch_size.1: expected answers, found InvalidArgumentError: No OpKernel was registered")
-def kernel_of_a_gpu(directory, _):
-    """An op that only a GPU has a kernel for."""
-    import tensorflow as tf
-
-    def sized(x, w, b):
-        size = tf.raw_ops.CudnnRNNParamsSize(num_layers=1, num_units=1, input_size=1, T=tf.float32, S=tf.int32)
-        return tf.matmul(x, w) + b + 0 * tf.cast(size, tf.float32)
-
-    make(directory, logits=sized)
-
-
-@broken("serving_default.batch_size.1: expected answers, found ResourceExhaustedError: OOM when allocating tensor")
-def too_much_memory(directory, _):
-    """It takes more memory than there is, for any request."""
-    import tensorflow as tf
-
-    def wasteful(o):
-        return o | {"logits": o["logits"] + tf.reduce_sum(tf.fill([tf.shape(o["logits"])[1] * 2**20, 2**24], 0.0))}
-
-    make(directory, after=wasteful)
-
-
-@broken("running the model took more than 2 s and was stopped: a graph that never ends? ", limit_s=2)
-def never_ends(directory, _):
-    """A loop whose condition always holds."""
-    import tensorflow as tf
-
-    make(directory, before=lambda x: tf.while_loop(lambda _: True, lambda y: (tf.sin(y),), (x,))[0])
-
-
-@broken("running the model crashed TensorFlow (SIGABRT): ", limit_s=100)
-def crashes(directory, promised):
-    """An op that ends the process, as a kernel with a bug does."""
-    import tensorflow as tf
-
-    promised["allow_ops"] = {"Abort": "as if its kernel had a bug"}
-
-    def fatal(x):
-        with tf.control_dependencies([tf.raw_ops.Abort(error_msg="bug")]):
-            return tf.identity(x)
-
-    make(directory, before=fatal)
-
-
-# What reaches outside the model.
-
-
-def _behind_logits(directory, op, **attributes):
-    with edited(directory) as meta:
-        node = put_behind(meta, "serving_default", "logits", op)
-        for key, value in attributes.items():
-            node.attr[key].CopyFrom(value)
-
-
-@broken(f"{POLICY} op ReadFile (node while/body/read) reads files of the machine that serves; ")
-def file_read_deep_inside(directory, _):
-    """A file is read in the branch of a loop of a function: three libraries down."""
-    import tensorflow as tf
-
-    @tf.function(autograph=False)
-    def deep(x):
-        read = tf.io.read_file("/etc/hostname", name="while/body/read")
-        return x + tf.cast(tf.strings.length(read), tf.float32)
-
-    def looped(x):
-        step = lambda i, y: (i + 1, tf.cond(i > 100, lambda: deep(y), lambda: y))  # noqa: E731
-        return tf.while_loop(lambda i, _: i < 2, step, (0, x))[1]
-
-    make(directory, before=looped)
-
-
-@broken(f"{POLICY} op WriteFile (node WriteFile) writes files of the machine that serves; ")
-def file_written(directory, _):
-    """Every request is kept in a file."""
-    import tensorflow as tf
-
-    def kept(x):
-        with tf.control_dependencies([tf.io.write_file("/tmp/request", tf.io.serialize_tensor(x))]):
-            return tf.identity(x)
-
-    make(directory, before=kept)
-
-
-@broken(f"{POLICY} op PrintV2 (node PrintV2) prints on the server's output; ")
-def print_left_in(directory, _):
-    """A line of debugging for every request."""
-    import tensorflow as tf
-
-    def told(x):
-        with tf.control_dependencies([tf.print(tf.shape(x))]):
-            return tf.identity(x)
-
-    make(directory, before=told)
-
-
-@broken(f"{POLICY} device /job:worker (node behind_logits) is where it runs, in another process; ")
-def placed_elsewhere(directory, _):
-    """A node is placed on a worker of the cluster that trained it."""
-    with edited(directory) as meta:
-        node = put_behind(meta, "serving_default", "logits", "Identity")
-        node.attr["T"].type = FLOAT
-        node.device = "/job:worker/task:0"
-
-
-@broken(f"{POLICY} op RpcCall (node behind_logits) talks to other processes; ")
-def remote_call(directory, _):
-    """It asks another service while it serves."""
-    _behind_logits(directory, "RpcCall")
-
-
-@broken(f"{POLICY} op Addons>GroupNorm (node behind_logits) is no op of this TensorFlow; ")
-def custom_op(directory, _):
-    """An op of a library that the server has not."""
-    _behind_logits(directory, "Addons>GroupNorm")
-
-
-@broken(f"{AT_LOAD} graph: constant bomb expands to 4.16e+03 GiB; keep large tables as variables")
-def bomb(directory, _):
-    """Forty bytes that become four terabytes while the graph is loaded."""
-    with edited(directory) as meta:
-        constant = meta.graph_def.node.add(name="bomb", op="Const")
-        constant.attr["dtype"].type = FLOAT
-        tensor = constant.attr["value"].tensor
-        tensor.dtype = FLOAT
-        for _ in range(2):
-            tensor.tensor_shape.dim.add(size=2**20 + 2**13)
-        tensor.float_val.append(0)
