@@ -338,11 +338,12 @@ def main() -> int:
                 PARTS[part](bench)
         finally:
             bench.servers.close()
-        told = table.markdown(bench.results)
-        if arguments.output:
-            (directory / "overhead.json").write_text(json.dumps(bench.results, indent=2) + "\n")
-            (directory / "overhead.md").write_text(told)
-        sys.stdout.write(told)
+            # Also when it ends early: a whole run takes half an hour.
+            told = table.markdown(bench.results)
+            if arguments.output:
+                (directory / "overhead.json").write_text(json.dumps(bench.results, indent=2) + "\n")
+                (directory / "overhead.md").write_text(told)
+            sys.stdout.write(told)
     return 0
 
 

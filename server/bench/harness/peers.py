@@ -3,6 +3,9 @@ Other servers with the same model: LitServe and MLServer, each in an environment
 
 Their model call is as fast as ours (`adapters/session_call.py`): what differs is the server. Which of a few settings suits
 a server best is tried before the rounds, for each model and protocol, and told with the results.
+
+Not here: Triton, whose wheel (nvidia-pytriton) wants a Python that its stub was built for, and Python models in processes of
+their own; TF Serving and OpenVINO Model Server, which no package registry has.
 """
 
 import contextlib
