@@ -12,7 +12,7 @@ def test_a_proven_result_is_a_notice_with_its_headline():
 
 
 def test_what_is_invalid_is_a_warning_and_a_wrong_answer_an_error():
-    record = factory.benchmark("digits", 2, cold_starts=0)
+    record = factory.benchmark("digits", 2, repetitions=2, concurrency=(1,), cold_starts=0)
     invalid = factory.with_repetitions(record, lambda _c, r: r.model_copy(update={"invalid": ["x"]}))
     wrong = factory.with_repetitions(record, lambda _c, r: r.model_copy(update={"wrong_answers": 1}))
 

@@ -40,8 +40,9 @@ def test_a_run_that_measured_nothing_valid_has_no_numbers():
 
 
 def changed(**changes) -> Result:
-    record = factory.benchmark("digits", 2, repetitions=1, cold_starts=0)
-    return factory.with_benchmark(factory.result(), record.model_copy(update=changes))
+    small = {"repetitions": 1, "concurrency": (1,), "cold_starts": 0, "rate": None}
+    record = factory.benchmark("digits", 2, **small)
+    return factory.with_benchmark(factory.result([factory.model_result(**small)]), record.model_copy(update=changes))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_price_is_told_with_what_it_rests_on(measurement):
 
 
 def test_batches_of_rows_are_priced_by_the_row(measured):
-    record = factory.benchmark("digits", 2, rows=8)
+    record = factory.benchmark("digits", 2, rows=8, repetitions=2, concurrency=(1,), cold_starts=0)
     payloads = [p.model_copy(update={"rows": 8}) for p in record.payloads]
     by_row = measured(record.model_copy(update={"payloads": payloads}))
 
@@ -48,7 +48,8 @@ def test_batches_of_rows_are_priced_by_the_row(measured):
 
 def test_cpu_time_that_cannot_be_read_is_not_told_as_nothing(measured):
     record = factory.with_repetitions(
-        factory.benchmark("digits", 2), lambda _c, r: r.model_copy(update={"server_cpu_us_per_request": None})
+        factory.benchmark("digits", 2, repetitions=2, concurrency=(1,), cold_starts=0),
+        lambda _c, r: r.model_copy(update={"server_cpu_us_per_request": None}),
     )
 
     assert lines(cost(measured(record), None))["server CPU time"] == ["–", "–"]
@@ -56,7 +57,8 @@ def test_cpu_time_that_cannot_be_read_is_not_told_as_nothing(measured):
 
 def test_without_a_valid_closed_loop_there_is_no_section(measured):
     record = factory.with_repetitions(
-        factory.benchmark("digits", 2), lambda _c, r: r.model_copy(update={"invalid": ["x"]})
+        factory.benchmark("digits", 2, repetitions=2, concurrency=(1,), cold_starts=0),
+        lambda _c, r: r.model_copy(update={"invalid": ["x"]}),
     )
 
     assert cost(measured(record), None) is None
