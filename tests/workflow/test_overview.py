@@ -6,7 +6,7 @@ from slipway.errors import SourceError
 from slipway.overview import BEGIN, END, Made, between, cells, gather, markdown
 from slipway.records import CheckpointRecord, Environment, ExportRecord, Parity, ValidationRecord
 
-MADE = Made("ner", 1, "tf1_checkpoint", ("serving_default",), 3.7e-8, 32, None, 842_000, 395_000, 4.21)
+MADE = Made("ner", 1, "tf1_checkpoint", ("serving_default",), 3.7e-8, 32, None, 842_000, 395_000, 4.21, 3.5)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def results(tmp_path):
         ).write(tmp_path / f"validation/{model}/{version}.json")
     (tmp_path / "validation/ner/3.failed.json").write_text("{}")
     (tmp_path / "usage/export/ner").mkdir(parents=True)
-    (tmp_path / "usage/export/ner/2.tsv").write_text("s\th:m:s\n2.5\t0:00:02\n")
+    (tmp_path / "usage/export/ner/2.tsv").write_text("s\th:m:s\tcpu_time\n2.5\t0:00:02\t1.25\n")
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def test_every_version_that_was_validated_is_told_in_order(results):
     found = list(gather(results))
 
     assert [(made.model, made.version) for made in found] == [("frozen", 1), ("ner", 2), ("ner", 10)]
-    assert found[1] == Made("ner", 2, "keras", ("serving_default", "classify"), 1e-7, 9, 0.5, 7, 5, 2.5)
+    assert found[1] == Made("ner", 2, "keras", ("serving_default", "classify"), 1e-7, 9, 0.5, 7, 5, 2.5, 1.25)
     assert found[2].max_abs is None
     assert found[0].export_s is None
 
@@ -73,7 +73,17 @@ def test_an_empty_directory_says_what_to_run(tmp_path):
 
 
 def test_a_line_has_units_and_a_dash_for_what_is_not_known():
-    line = ["ner 1", "tf1_checkpoint", "serving_default", "3.7e−8 on 32 rows", "–", "842 kB", "395 kB", "4.21 s"]
+    line = [
+        "ner 1",
+        "tf1_checkpoint",
+        "serving_default",
+        "3.7e−8 on 32 rows",
+        "–",
+        "842 kB",
+        "395 kB",
+        "4.21 s",
+        "3.5 s",
+    ]
 
     assert cells(MADE) == line
 

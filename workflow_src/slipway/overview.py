@@ -1,6 +1,7 @@
 """Print what was made of which source: kind, signatures, parity, bytes, export time; a line for each version."""
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from slipway.records import CheckpointRecord, Environment, ExportRecord, Validat
 from slipway.report import numbers
 from slipway.report.gather import stage_times
 
-_COLUMNS = ("model", "source", "signatures", "parity", "accuracy", "source files", "SavedModel", "export")
+_COLUMNS = ("model", "source", "signatures", "parity", "accuracy", "source files", "SavedModel", "export", "CPU")
 # What of a Markdown file is replaced.
 BEGIN, END = "<!-- slipway overview -->", "<!-- end of slipway overview -->"
 
@@ -39,6 +40,8 @@ class Made:
     export_bytes: int
     export_s: float | None
     """Seconds from the start of the process, the import of TensorFlow included."""
+    export_cpu_s: float | None = None
+    """Seconds of CPU time of the same: what other work on the machine does not lengthen."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +111,17 @@ def gather(records: Path, models: Sequence[str] = ()) -> Iterator[Made]:
                 source_bytes=sum(entry.bytes for entry in checkpoint.tree.files.values()),
                 export_bytes=sum(entry.bytes for entry in export.tree.files.values()),
                 export_s=seconds.get(("export", f"{model}/{version}")),
+                export_cpu_s=_cpu_s(records / "usage/export" / model / f"{version}.tsv"),
             )
+
+
+def _cpu_s(usage: Path) -> float | None:
+    """Read the column `cpu_time` (s) of Snakemake's benchmark file; jobs too short to be sampled have `NA` there, or 0."""
+    try:
+        with usage.open(encoding="utf-8", newline="") as file:
+            return max(float(line["cpu_time"]) for line in csv.DictReader(file, delimiter="\t")) or None
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
 
 
 def cells(made: Made) -> list[str]:
@@ -126,6 +139,7 @@ def cells(made: Made) -> list[str]:
         numbers.size(made.source_bytes),
         numbers.size(made.export_bytes),
         numbers.duration(made.export_s),
+        numbers.duration(made.export_cpu_s),
     ]
 
 
@@ -135,7 +149,10 @@ def markdown(made: Sequence[Made], where: Environment) -> str:
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     tensorflow = where.packages.get("tensorflow-cpu") or where.packages.get("tensorflow") or "none"
     machine = f"{where.cpu}, {numbers.counted(where.logical_cpus, 'logical CPU')}, TensorFlow {tensorflow}"
-    return f"{rows}\n\nTimes are of one run on one machine ({machine}), and include the start of TensorFlow."
+    return (
+        f"{rows}\n\nTimes are of one run on one machine ({machine}), and include the start of TensorFlow. CPU is what the "
+        "export computes; other work on the machine lengthens the wall time beside it."
+    )
 
 
 def between(text: str, written: str, name: str) -> str:

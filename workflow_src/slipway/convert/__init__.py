@@ -6,6 +6,7 @@ with one of them, or a URL. Without a contract one is written from the file. The
 the line do the work, each in a process of its own.
 """
 
+import resource
 import shutil
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
@@ -154,17 +155,24 @@ def _convert(
         files.write_text(contract, found.contract)
     folder, export = Folder(directory / _WORK, model, version), directory / str(version)
     source = found.source.model_dump_json()
-    seconds = {}
+    seconds, cpu_s = {}, {}
     for stage, argv in stages.commands(folder, source, contract, export).items():
         told.begin(_TOLD[stage])
+        before = _children_cpu_s()
         seconds[stage] = stages.run(stage, argv)
+        cpu_s[stage] = _children_cpu_s() - before
         told.end(_STAGE_S)
-    made = replace(next(overview.gather(folder.root)), export_s=seconds["export"])
+    made = replace(next(overview.gather(folder.root)), export_s=seconds["export"], export_cpu_s=cpu_s["export"])
     record = _record(found, folder, contract, seconds)
     record.write(directory / RECORD_FILE)
     folder.golden.rename(directory / GOLDEN_FILE)
     shutil.rmtree(folder.root)
     return record, made
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _copy_contract(own: Path, place: Path) -> None:
