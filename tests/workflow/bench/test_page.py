@@ -3,6 +3,7 @@
 import pytest
 from tests.workflow import result_factory
 
+from slipway import cli
 from slipway.bench import page
 from slipway.records import ScenarioRecord, ScenarioValue, TargetRecord, TargetResult
 from slipway.report.content import loads
@@ -49,6 +50,17 @@ def test_the_same_result_gives_the_same_page_and_is_read_again(tmp_path):
     ):
         assert said in text
     assert "nothing here speaks for the image" not in text
+
+
+def test_a_result_of_a_target_is_drawn_again_by_the_report(tmp_path):
+    """`slipway report --from`: byte for byte what `slipway bench` wrote."""
+    page.write(made(), tmp_path)
+    again = tmp_path / "again"
+    assert cli.main(["report", "--from", str(tmp_path / "result.json"), "--out", str(again)]) == 0
+
+    names = sorted(path.name for path in again.iterdir())
+    assert names == ["cells.csv", "index.html", "result.json"]
+    assert all((again / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,6 @@ from slipway.records import (
     TargetResult,
     TensorRecord,
 )
-from slipway.report.cells import csv_of
 from slipway.report.content import loads
 from slipway.scenario_settings import KINDS
 from slipway.scenarios.bench import Bench
@@ -126,9 +125,7 @@ def run(arguments: Namespace) -> int:
     with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.out) as directory:
         fault = run_.measure(directory)
         result = run_.result()
-        files.write_bytes(directory / "result.json", page.result_bytes(result))
-        files.write_text(directory / "index.html", page.render_page(result))
-        files.write_text(directory / "cells.csv", csv_of([result.benchmark]))
+        page.write(result, directory)
     sys.stdout.write(page.text_table(result))
     sys.stdout.write(f"\n{arguments.out / 'index.html'}\n")
     if fault is not None:

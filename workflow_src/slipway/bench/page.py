@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from slipway import files
 from slipway.records import TargetResult
 from slipway.report import charts, numbers, sections
 from slipway.report.blocks import Heading, Items, Link, Links, Part, Section, Tile, Tiles, VerdictBlock
+from slipway.report.cells import csv_of
 from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Loads, loads
 from slipway.report.page import Page, page_meta, render
 from slipway.report.sections.figures import untrusted
@@ -88,6 +90,13 @@ def render_page(result: TargetResult) -> str:
             footer=f"Slipway {result.environment.slipway} · run {result.run_id}",
         ),
     )
+
+
+def write(result: TargetResult, directory: Path) -> None:
+    """Write result.json, index.html and cells.csv into *directory*: the same result, the same bytes."""
+    files.write_bytes(directory / "result.json", result_bytes(result))
+    files.write_text(directory / "index.html", render_page(result))
+    files.write_text(directory / "cells.csv", csv_of([result.benchmark]))
 
 
 def result_bytes(result: TargetResult) -> bytes:

@@ -1,6 +1,7 @@
 """Draw the report from what was measured: result.json, index.html, summary.md, cells.csv, junit.xml and badge.svg in one directory."""
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from slipway import files
 from slipway.arguments import section
 from slipway.errors import SettingsError
 from slipway.prices import Prices
-from slipway.records import Result
+from slipway.records import Result, TargetResult
 from slipway.report import annotations
 from slipway.report.badge import BADGE_FILE, badge_svg
 from slipway.report.cells import cells_csv
@@ -34,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Gather the records (or read a result again) and draw the report."""
+    if arguments.source and is_of_target(arguments.source):
+        from slipway.bench import page  # noqa: PLC0415 - it draws with this package
+
+        seen = TargetResult.read(arguments.source)
+        with files.new_directory(arguments.out) as directory:
+            page.write(seen, directory)
+        return
     if arguments.source:
         result = Result.read(arguments.source)
     elif arguments.model:
@@ -89,6 +97,15 @@ def write_report(result: Result, directory: Path, api: Path) -> None:
 def read_prices(text: str) -> Prices | None:
     """Read `report.prices` of the settings, or raise SettingsError with one line per fault."""
     return None if text == "null" else section(Prices, text, "report.prices")
+
+
+def is_of_target(path: Path) -> bool:
+    """Say whether *path* is a result of `slipway bench`; whatever else it is, its reader will tell."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and str(document.get("schema", "")).startswith("slipway.bench/")
 
 
 def parse_versions(words: Sequence[str], option: str) -> dict[str, list[int]]:
