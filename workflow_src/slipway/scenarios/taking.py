@@ -21,6 +21,7 @@ from slipway.records import (
 )
 from slipway.repetitions import Window
 from slipway.scenarios.bench import Bench
+from slipway.windows import OVERHEAD_S
 from slipway_wire.loads import Encoding, LoadWindow
 
 # Rules that another try may keep: what was wrong with the machine, not with the server.
@@ -125,26 +126,27 @@ class Taking:
             ContractViolation: An answer is wrong.
             InvalidMeasurement: A request failed that may not.
         """
+        told, planned = self.bench.told, wanted.planned
+        told.begin(f"{self.name}: {planned}, {wanted.label}" if wanted.label else f"{self.name}: {planned}")
+        began = time.monotonic()
         window, repetition = self._measure(wanted, during)
         if _TRANSIENT & set(repetition.invalid) and wanted.retry:
             self.bench.windows.reruns += 1
-            self.bench.told.note(f"  measured again: {'; '.join(repetition.invalid)}")
+            told.note(f"  measured again: {'; '.join(repetition.invalid)}")
             self.windows.pop()
             window, repetition = self._measure(wanted, during)
         if repetition.invalid:
-            self.bench.told.note(f"  does not count: {'; '.join(repetition.invalid)}")
+            told.note(f"  does not count: {'; '.join(repetition.invalid)}")
+        # A load of so many requests takes what it takes.
+        told.end(time.monotonic() - began if wanted.requests else wanted.warmup_s + wanted.window_s + OVERHEAD_S)
         return window, repetition
 
     def _measure(self, wanted: Wanted, during: Callable[[LoadWindow], None] | None) -> tuple[Window, Repetition]:
-        bench, planned = self.bench, wanted.planned
-        bench.told.begin(f"{self.name}: {planned}, {wanted.label}" if wanted.label else f"{self.name}: {planned}")
-        order = self.order(wanted)
+        bench, order = self.bench, self.order(wanted)
         window = bench.windows.machine.load(
             bench.windows.generator, bench.server, bench.windows.model, order, during=during
         )
-        repetition = self.take_down(wanted, window)
-        bench.told.end(wanted.warmup_s + wanted.window_s)
-        return window, repetition
+        return window, self.take_down(wanted, window)
 
     def order(self, wanted: Wanted) -> Any:
         """Make the order for the load generator."""
