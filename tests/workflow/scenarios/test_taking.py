@@ -18,9 +18,9 @@ SCENARIOS = {
     "sizes": SHORT | {"kind": "payload", "rows": [1, 4, 64]},
     "serialization": SHORT,
     "server_slo": {"probe_s": 1, "resolution": 1, "confirmations": 1, "protocols": ["rest"], "slo_ms": 1000},
-    "mixed": SHORT | {"share": 0.1, "window_s": 0.3},
+    "mixed": SHORT | {"share": 0.4, "window_s": 0.3},
     "overload": {"overload_s": 0.3, "recovery_s": 0.6, "protocols": ["grpc"], "slo_ms": 60_000},
-    "soak": {"minutes": 0.01, "window_s": 0.1, "share": 0.2, "protocols": ["rest"]},
+    "soak": {"minutes": 0.01, "window_s": 0.1, "share": 0.8, "protocols": ["rest"]},
     "hot_reload": {"window_s": 0.2},
 }
 
