@@ -112,7 +112,7 @@ def _begin(environment: Environment, **_: Any) -> None:
                 arrivals=Arrivals(options.rate / count, distributed.seed(environment, options.seed), 1)
                 if options.rate
                 else None,
-                observer=_observer(environment, protocol),
+                observer=_observer(environment, protocol, sent[0].method.capitalize()),
             )
             for protocol in _PROTOCOLS["both"]
         }
@@ -165,11 +165,11 @@ def _sessions(environment: Environment) -> dict[Protocol, Session]:
     return getattr(environment, "sessions", {})
 
 
-def _observer(environment: Environment, protocol: Protocol) -> Observer:
+def _observer(environment: Environment, protocol: Protocol, method: str) -> Observer:
     def observe(response_ns: int, answer_bytes: int, failure: RequestFailed | None) -> None:
         environment.events.request.fire(
             request_type=protocol,
-            name="Predict",
+            name=method,
             response_time=response_ns / 1e6,
             response_length=answer_bytes,
             response=None,
