@@ -1,3 +1,4 @@
+import pytest
 from tests.workflow.test_contract_draft import CLASSIFY, PREDICT, REGRESS, ROWS, F, drafted, predict
 
 from slipway.contract_found import Signature, Tensor
@@ -38,6 +39,20 @@ def test_a_classify_signature_of_other_scores_is_left_out():
 
     assert list(contract.signatures) == ["serving_default"]
     assert "# classify: classifies tf.Examples, but no output of" in text
+
+
+@pytest.mark.parametrize(
+    ("tensor", "drafted_value"), [("y:0", "y"), ("y3:0", None), ("StatefulPartitionedCall_1:0", "y"), ("", "y")]
+)
+def test_a_regression_by_another_tensor_of_the_same_graph_is_left_out(tensor, drafted_value):
+    """half_plus_two regresses x2 to y3, which no output of its predict signature is."""
+    regress = Signature(REGRESS, {"inputs": TEXT}, {"outputs": Tensor(F, (None, 1), tensor)})
+    default = predict({"x": ROWS}, {"y": Tensor(F, (None, 1), "y:0")})
+    contract, text = drafted({"serving_default": default, "regress": regress})
+
+    found = contract.signatures.get("regress")
+    assert (found and found.value) == drafted_value
+    assert ("a guess by its shape" in text) == (drafted_value is not None and tensor != "y:0")
 
 
 def test_an_estimator_keeps_its_names_and_what_it_parses():

@@ -13,6 +13,8 @@ from slipway_wire.signatures import CLASSIFY
 TRIED_SIZE = 4
 # Class names that a line holds; more are better in a file.
 _MOST_CLASSES = 100
+# The op that a signature of TensorFlow 2 is, in the names of its outputs.
+_CALL = "PartitionedCall"
 _FLOATS = ("float", "double", "half")
 
 
@@ -31,7 +33,9 @@ def of_examples(signature: Signature, own: Signature, outputs: Mapping[str, Tens
         lines.append(f"    features: {flow(carried)}")
     elif features and set(features) != set(own.inputs):
         lines.append(f"    # fill in: features, input -> one of {', '.join(features)}")
-    lines.append(f"    {'scores' if classify else 'value'}: {made_from}")
+    given = signature.outputs.get("scores" if classify else "outputs")
+    guess = "" if _is_same(outputs[made_from], given) else "   # fill in: a guess by its shape; is it this one?"
+    lines.append(f"    {'scores' if classify else 'value'}: {made_from}{guess}")
     return [*lines, *_classes(signature, outputs[made_from])] if classify else lines
 
 
@@ -92,7 +96,7 @@ def _scores(signature: Signature, outputs: Mapping[str, Tensor]) -> str | None:
         name
         for name, tensor in outputs.items()
         if tensor.shape and len(tensor.shape) == 2 and tensor.shape[1] and shape in (None, tensor.shape[1:])
-        if tensor.dtype.startswith(_FLOATS)
+        if tensor.dtype.startswith(_FLOATS) and not _is_another(tensor, given)
     ]
     return min(
         fitting,
@@ -104,7 +108,12 @@ def _scores(signature: Signature, outputs: Mapping[str, Tensor]) -> str | None:
 def _value(signature: Signature, outputs: Mapping[str, Tensor]) -> str | None:
     """Name the output that a regression gives: the same tensor, or else the first of numbers with one a row."""
     given = signature.outputs.get("outputs")
-    fitting = [name for name, t in outputs.items() if t.shape and t.shape[1:] in ((), (1,)) and t.dtype != "string"]
+    fitting = [
+        name
+        for name, tensor in outputs.items()
+        if tensor.shape and tensor.shape[1:] in ((), (1,)) and tensor.dtype != "string"
+        if not _is_another(tensor, given)
+    ]
     return min(
         fitting,
         key=lambda name: (not _is_same(outputs[name], given), not outputs[name].dtype.startswith(_FLOATS)),
@@ -114,6 +123,13 @@ def _value(signature: Signature, outputs: Mapping[str, Tensor]) -> str | None:
 
 def _is_same(tensor: Tensor, other: Tensor | None) -> bool:
     return other is not None and bool(tensor.tensor) and tensor.tensor == other.tensor
+
+
+def _is_another(tensor: Tensor, other: Tensor | None) -> bool:
+    """Whether they are known to be two: in a graph of TensorFlow 1; in one of 2, each signature is a call of its own."""
+    if other is None or not tensor.tensor or not other.tensor or tensor.tensor == other.tensor:
+        return False
+    return _CALL not in tensor.tensor and _CALL not in other.tensor
 
 
 def flow(value: Any) -> str:
