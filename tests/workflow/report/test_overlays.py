@@ -33,8 +33,8 @@ def test_labels_of_limits_close_together_do_not_touch():
 
 
 def test_a_limit_far_above_what_was_measured_is_told_not_drawn():
-    assert overlays.is_near(Limit(240, "near"), [10, 100])
-    assert not overlays.is_near(Limit(260, "far"), [10, 100])
+    assert overlays.is_near(Limit(150, "near"), [10, 100])
+    assert not overlays.is_near(Limit(170, "far"), [10, 100])
     told = overlays.told([Limit(260, "far"), Limit(900, "further")], 26, 484)
 
     assert list(labels(told)) == ["▲ further", "▲ far"]

@@ -11,7 +11,7 @@ from slipway.report.svg import Scale
 
 # A limit further away than this, in multiples of what was measured, would press the lines to the bottom of a linear
 # axis: it is told, not drawn.
-_REACH = 2.5
+_REACH = 1.6
 # Height of a line of text.
 LABEL_GAP = 14
 # Labels stand on their line, not in it.

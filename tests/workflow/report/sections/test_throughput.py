@@ -43,12 +43,12 @@ def calibrated(*ceilings):
 
 
 def test_ceilings_within_sight_are_drawn_with_the_share_up_to_which_they_are_believed(measured):
-    figure = throughput_figure(measured(calibrated(9000.0, 8500.0)))
+    figure = throughput_figure(measured(calibrated(6500.0, 6000.0)))
     body = figure.panels[0].drawing.body
 
     assert body.count('class="limit"') == 4
-    assert "REST is believed up to 6\u202f300/s, 70% of the ceiling" in body
-    assert "the generator&#39;s ceiling, gRPC: 8\u202f500/s" in body
+    assert "REST is believed up to 4\u202f550/s, 70% of the ceiling" in body
+    assert "the generator&#39;s ceiling, gRPC: 6\u202f000/s" in body
     assert "a server that does nothing" in figure.caption
 
 
