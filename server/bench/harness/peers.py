@@ -52,7 +52,8 @@ def python_of(name: str, environments: Path) -> Path:
     python = environments / name / "bin" / "python"
     if not python.exists():
         sys.stderr.write(f"installing {name} in {environments / name}\n")
-        wanted = [name, f"tensorflow-cpu=={version('tensorflow-cpu')}"]
+        # MLServer's worker processes (1.7.1) ask uvloop for a loop that later versions no longer make.
+        wanted = [name, "uvloop<0.22", f"tensorflow-cpu=={version('tensorflow-cpu')}"]
         for command in (
             [sys.executable, "-m", "venv", str(environments / name)],
             [str(python), "-m", "pip", "install", "--quiet", *wanted],

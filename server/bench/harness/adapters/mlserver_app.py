@@ -28,16 +28,14 @@ def serve(directory: str, signature: str, http: str, grpc_port: str, metrics: st
     from mlserver.settings import ModelParameters  # noqa: PLC0415
 
     told = json.loads(settings)
-    server = MLServer(
-        Settings(
-            host="127.0.0.1",
-            http_port=int(http),
-            grpc_port=int(grpc_port),
-            metrics_port=int(metrics),
-            parallel_workers=told["parallel_workers"],
-            grpc_max_message_length=-1,
-            debug=False,
-        )
+    of_server = Settings(
+        host="127.0.0.1",
+        http_port=int(http),
+        grpc_port=int(grpc_port),
+        metrics_port=int(metrics),
+        parallel_workers=told["parallel_workers"],
+        grpc_max_message_length=-1,
+        debug=False,
     )
     model = ModelSettings(
         name=NAME,
@@ -46,7 +44,12 @@ def serve(directory: str, signature: str, http: str, grpc_port: str, metrics: st
         max_batch_time=told["max_batch_time"],
         parameters=ModelParameters(uri=directory, extra={"signature": signature}),
     )
-    asyncio.run(server.start([model]))
+
+    async def run() -> None:
+        # Made inside of the loop: its worker processes are tasks from the beginning.
+        await MLServer(of_server).start([model])
+
+    asyncio.run(run())
 
 
 def requests(row: str, output: str) -> None:
