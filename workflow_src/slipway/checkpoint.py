@@ -1,6 +1,7 @@
 """Make or read a checkpoint, and keep golden answers: what the model itself says, before any export."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -106,7 +107,8 @@ def _run(arguments: argparse.Namespace) -> None:
         golden_digest=files.sha256_file(arguments.golden),
         golden_rows=answered.rows,
         metrics=metrics(contract, answered) | model.facts,
-        parameters=model.parameters,
+        # Constants of a frozen graph are none.
+        parameters=sum(math.prod(variable.shape) for variable in model.variables),
         tools={name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"},
     ).write(arguments.record)
 

@@ -188,7 +188,9 @@ def _tensors(tensors: Mapping[str, Tensor], draft: _Draft, *, is_input: bool) ->
     for key, tensor in tensors.items():
         if key not in served:
             yield f"      # {key}: {tensor.dtype} without rows, in the model {tensor.tensor}" + (
-                "; fold it: `freeze_inputs` of the source" if is_input else "; not served: it cannot be cut into rows"
+                "; fold it: `freeze_inputs` of the source, with the value it has in use (fill in)"
+                if is_input
+                else "; not served: it cannot be cut into rows"
             )
             if is_input:
                 draft.frozen[key] = 1.0 if tensor.dtype.startswith(("float", "double")) else 0

@@ -25,7 +25,6 @@ from slipway.source_settings import (
     saved_model_files,
 )
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _SHARD = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 
@@ -165,35 +164,18 @@ def check_kind(source: FileSource) -> None:
 
 
 def _model_file(path: Path) -> list[Path]:
-    if path.is_dir():
-        raise SourceError(f"{path}: expected a file written by Keras (.keras or .h5), found a directory.")
-    try:
-        with path.open("rb") as file:
-            magic = file.read(8)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}). Correct the source's `path`.") from error
-    if magic.startswith(_ZIP):
-        _check_archive(path)
-    elif magic != _HDF5:
-        found = f"bytes {magic!r}" if magic else "an empty file"
-        raise SourceError(f"{path}: expected a file written by Keras (.keras or .h5), found {found}.")
-    return [path]
-
-
-def _check_archive(path: Path) -> None:
     """Read all of a .keras file: it is a zip, which keeps a checksum of every member."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # no larger than it should be, as was seen when it was told what it is
-            names = archive.namelist()
+        with path.open("rb") as file:
+            is_zip = file.read(len(_ZIP)) == _ZIP
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                # No member is larger than it should be, as was seen when it was told what it is.
+                if damaged := archive.testzip():
+                    raise SourceError(f"{path}: {damaged} in it is damaged. Fetch or save the file again.")
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         raise SourceError(f"{path}: cut off or damaged ({error}). Fetch or save the file again.") from error
-    if damaged:
-        raise SourceError(f"{path}: {damaged} in it is damaged. Fetch or save the file again.")
-    if "model.weights.h5" not in names:
-        raise SourceError(
-            f"{path}: expected a model saved by Keras, found a zip with {', '.join(names[:3]) or 'nothing'}."
-        )
+    return [path]
 
 
 def _checkpoint_files(prefix: Path) -> list[Path]:

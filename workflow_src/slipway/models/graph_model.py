@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -71,11 +70,6 @@ class GraphModel:
     def resources(self) -> list[Any]:
         """Lookup tables, and the files that fill them."""
         return [*self._tables.values(), *self._assets]
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the weights are; constants of a frozen graph are none."""
-        return sum(int(np.prod(variable.shape)) for variable in self.variables)
 
     @property
     def facts(self) -> dict[str, float]:

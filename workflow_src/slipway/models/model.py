@@ -23,10 +23,6 @@ class Model(Protocol):
         """Lookup tables and the like, which an export must track beside the weights."""
 
     @property
-    def parameters(self) -> int:
-        """How many numbers the weights are."""
-
-    @property
     def facts(self) -> dict[str, float]:
         """What the source says of itself in numbers, such as the `source_step` of its training."""
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -65,11 +64,6 @@ class ResignedModel:
     def resources(self) -> list[Any]:
         """Lookup tables, and the files that fill them."""
         return self._resources
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the weights are."""
-        return sum(int(np.prod(variable.shape)) for variable in self.variables)
 
     @property
     def facts(self) -> dict[str, float]:

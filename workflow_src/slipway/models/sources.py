@@ -64,11 +64,6 @@ class ModuleModel:
         return list(self._module._flatten(predicate=lambda value: isinstance(value, kind)))  # noqa: SLF001 - documented for subclasses
 
     @property
-    def parameters(self) -> int:
-        """How many numbers the weights are."""
-        return sum(int(np.prod(variable.shape)) for variable in self.variables)
-
-    @property
     def facts(self) -> dict[str, float]:
         """None: what a file of weights says of its training is not read."""
         return {}
