@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -41,6 +42,9 @@ def answer(protocol, x):
             return x
         if MISCHIEF == "refuses":
             return None
+        if MISCHIEF == "dawdles":
+            with lock:  # one request at a time: at most 500 a second on any machine
+                time.sleep(0.002)
     return x / 2 + 2
 
 
