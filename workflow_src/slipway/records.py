@@ -521,6 +521,10 @@ class ScenarioSeries(Record):
     y: list[float | None]
 
 
+# How a reason begins why a scenario was not even tried: what it needs is not here.
+UNTRIED = "not measured"
+
+
 class ScenarioRecord(Record):
     """One scenario of a benchmark: what was asked, what was found, and whether it counts."""
 
@@ -534,6 +538,11 @@ class ScenarioRecord(Record):
     faults: list[str] = Field(default_factory=list, description="What the server did that it must not.")
     invalid: list[str] = Field(default_factory=list, description="Why the whole does not count; empty if it does.")
     notes: list[str] = Field(default_factory=list, description="What must be read with the numbers.")
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether nothing of it was measured, because what it needs is not here."""
+        return bool(self.invalid) and all(why.startswith(UNTRIED) for why in self.invalid)
 
 
 class TargetRecord(Record):

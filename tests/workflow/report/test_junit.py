@@ -2,6 +2,7 @@ import xml.etree.ElementTree as ET
 
 from tests.workflow import result_factory as factory
 
+from slipway.records import ScenarioRecord
 from slipway.report.junit import junit_xml
 
 
@@ -57,3 +58,15 @@ def test_a_broken_promise_is_a_failure_of_its_version():
     root, _ = cases(factory.result([model.model_copy(update={"versions": [version, *model.versions[1:]]})]))
 
     assert root.get("failures") == "1"
+
+
+def test_each_scenario_is_a_case_whose_fault_is_a_failure():
+    known = {"kind": "soak", "settings": {}, "duration_s": 1.0, "values": [], "windows": []}
+    told = {"soak": {"faults": ["memory grows"]}, "slo": {"invalid": ["REST: disturbed"]}, "good": {}}
+    told["reload"] = {"invalid": ["not measured: the image serves no other version"]}
+    scenarios = [ScenarioRecord(name=name, **known, **more) for name, more in told.items()]
+    record = factory.benchmark("digits", 2).model_copy(update={"scenarios": scenarios})
+    _, found = cases(factory.with_benchmark(factory.result(), record))
+
+    outcomes = {name: [child.tag for child in found["slipway.digits.2", f"scenario {name}"]] for name in told}
+    assert outcomes == {"soak": ["failure"], "slo": ["error"], "good": [], "reload": ["skipped"]}

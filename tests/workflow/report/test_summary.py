@@ -3,6 +3,7 @@ import re
 import pytest
 from tests.workflow import result_factory as factory
 
+from slipway.records import ScenarioRecord
 from slipway.report.summary import MOST_LINES, summary_markdown
 
 HOSTILE = "--> <script> | `x` *y* \n# z"
@@ -56,3 +57,13 @@ def test_a_failure_is_told_in_its_first_words():
     summary = summary_markdown(factory.with_benchmark(factory.result(), record))
 
     assert "### ❌ Answers wrong: digits, version 2" in summary
+
+
+def test_a_fault_that_a_scenario_found_is_told_in_its_first_words():
+    known = {"name": "soak", "kind": "soak", "settings": {}, "duration_s": 1.0, "values": [], "windows": []}
+    fault = ScenarioRecord(**known, faults=["memory grows by 3.0% an hour"])
+    record = factory.benchmark("digits", 2).model_copy(update={"scenarios": [fault]})
+    lines = summary_markdown(factory.with_benchmark(factory.result(), record)).splitlines()
+
+    assert lines[1] == "### ❌ The server is at fault: digits, version 2"
+    assert "soak: memory grows by 3.0% an hour" in lines[2]

@@ -1,7 +1,7 @@
 import pytest
 from tests.workflow import result_factory as factory
 
-from slipway.records import EngineRecord
+from slipway.records import EngineRecord, ScenarioRecord, ScenarioWindow
 from slipway.report.content import measurements
 from slipway.report.verdict import STATES, Verdict, inverse, judge, worst
 from slipway.statistics import Estimate
@@ -143,3 +143,67 @@ def test_turning_a_ratio_round_twice_gives_it_back(estimate):
     assert once.value == 0.5
     assert inverse(once) == estimate
     assert once.low is None or once.low < once.value < once.high
+
+
+def ran(name="hot_reload", **changes):
+    """A scenario that was measured."""
+    known = {"name": name, "kind": name, "settings": {}, "duration_s": 1.0, "values": [], "windows": []}
+    return ScenarioRecord(**(known | changes))
+
+
+def with_scenarios(*scenarios, cells=None):
+    record = factory.benchmark("digits", 2)
+    changes = {"scenarios": list(scenarios)} | ({} if cells is None else {"cells": cells})
+    return judged(record.model_copy(update=changes))
+
+
+def test_a_fault_that_a_scenario_found_is_the_headline_before_any_speed():
+    """A server that drops requests while versions change is no good at any rate."""
+    verdict = with_scenarios(
+        ran(faults=["REST: requests failed while versions changed: 3 × HTTP 503", "gRPC: so did 2"])
+    )
+
+    assert (verdict.state, verdict.sign) == ("faulty", "✕")
+    assert verdict.headline.startswith("The server is at fault: hot_reload: REST: requests failed")
+    assert verdict.sentences[0] == "hot_reload: gRPC: so did 2."
+    assert "gRPC answers 1.8" in verdict.sentences[1]
+
+
+def test_a_fault_is_told_even_where_windows_broke_rules_and_a_wrong_answer_before_it():
+    spoiled = changed(lambda _c, r: r.model_copy(update={"invalid": ["x"]}))
+    wrong = changed(lambda _c, r: r.model_copy(update={"wrong_answers": 1}))
+
+    assert judged(spoiled.model_copy(update={"scenarios": [ran(faults=["a"])]})).state == "faulty"
+    assert judged(wrong.model_copy(update={"scenarios": [ran(faults=["a"])]})).state == "wrong"
+
+
+def test_a_wrong_answer_in_a_window_of_a_scenario_counts():
+    cell = factory.benchmark("digits", 2).cells[0]
+    repetition = cell.repetitions[0].model_copy(update={"wrong_answers": 2})
+    window = ScenarioWindow(label="", protocol="rest", rows=1, load=cell.load, repetition=repetition)
+
+    assert with_scenarios(ran(windows=[window])).headline.startswith("Wrong answers: 2 of ")
+
+
+def test_a_scenario_without_a_finding_is_a_warning_beside_what_was_proven():
+    verdict = with_scenarios(ran(invalid=["not measured: the image serves no other version"]))
+
+    assert verdict.state == "proven"
+    assert verdict.warnings == ("Without a finding: hot_reload: not measured: the image serves no other version.",)
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "state"),
+    [
+        ([ran("soak")], "proven"),
+        ([ran("soak"), ran("overload", invalid=["REST: disturbed"])], "unproven"),
+        ([ran("soak", invalid=["REST: disturbed"])], "invalid"),
+        ([ran("soak", faults=["memory grows"])], "faulty"),
+    ],
+)
+def test_scenarios_alone_have_a_verdict_of_their_own(scenarios, state):
+    """`only: [soak]` compares no protocols, and its verdict is not that there was nothing to compare."""
+    verdict = with_scenarios(*scenarios, cells=[])
+
+    assert verdict.state == state
+    assert "compare" not in verdict.headline

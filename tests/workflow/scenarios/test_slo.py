@@ -1,12 +1,17 @@
 """The search on made-up servers, and the proof against the numbers that MLPerf publishes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway import repetitions
-from slipway.scenarios.slo import Search, is_spoiled, percentile_series, prove, round_up
+from slipway.scenario_settings import ServerSlo
+from slipway.scenarios.slo import Search, is_spoiled, percentile_series, prove, round_up, server_slo
+from slipway.scenarios.taking import Taking
+from slipway_wire.samples import Samples
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,30 @@ def test_percentiles_are_of_the_requests_that_were_due_in_a_slot():
 
     assert at == [0.25, 0.5, 0.75, 1.0]
     assert worst == [5, 7, None, 9]
+
+
+class Late(Taking):
+    """A scenario on a server whose every answer comes after any bound."""
+
+    def window(self, wanted, during=None):
+        del during
+        due = np.arange(1000)
+        taken = Samples(0, 0, 1000, due, due * 0, due * 0 + 10**9, np.zeros(1000, bool))
+        return SimpleNamespace(samples=taken), SimpleNamespace(invalid=[])
+
+
+def late(**given):
+    settings = ServerSlo(protocols=["grpc"], **given)
+    windows = SimpleNamespace(settings=SimpleNamespace(rows=1, warmup_s=0.0), ceilings={}, protocols=["grpc"])
+    bench = SimpleNamespace(windows=windows, peak=lambda _: 100.0, single_p50_us=lambda _: 500.0)
+    taking = Late(bench, "server_slo", "server_slo", settings.model_dump())
+    server_slo(settings, taking)
+    return taking
+
+
+def test_a_bound_that_somebody_set_and_no_rate_keeps_is_the_servers_fault():
+    """A bound that was only derived from the server's own median is nobody's promise: that is a note."""
+    told = "gRPC: not even 1% of the peak rate keeps the bound"
+
+    assert (late(slo_ms=3).faults, late(slo_ms=3).notes) == ([f"{told} of 3 ms"], [])
+    assert (late().faults, late().notes) == ([], [told])

@@ -13,7 +13,7 @@ from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Loads
 from slipway.report.page import Page, page_meta, render
 from slipway.report.sections.figures import untrusted
 from slipway.report.sections.scenarios import shown
-from slipway.report.verdict import MOST_INVALID, State
+from slipway.report.verdict import MOST_INVALID, State, fault_lines, not_counted_lines
 from slipway.statistics import Estimate
 
 _FILES = (
@@ -37,13 +37,12 @@ class Found:
 def judge(seen: Loads) -> Found:
     """Say in a sentence what was found, and whether it counts."""
     record = seen.record
-    checked = sum(w.repetition.checked_answers for s in record.scenarios for w in s.windows) + seen.checked_answers
-    warnings = tuple(f"{s.name}: {fault}." for s in record.scenarios for fault in s.faults)
-    sentence = (f"{numbers.integer(checked)} answers under load were held against what was expected.",)
+    warnings = tuple(f"{line}." for line in fault_lines(record))
+    sentence = (f"{numbers.integer(seen.checked_answers)} answers under load were held against what was expected.",)
     if record.cut_short:
         return Found("invalid", "!", "Cut short", record.cut_short.splitlines()[0].rstrip("."), sentence, warnings)
     if record.scenarios and warnings:
-        return Found("wrong", "✕", "The server is at fault", warnings[0].rstrip("."), sentence, warnings[1:])
+        return Found("faulty", "✕", "The server is at fault", warnings[0].rstrip("."), sentence, warnings[1:])
     if not_counted := why_invalid(seen):
         return Found("invalid", "!", "Measurement invalid", not_counted, sentence, warnings)
     peaks = [
@@ -60,8 +59,7 @@ def why_invalid(seen: Loads) -> str:
     if seen.repetitions and seen.invalid > MOST_INVALID * seen.repetitions:
         rule, count = next(iter(seen.broken.items()))
         return f"{seen.invalid} of {numbers.counted(seen.repetitions, 'window')} broke a rule, {count} of them: {rule}"
-    spoiled = [f"{s.name}: {why}" for s in seen.record.scenarios for why in s.invalid]
-    return spoiled[0] if spoiled else ""
+    return next(iter(not_counted_lines(seen.record)), "")
 
 
 def render_page(result: TargetResult) -> str:

@@ -14,6 +14,7 @@ _LEVELS: dict[State, Level] = {
     "unproven": "warning",
     "unisolated": "warning",
     "invalid": "warning",
+    "faulty": "error",
     "wrong": "error",
 }
 

@@ -16,6 +16,7 @@ COLOURS: dict[State, str] = {
     "unproven": "#6e5a00",
     "unisolated": "#9a4a00",
     "invalid": "#9a4a00",
+    "faulty": "#b3261e",
     "wrong": "#b3261e",
 }
 _LABEL_COLOUR = "#3d444d"

@@ -4,7 +4,7 @@ Result -> what the report says, as numbers: one estimate per cell and metric, pa
 Knows nothing of pages. Repetitions that broke a validity rule count nowhere except where they are counted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -169,13 +169,18 @@ class Loads:
 
     @property
     def wrong_answers(self) -> int:
-        """Answers under load that were not the expected ones, in valid repetitions and others."""
-        return sum(r.wrong_answers for cell in self.cells for r in cell.cell.repetitions)
+        """Answers under load that were not the expected ones, in valid repetitions and others, and in scenarios."""
+        return sum(r.wrong_answers for r in self._every)
 
     @property
     def checked_answers(self) -> int:
-        """Answers under load that were compared with the expected ones."""
-        return sum(r.checked_answers for cell in self.cells for r in cell.cell.repetitions)
+        """Answers under load that were compared with the expected ones, in scenarios, too."""
+        return sum(r.checked_answers for r in self._every)
+
+    @property
+    def _every(self) -> Iterator[Repetition]:
+        yield from (r for cell in self.cells for r in cell.cell.repetitions)
+        yield from (window.repetition for one in self.record.scenarios for window in one.windows)
 
     @property
     def errors(self) -> dict[str, int]:

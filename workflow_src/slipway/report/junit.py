@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from slipway.records import Parity, Result, VersionResult
+from slipway.records import Parity, Result, ScenarioRecord, VersionResult
 from slipway.report import numbers
 from slipway.report.content import PROTOCOL_NAMES, Measurement, measurements
 from slipway.report.verdict import judge, wrong_lines
@@ -20,10 +20,10 @@ class _Case:
 
 def junit_xml(result: Result) -> str:
     """
-    Write one suite for each model version: its validation, its answers over each protocol, and whether the numbers count.
+    Write one suite for each model version: validation, answers over each protocol, scenarios, and whether the numbers count.
 
-    A wrong answer or a broken promise is a failure; a measurement that does not count is an error; what was not measured is
-    skipped.
+    A wrong answer, a broken promise or a fault that a scenario found is a failure; a measurement that does not count is an
+    error; what was not measured is skipped.
     """
     root = ET.Element("testsuites", name=result.title)
     measured = {(m.model.model, m.version.version): m for m in measurements(result)}
@@ -77,5 +77,15 @@ def _measured(measurement: Measurement | None) -> Iterator[_Case]:
     wrong_under_load = measurement.wrong_answers > 0
     message = wrong_lines(measurement)[0] if wrong_under_load else ""
     yield _Case("answers under load", "failure" if wrong_under_load else None, message)
+    yield from map(_scenario, measurement.record.scenarios)
     verdict = judge(measurement)
     yield _Case("validity", "error" if verdict.state == "invalid" else None, verdict.headline)
+
+
+def _scenario(record: ScenarioRecord) -> _Case:
+    name = f"scenario {record.name}"
+    if record.faults:
+        return _Case(name, "failure", "; ".join(record.faults))
+    if record.invalid:
+        return _Case(name, "skipped" if record.is_untried else "error", "; ".join(record.invalid))
+    return _Case(name)

@@ -54,7 +54,7 @@ class RunIndex(Record):
     The format counts up whenever an entry of the same run would read otherwise: then all are made anew from the runs.
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     runs: list[RunEntry]
 
 

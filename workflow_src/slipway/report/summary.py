@@ -9,7 +9,14 @@ from slipway.report.verdict import State, judge
 
 # GitHub takes 65 536 characters in a comment; nobody reads more than a screen.
 MOST_LINES = 60
-_EMOJI: dict[State, str] = {"proven": "✅", "unproven": "❔", "unisolated": "⚠️", "invalid": "⚠️", "wrong": "❌"}
+_EMOJI: dict[State, str] = {
+    "proven": "✅",
+    "unproven": "❔",
+    "unisolated": "⚠️",
+    "invalid": "⚠️",
+    "faulty": "❌",
+    "wrong": "❌",
+}
 
 
 def summary_markdown(result: Result) -> str:

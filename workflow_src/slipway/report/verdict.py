@@ -3,20 +3,28 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from slipway.records import Parity
+from slipway.records import BenchmarkRecord, Parity
 from slipway.report import numbers
 from slipway.report.content import PROTOCOL_NAMES, Level, Measurement
 from slipway.statistics import Estimate
 
-State = Literal["proven", "unproven", "unisolated", "invalid", "wrong"]
+State = Literal["proven", "unproven", "unisolated", "invalid", "faulty", "wrong"]
 # The mildest first: a report of several measurements is as good as its worst.
-STATES: tuple[State, ...] = ("proven", "unproven", "unisolated", "invalid", "wrong")
-SIGNS: dict[State, str] = {"proven": "✓", "unproven": "?", "unisolated": "!", "invalid": "!", "wrong": "✕"}
+STATES: tuple[State, ...] = ("proven", "unproven", "unisolated", "invalid", "faulty", "wrong")
+SIGNS: dict[State, str] = {
+    "proven": "✓",
+    "unproven": "?",
+    "unisolated": "!",
+    "invalid": "!",
+    "faulty": "✕",
+    "wrong": "✕",
+}
 WORDS: dict[State, str] = {
     "proven": "Proven",
     "unproven": "Measured, not proven",
     "unisolated": "Served without isolation",
     "invalid": "Measurement invalid",
+    "faulty": "The server is at fault",
     "wrong": "Answers wrong",
 }
 # A benchmark of which more than this share of repetitions broke a rule is invalid as a whole.
@@ -64,6 +72,10 @@ def judge(measurement: Measurement) -> Verdict:
             (*more, "Find out why before looking at speed: a fast wrong answer is not fast."),
             warnings,
         )
+    if faults := fault_lines(measurement.record):
+        more = tuple(f"{fault}." for fault in faults[1:])
+        told = (f"{comparison.sentence}; {matched}.",) if comparison else ()
+        return Verdict("faulty", f"The server is at fault: {faults[0]}", (*more, *told), warnings)
     if measurement.repetitions and measurement.invalid > MOST_INVALID * measurement.repetitions:
         rule, count = next(iter(measurement.broken.items()))
         headline = (
@@ -74,6 +86,8 @@ def judge(measurement: Measurement) -> Verdict:
         return Verdict(
             "invalid", headline, (told, "Leave the machine to the benchmark alone, and run it again."), warnings
         )
+    if comparison is None and not measurement.cells and measurement.record.scenarios:
+        return _of_scenarios_alone(measurement, matched, warnings)
     if comparison is None:
         headline = "Nothing to compare: no closed-loop load was measured validly over both REST and gRPC"
         return Verdict("invalid" if measurement.broken else "unproven", headline, (), warnings)
@@ -87,6 +101,28 @@ def judge(measurement: Measurement) -> Verdict:
 def worst(verdicts: list[Verdict]) -> State:
     """Give the state of a whole report; without any measurement nothing is proven."""
     return max((v.state for v in verdicts), key=STATES.index, default="unproven")
+
+
+def fault_lines(record: BenchmarkRecord) -> tuple[str, ...]:
+    """Name everything that scenarios found the server to do that it must not, with the scenario's name in front."""
+    return tuple(f"{one.name}: {fault.rstrip('.')}" for one in record.scenarios for fault in one.faults)
+
+
+def not_counted_lines(record: BenchmarkRecord) -> tuple[str, ...]:
+    """Name every scenario that does not count, and why."""
+    return tuple(f"{one.name}: {why.rstrip('.')}" for one in record.scenarios for why in one.invalid)
+
+
+def _of_scenarios_alone(measurement: Measurement, matched: str, warnings: tuple[str, ...]) -> Verdict:
+    """Judge a benchmark of nothing but scenarios: those without a fault and without a reason not to count have proven theirs."""
+    ran = measurement.record.scenarios
+    counted = [one for one in ran if not one.invalid]
+    told = f"{len(counted)} of {numbers.counted(len(ran), 'scenario')} found no fault of the server; {matched}"
+    if not counted:
+        return Verdict("invalid", f"No scenario counts: {not_counted_lines(measurement.record)[0]}", (), warnings)
+    if not measurement.record.engine.isolated:
+        return Verdict("unisolated", f"Served without isolation: {told}", (), warnings)
+    return Verdict("proven" if len(counted) == len(ran) else "unproven", told, (), warnings)
 
 
 # --- answers ---------------------------------------------------------------------------------------
@@ -225,6 +261,7 @@ def _warnings(measurement: Measurement) -> tuple[str, ...]:
     if errors := measurement.errors:
         told = ", ".join(f"{numbers.integer(count)} × {kind}" for kind, count in sorted(errors.items()))
         lines.append(f"Requests failed under load: {told}.")
+    lines += [f"Without a finding: {line}." for line in not_counted_lines(measurement.record)]
     if measurement.record.image_id != measurement.model.image.image_id:
         lines.append("The benchmark ran another image than the one this report describes: run the benchmark again.")
     return tuple(lines)

@@ -13,7 +13,7 @@ import numpy as np
 from slipway import model_config
 from slipway.errors import InvalidMeasurement, ServerError
 from slipway.load_plan import NAMES
-from slipway.records import Protocol, ScenarioSeries
+from slipway.records import UNTRIED, Protocol, ScenarioSeries
 from slipway.scenario_settings import HotReload
 from slipway.scenarios.slo import percentile_series
 from slipway.scenarios.taking import FAILING, Taking, Wanted
@@ -155,7 +155,7 @@ def _is_settled(states: dict[int, str] | None) -> bool:
 def hot_reload(settings: HotReload, taking: Taking) -> None:
     """Change versions under load, one protocol after the other."""
     if taking.bench.reload is None:
-        taking.invalid.append(f"not measured: {taking.bench.no_reload}")
+        taking.invalid.append(f"{UNTRIED}: {taking.bench.no_reload}")
         return
     taking.notes.append(taking.bench.reload.told)
     if not taking.bench.reload.keeps_answers:

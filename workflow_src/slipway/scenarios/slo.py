@@ -236,7 +236,12 @@ class _Finder:
                 f"{name}: the machine or the load generator spoiled {self.spoiled} windows of one rate"
             )
         elif found is None:
-            taking.notes.append(f"{name}: not even {_LEAST_SHARE:.0%} of the peak rate keeps the bound")
+            told = f"{name}: not even {_LEAST_SHARE:.0%} of the peak rate keeps the bound"
+            if self.settings.slo_ms is None:
+                taking.notes.append(told)
+            else:
+                # Somebody has asked for it; a bound that was only derived is nobody's promise.
+                taking.faults.append(f"{told} of {self.settings.slo_ms:g} ms")
         elif found >= most:
             taking.notes.append(f"{name}: the load generator can offer no more; the server's own rate is higher")
 
