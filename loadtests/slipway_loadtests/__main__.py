@@ -76,6 +76,7 @@ def main() -> None:
             arrivals=arrivals_of(order),
             limit=order.requests,
             encoding=order.encoding,
+            tls=order.tls,
         )
         _say(runner.run(order, session, _announce).to_line())
 

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import gevent.socket
 
+from slipway_loadtests.tls import Handshake
+
 CONNECT_TIMEOUT_S = 10.0
 
 # <linux/tcp.h>, struct tcp_info: since Linux 4.19 the counters below stand at these offsets on every architecture.
@@ -59,21 +61,32 @@ class Connection(Protocol):
         ...
 
 
-def open_socket(host: str, port: int) -> gevent.socket.socket:
+def open_socket(host: str, port: int, handshake: Handshake | None = None) -> gevent.socket.socket:
     """
     Connect, with Nagle's algorithm off: it would hold back the last part of a request for an acknowledgement.
 
+    Args:
+        host: Whom to.
+        port: Likewise.
+        handshake: What makes the connection one of TLS; None: it stays plain.
+
     Raises:
-        RequestFailed: If nobody listens there.
+        RequestFailed: If nobody listens there, or TLS does not come about.
     """
     try:
         connected = gevent.socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
     except OSError as error:
         raise RequestFailed("connection refused", f"{host}:{port}: {error}") from error
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if handshake is not None:
+        try:
+            connected = handshake.shake(connected)
+        except OSError as error:
+            connected.close()
+            raise RequestFailed("TLS handshake failed", f"{host}:{port}: {error}") from error
     # Without a timeout from here on: a timer for each read would cost as much as the read. Who waits too
     # long is ended from outside, when the load is over.
     connected.settimeout(None)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 
 

@@ -1,8 +1,9 @@
-"""Locust users that speak gRPC: Predict, Classify or Regress of `PredictionService` over HTTP/2 without TLS."""
+"""Locust users that speak gRPC: Predict, Classify or Regress of `PredictionService` over HTTP/2."""
 
 from typing import Any
 
 from slipway_loadtests.h2c import GrpcConnection, message
+from slipway_loadtests.tls import Handshake
 from slipway_loadtests.users import ClosedLoopUser, OpenLoopUser
 from slipway_wire import dtypes, messages, predict, tensors
 from slipway_wire.loads import Encoding
@@ -30,9 +31,9 @@ def prepare(payload: Payload, host: str, port: int) -> bytes:
     return message(payload.grpc_message)
 
 
-def connect(host: str, port: int, payload: Payload) -> GrpcConnection:
+def connect(host: str, port: int, payload: Payload, handshake: Handshake | None = None) -> GrpcConnection:
     """Open a connection for calls of *payload*'s method and exchange settings."""
-    return GrpcConnection(host, port, payload.grpc_method)
+    return GrpcConnection(host, port, payload.grpc_method, handshake)
 
 
 def make(payload: Payload, host: str, port: int, encoding: Encoding) -> bytes:

@@ -1,5 +1,5 @@
 """
-gRPC for load: unary calls over HTTP/2 without TLS, one connection with one call in flight.
+gRPC for load: unary calls over HTTP/2, plain or over TLS, one connection with one call in flight.
 
 Prepared messages go out, whole messages come back; nothing is parsed that need not be. It keeps HTTP/2's
 obligations: settings and pings are acknowledged, windows respected in both directions, resets and GOAWAY
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import hpack
 
 from slipway_loadtests.connections import RequestFailed, open_socket, receive, send
+from slipway_loadtests.tls import Handshake
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
@@ -30,8 +31,8 @@ _MAX_WINDOW = 2**31 - 1
 _CONNECTION_WINDOW = 2**30
 _RENEW_AFTER = 2**28
 
-# What stands in for `:method POST` and `:scheme http` (RFC 7541, appendix A).
-_POST_HTTP = b"\x83\x86"
+# What stands in for `:method POST` and `:scheme http` or `https` (RFC 7541, appendix A).
+_POST_HTTP, _POST_HTTPS = b"\x83\x86", b"\x83\x87"
 
 # Header blocks that were decoded once and found good. With a dynamic table of size 0 a block means the same
 # on every connection, so that equal bytes need no second look.
@@ -64,7 +65,7 @@ def _string(value: bytes) -> bytes:
 class _RequestHeaders:
     """The header block of every call: literal the first time, four bytes of the dynamic table after that."""
 
-    def __init__(self, method: str, authority: str, table_size: int) -> None:
+    def __init__(self, method: str, authority: str, table_size: int, post: bytes = _POST_HTTP) -> None:
         fields = [
             (b":path", method.encode()),
             (b":authority", authority.encode()),
@@ -76,17 +77,21 @@ class _RequestHeaders:
         # 32 bytes per entry: RFC 7541, section 4.1.
         indexed = not shrunk and sum(len(name) + len(value) + 32 for name, value in fields) <= _DEFAULT_TABLE
         literal = b"\x40" if indexed else b"\x00"
-        block = _POST_HTTP + b"".join(literal + _string(name) + _string(value) for name, value in fields)
+        block = post + b"".join(literal + _string(name) + _string(value) for name, value in fields)
         self.first = b"\x20" + block if shrunk else block
         # The newest entry of the dynamic table has index 62, the one before 63, …
-        self.again = _POST_HTTP + bytes([0x80 | index for index in (65, 64, 63, 62)]) if indexed else block
+        self.again = post + bytes([0x80 | index for index in (65, 64, 63, 62)]) if indexed else block
 
 
 class GrpcConnection:
-    """One HTTP/2 connection to *host*:*port* for calls of *method*; opened, and settings exchanged, by making it."""
+    """
+    One HTTP/2 connection to *host*:*port* for calls of *method*; opened, and settings exchanged, by making it.
 
-    def __init__(self, host: str, port: int, method: str) -> None:
-        self.socket = open_socket(host, port)
+    With a *handshake* it is one of TLS, and calls are addressed to the name that the server's certificate is for.
+    """
+
+    def __init__(self, host: str, port: int, method: str, handshake: Handshake | None = None) -> None:
+        self.socket = open_socket(host, port, handshake)
         self._data = b""
         self._at = 0
         self._stream = -1
@@ -109,7 +114,9 @@ class GrpcConnection:
         self._settled = self._acknowledged = False
         while not (self._settled and self._acknowledged):
             self._take_frame()
-        self._headers = _RequestHeaders(method, f"{host}:{port}", self._table_size)
+        named = handshake.server_name if handshake else host
+        post = _POST_HTTPS if handshake else _POST_HTTP
+        self._headers = _RequestHeaders(method, f"{named}:{port}", self._table_size, post)
 
     def call(self, request: bytes) -> bytes:
         """

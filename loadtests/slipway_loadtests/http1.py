@@ -8,6 +8,7 @@ here 20 and 25. What remains in a comparison of the two protocols is then the se
 from dataclasses import dataclass
 
 from slipway_loadtests.connections import RequestFailed, open_socket, receive, send
+from slipway_loadtests.tls import Handshake
 
 _END_OF_HEAD = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 65536
@@ -74,10 +75,10 @@ def parse_head(head: bytes) -> Head:
 
 
 class HttpConnection:
-    """One keep-alive connection to *host*:*port*; opened by making it."""
+    """One keep-alive connection to *host*:*port*, of TLS with a *handshake*; opened by making it."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.socket = open_socket(host, port)
+    def __init__(self, host: str, port: int, handshake: Handshake | None = None) -> None:
+        self.socket = open_socket(host, port, handshake)
         self.usable = True
         self._buffer = b""
         # Servers repeat their headers; the same bytes need no second look.

@@ -4,15 +4,16 @@ A server that does nothing, as fast as possible: what the load generator gets fr
 It speaks just enough HTTP/1.1 and HTTP/2 for our own users and looks each answer up by the bytes of the request; both are
 prepared from a payload file, so that the answers are right and the generator checks them as always.
 `python -m slipway_loadtests.null_server --payloads FILE` says its ports in one line of JSON and serves until its standard
-input ends.
+input ends. With `--certificate FILE` the protocols that `--tls` names are spoken over TLS.
 """
 
 import argparse
 import asyncio
 import json
+import ssl
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -164,13 +165,24 @@ def _in_frames(stream: int, answer: bytes, most: int = 16384) -> bytes:
     return b"".join(frame(_DATA, 0, stream, answer[at : at + most]) for at in range(0, len(answer), most))
 
 
-async def serve(sent: list[Payload]) -> None:
-    """Open two ports, say which, serve until standard input ends."""
+def _context(certificate: Path, alpn: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.set_alpn_protocols([alpn])
+    return context
+
+
+async def serve(sent: list[Payload], certificate: Path | None = None, tls: Collection[str] = ()) -> None:
+    """Open two ports, say which, serve until standard input ends; the protocols in *tls* with *certificate* (PEM, its key too)."""
     loop = asyncio.get_running_loop()
     rest, grpc = rest_answers(sent), grpc_answers(sent)
+    contexts = {
+        protocol: _context(certificate, alpn) if certificate and protocol in tls else None
+        for protocol, alpn in (("rest", "http/1.1"), ("grpc", "h2"))
+    }
     servers = [
-        await loop.create_server(lambda: RestNull(rest), HOST, 0),
-        await loop.create_server(lambda: GrpcNull(grpc), HOST, 0),
+        await loop.create_server(lambda: RestNull(rest), HOST, 0, ssl=contexts["rest"]),
+        await loop.create_server(lambda: GrpcNull(grpc), HOST, 0, ssl=contexts["grpc"]),
     ]
     ports = [server.sockets[0].getsockname()[1] for server in servers]
     sys.stdout.write(json.dumps({"rest_port": ports[0], "grpc_port": ports[1]}) + "\n")
@@ -184,7 +196,10 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(prog="python -m slipway_loadtests.null_server", description=__doc__)
     parser.add_argument("--payloads", type=Path, required=True, metavar="FILE", help="TFRecord of PredictionLog")
-    uvloop.run(serve(payloads.read(parser.parse_args().payloads)))
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM: the server's certificate and its key")
+    parser.add_argument("--tls", nargs="+", default=[], choices=["rest", "grpc"], help="protocols spoken over TLS")
+    arguments = parser.parse_args()
+    uvloop.run(serve(payloads.read(arguments.payloads), arguments.certificate, arguments.tls))
 
 
 if __name__ == "__main__":

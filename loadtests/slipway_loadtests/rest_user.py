@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from slipway_loadtests.http1 import HttpConnection, post
+from slipway_loadtests.tls import Handshake
 from slipway_loadtests.users import ClosedLoopUser, OpenLoopUser
 from slipway_wire import json_predict
 from slipway_wire.loads import Encoding
@@ -28,9 +29,9 @@ def prepare(payload: Payload, host: str, port: int) -> bytes:
     return post(host, port, payload.rest_path, payload.rest_body)
 
 
-def connect(host: str, port: int, _payload: Payload) -> HttpConnection:
+def connect(host: str, port: int, _payload: Payload, handshake: Handshake | None = None) -> HttpConnection:
     """Open a connection, for requests of any method."""
-    return HttpConnection(host, port)
+    return HttpConnection(host, port, handshake)
 
 
 def make(payload: Payload, host: str, port: int, encoding: Encoding) -> bytes:

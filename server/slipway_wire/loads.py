@@ -34,6 +34,25 @@ class _Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """
+    How connections are encrypted, and who is believed.
+
+    Attributes:
+        authorities: PEM file with the certificates that the server's is checked with; None: the system's.
+        certificate: PEM file with the client's own certificate, and those up to its authority's; None: none is shown.
+        key: PEM file with its private key; None: it is in *certificate*.
+        server_name: The name that the server's certificate must be for, and that requests are addressed to (SNI, Host,
+            :authority); None: the host that is connected to.
+    """
+
+    authorities: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOrder(_Line):
     """
     One load on one server.
@@ -60,6 +79,7 @@ class LoadOrder(_Line):
         encoding: `prebuilt`: requests are bytes before the load begins, and answers are not read while it lasts.
             `per_request`: each request is made and each answer read while the clock runs, as fast as we can;
             `naive`: likewise, as a client does it that does not care (`json.dumps` of lists; one field per value).
+        tls: How connections are encrypted; None: they are not.
     """
 
     protocol: Protocol
@@ -77,6 +97,12 @@ class LoadOrder(_Line):
     steps: list[tuple[float, float]] = field(default_factory=list)
     payloads: str | None = None
     encoding: Encoding = "prebuilt"
+    tls: Tls | None = None
+
+    def __post_init__(self) -> None:
+        """Take TLS as a line has it, too."""
+        if isinstance(self.tls, dict):
+            object.__setattr__(self, "tls", Tls(**self.tls))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
