@@ -44,7 +44,9 @@ _STAGE_BOUNDS_S = _LATENCY_BOUNDS_S[1::2]
 # Loads take from milliseconds to many minutes.
 LOAD_BOUNDS_S = tuple(0.01 * 2**i for i in range(18))
 
-STAGES = ("parse", "queue", "compute", "encode")
+STAGES = ("parse", "batch_wait", "queue", "compute", "encode")
+"""In the order in which a request passes them. No request reaches `batch_wait` unless a batch timeout is set."""
+_COMPUTE = STAGES.index("compute")
 
 
 class RequestKind(NamedTuple):
@@ -174,9 +176,11 @@ class Metrics:
                 ((*key, stage), _coarsened(histogram))
                 for key, totals in self._snapshot()
                 for stage, histogram in zip(STAGES, totals.stages, strict=True)
+                if stage != "batch_wait" or any(histogram.counts)
             ],
-            help="Where the time of requests goes, in seconds: parse, queue (with waiting for a batch), "
-            "compute (of the whole batch) and encode.",
+            help="Where the time of requests goes, in seconds: parse, batch_wait (until the batch was full or "
+            "batch_timeout_micros over; only where that is set), queue (then until a thread was free), compute (of the whole "
+            "batch) and encode.",
         )
         self.request_bytes = View(
             "slipway_request_bytes_total",
@@ -594,7 +598,7 @@ class Metrics:
     def _runtime_latency(self) -> Rows:
         # Whatever ran it, TF Serving calls it so.
         return self._merged(
-            lambda kind: (kind.model, kind.method, "TF1"), lambda totals: _in_microseconds(totals.stages[2])
+            lambda kind: (kind.model, kind.method, "TF1"), lambda totals: _in_microseconds(totals.stages[_COMPUTE])
         )
 
     def _example_counts(self) -> list[tuple[tuple[object, ...], Histogram]]:

@@ -262,7 +262,7 @@ class Exchange:
         self.caller = caller
         self.model = self.version = self.signature = ""
         """Who answers; empty until `start` has found out. Only names that exist, so that they may become labels."""
-        self.stages_s: list[float | None] = [None, None, None, None]
+        self.stages_s: list[float | None] = [None, None, None, None, None]
         """Seconds in each of `metrics.STAGES`; None for one that was not reached."""
         self.latency_s = 0.0
         self.code = Code.OK
@@ -319,7 +319,7 @@ class Exchange:
 
     def answered(self, answer: Answer) -> Tensors:
         """Take note of *answer*, from whose outputs the bytes are now to be made."""
-        self.stages_s[1:3] = answer.queue_s, answer.compute_s
+        self.stages_s[1:4] = answer.batch_wait_s, answer.queue_s, answer.compute_s
         self._encoding_since = time.monotonic()
         self._is_encoding = True
         self.outputs = answer.outputs
@@ -345,7 +345,7 @@ class Exchange:
             self.code = error.code if isinstance(error, WireError) else fault
             self.message = str(error)
         elif self._is_encoding:
-            self.stages_s[3] = now - self._encoding_since
+            self.stages_s[4] = now - self._encoding_since
         self._serving.metrics.count_request(
             RequestKind(self.model, self.version, self.signature, self.protocol, self.api),
             self.code.name,

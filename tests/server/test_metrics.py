@@ -13,7 +13,7 @@ from slipway_server.instruments import Counter, Family, Histogram
 from slipway_server.metrics import LATENCY_BOUNDS_US, OTHER, Metrics, RequestKind, size_label
 
 KIND = RequestKind("half", "1", "serving_default", "grpc", "Predict")
-STAGES_S = (0.00002, 0.001, 0.01, 0.00002)
+STAGES_S = (0.00002, None, 0.001, 0.01, 0.00002)
 
 
 def count(metrics, kind=KIND, status="OK", latency_s=0.00002, stages_s=STAGES_S, **sizes):
@@ -77,8 +77,8 @@ def test_versions_and_signatures_are_added_up_under_tf_servings_names():
 def test_prometheus_own_parser_reads_it():
     metrics = Metrics()
     odd = KIND._replace(model='a"b\\c\nd', protocol="rest")
-    count(metrics, odd, stages_s=(0.25, None, None, None), request_bytes=10, response_bytes=20)
-    count(metrics, odd, stages_s=(0.25, None, None, None), request_bytes=10, response_bytes=20)
+    count(metrics, odd, stages_s=(0.25, None, None, None, None), request_bytes=10, response_bytes=20)
+    count(metrics, odd, stages_s=(0.25, None, None, None, None), request_bytes=10, response_bytes=20)
     metrics.batch("half", 3, 1, "full")
     metrics.watch(in_flight=lambda: 3, availability=lambda: [(("half", 1), 1.0)])
     metrics.watch_connections("rest", lambda: 5)
@@ -224,3 +224,15 @@ def test_batching_metrics_have_tf_servings_names_and_buckets():
 def test_sizes_make_a_bounded_number_of_series(rows, label):
     """Without batching, a caller chooses the size of a run."""
     assert size_label(rows) == label
+
+
+def test_waiting_for_a_batch_is_a_stage_only_of_those_that_did():
+    """Without a batch timeout nobody waits for a batch: no series says for ever that it took no time."""
+    metrics = Metrics()
+    count(metrics)
+    assert 'stage="queue"' in metrics.exposition()
+    assert 'batch_wait"' not in metrics.exposition()
+
+    count(metrics, stages_s=(0.00002, 0.5, 0.001, 0.01, 0.00002))
+    assert metrics.sum_of(metrics.stages_s, stage="batch_wait") == 1
+    assert metrics.sum_of(metrics.stages_s, stage="queue") == 2

@@ -38,6 +38,8 @@ class Batch(Generic[T]):
     parts: list[Part[T]]
     rows: int
     reason: Reason
+    ready_at: float = -math.inf
+    """Monotonic time (s) from which it could have left: what its tasks waited until then, they waited for it to fill."""
 
 
 @dataclass(slots=True)
@@ -137,6 +139,7 @@ class BatchQueue(Generic[T]):
         ready_at = self.ready_at()
         if ready_at is None or now < ready_at:
             return None
+        latest = next(iter(self._waiting.values())).since + self._policy.batch_timeout_s
         # If not all that waits fits into one batch, the oldest batch is closed.
         reason: Reason = "free" if self._policy.batch_timeout_s == 0 else "timeout"
         if self._rows >= self._largest:
@@ -144,8 +147,11 @@ class BatchQueue(Generic[T]):
         parts: list[Part[T]] = []
         room = self._largest
         waiting = self._waiting
+        # Which task filled it: the last one in it or, if that does not fit, the next.
+        filled_at = -math.inf
         while waiting and room:
             task, entry = waiting.popitem(last=False)
+            filled_at = entry.since
             rows = entry.rows
             if rows > room:
                 if self._splits:
@@ -166,7 +172,7 @@ class BatchQueue(Generic[T]):
             self._batches = self._last_rows = 0
             self._is_inexact = False
             self._next_deadline = math.inf
-        return Batch(parts, taken, reason)
+        return Batch(parts, taken, reason, min(filled_at, latest) if reason == "full" else latest)
 
     def remove(self, task: T) -> bool:
         """Take out what still waits of *task*; say whether there was anything."""

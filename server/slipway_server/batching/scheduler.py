@@ -383,7 +383,7 @@ class BatchScheduler(_Threads):
             first.policy or self._policy,
             _inputs_of,
             on_run=partial(self._count_run, first.model),
-            on_outcome=partial(self._hand_out, first.model, batch.reason),
+            on_outcome=partial(self._hand_out, first.model, batch.reason, batch.ready_at),
             still_wanted=self._still_wanted,
         )
         self._run_s += (time.monotonic() - began - self._run_s) / _RUNS_AVERAGED
@@ -393,29 +393,34 @@ class BatchScheduler(_Threads):
         if ran.is_rerun:
             self._metrics.batch_reruns.of(model).add()
 
-    def _hand_out(self, model: str, reason: Reason, ran: Ran[Task]) -> None:
+    def _hand_out(self, model: str, reason: Reason, ready_at: float, ran: Ran[Task]) -> None:
         """Give the tasks of a run what came of it."""
         outcome = ran.outcome
         if isinstance(outcome, Exception):
             for part in ran.parts:
-                self._finish(part, outcome, ran.began, ran.ended)
+                self._finish(part, outcome, ready_at, ran.began, ran.ended)
             return
         self._metrics.batch(model, ran.rows, ran.padding, "rerun" if ran.is_rerun else reason)
         for part, outputs in zip(ran.parts, outcome, strict=True):
-            self._finish(part, outputs, ran.began, ran.ended)
+            self._finish(part, outputs, ready_at, ran.began, ran.ended)
 
-    def _finish(self, part: Part[Task], outcome: Tensors | Exception, began: float, ended: float) -> None:
+    def _finish(
+        self, part: Part[Task], outcome: Tensors | Exception, ready_at: float, began: float, ended: float
+    ) -> None:
         """Give *part*'s task its answer, unless other parts of it are still to come."""
         task, start, _ = part
         division = task.division
         if division is None:
-            task.finish(
-                outcome if isinstance(outcome, Exception) else Answer(outcome, began - task.since, ended - began)
-            )
+            if isinstance(outcome, Exception):
+                task.finish(outcome)
+            else:
+                batch_wait_s, queue_s = self._waits_s(task, ready_at, began)
+                task.finish(Answer(outcome, queue_s, ended - began, batch_wait_s))
             return
         with self._lock:
             division.runs -= 1
-            division.began = min(division.began, began)
+            if began < division.began:
+                division.began, division.ready_at = began, ready_at
             division.ended = max(division.ended, ended)
             if isinstance(outcome, Exception):
                 division.error = division.error or outcome
@@ -426,7 +431,32 @@ class BatchScheduler(_Threads):
                 division.pieces[start] = outcome
             is_over = division.is_over
         if is_over:
-            _finish_divided(task, division)
+            self._finish_divided(task, division)
+
+    def _waits_s(self, task: Task, ready_at: float, began: float) -> tuple[float | None, float]:
+        """Divide what *task* waited into what it waited for its batch to fill, and for its turn; None: never for a batch."""
+        waited_s = began - task.since
+        if not (task.work.policy or self._policy).batch_timeout_s:
+            return None, waited_s
+        # A server that stops takes batches before their time.
+        batch_wait_s = min(max(ready_at - task.since, 0.0), waited_s)
+        return batch_wait_s, waited_s - batch_wait_s
+
+    def _finish_divided(self, task: Task, division: Division) -> None:
+        """Answer a task all of whose parts have run, or that is to go no further."""
+        if division.is_cancelled:
+            task.finish_cancelled()
+            return
+        if division.error is not None:
+            task.finish(division.error)
+            return
+        try:
+            outputs = join([piece for _, piece in sorted(division.pieces.items(), key=itemgetter(0))])
+        except WireError as error:
+            task.finish(error)
+            return
+        batch_wait_s, queue_s = self._waits_s(task, division.ready_at, division.began)
+        task.finish(Answer(outputs, queue_s, division.ended - division.began, batch_wait_s))
 
     def _still_wanted(self, parts: Sequence[Part[Task]]) -> Sequence[Part[Task]]:
         """Return those of *parts* that are worth another run, and finish the others."""
@@ -437,7 +467,7 @@ class BatchScheduler(_Threads):
             if task.is_abandoned and task.division is None:
                 task.finish_cancelled()
             elif task.work.deadline <= now:
-                self._finish(part, self.late(), now, now)
+                self._finish(part, self.late(), now, now, now)
             else:
                 wanted.append(part)
         return wanted
@@ -550,19 +580,3 @@ def _queue_key(work: Work, policy: BatchingPolicy) -> Hashable:
         ((name, array),) = inputs.items()
         return work.key, name, likeness(array), array.dtype
     return work.key, tuple((name, likeness(array), array.dtype) for name, array in sorted(inputs.items()))
-
-
-def _finish_divided(task: Task, division: Division) -> None:
-    """Answer a task all of whose parts have run, or that is to go no further."""
-    if division.is_cancelled:
-        task.finish_cancelled()
-        return
-    if division.error is not None:
-        task.finish(division.error)
-        return
-    try:
-        outputs = join([piece for _, piece in sorted(division.pieces.items(), key=itemgetter(0))])
-    except WireError as error:
-        task.finish(error)
-        return
-    task.finish(Answer(outputs, division.began - task.since, division.ended - division.began))

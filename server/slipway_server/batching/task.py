@@ -39,9 +39,11 @@ class Answer:
 
     outputs: Tensors
     queue_s: float
-    """Between the submission and the beginning of the run that gave the outputs."""
+    """Between the submission and the beginning of the run that gave the outputs, without *batch_wait_s*."""
     compute_s: float
     """From the beginning of that run to its end; of a divided request, from its first run to the end of its last."""
+    batch_wait_s: float | None = None
+    """Before that: until its batch was full or its batch timeout over; None where no batch is waited for."""
 
 
 _WAITING, _RUNNING, _CANCELLED, _DONE = range(4)
@@ -60,6 +62,8 @@ class Division:
     runs: int = 0
     """Runs under way that hold rows of the task."""
     began: float = math.inf
+    ready_at: float = -math.inf
+    """Of the batch with its first run; see `Batch.ready_at`."""
     ended: float = -math.inf
     pieces: dict[int, Tensors] = field(default_factory=dict)
     """First row -> outputs of the parts that have run."""

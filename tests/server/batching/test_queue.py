@@ -301,3 +301,25 @@ def test_a_batch_closes_when_the_next_task_does_not_fit():
 
     assert (batch.parts, batch.reason) == ([("a", 0, 3)], "full")
     assert queue.ready_at() == 60.0
+
+
+def test_a_batch_says_from_when_it_could_have_left():
+    """What its tasks wait until then they wait for it to fill; what they wait after that, for a thread."""
+    policy = BatchingPolicy(max_batch_size=4, batch_timeout_s=0.5)
+    queue = BatchQueue(policy)
+
+    def taken(*arrivals):
+        for number, (at, rows) in enumerate(arrivals):
+            queue.put(number, rows, at)
+        batch = queue.take(10.0)
+        while queue.take(10.0):
+            pass
+        return batch.reason, batch.ready_at
+
+    assert taken((1.0, 1), (1.25, 1)) == ("timeout", 1.5)
+    assert taken((1.0, 1), (1.25, 3)) == ("full", 1.25)  # the last one fills it
+    assert taken((1.0, 3), (1.25, 3)) == ("full", 1.25)  # the next one does not fit
+    assert taken((1.0, 1), (3.0, 3)) == ("full", 1.5)  # its time was over before it was full
+    assert BatchQueue(BatchingPolicy(max_batch_size=4)).take(0.0) is None
+    queue = BatchQueue(BatchingPolicy(max_batch_size=4))
+    assert taken((1.0, 1), (1.25, 1)) == ("free", 1.0)

@@ -112,6 +112,33 @@ def test_a_batch_is_padded_to_an_allowed_size(scheduler_of, model, busy):
     assert model.rows == [1, 4]
 
 
+def test_waiting_for_a_batch_is_told_apart_from_waiting_for_a_thread(scheduler_of, model, busy):
+    """The batch is full at once, and then its thread is busy: that is no fault of the batch timeout."""
+    scheduler = scheduler_of(max_batch_size=2, batch_timeout_s=60.0)
+    model.gate.clear()
+    running = [scheduler.submit(work(model, float(n))) for n in range(2)]
+    assert model.started.acquire(timeout=WAIT_S)
+    first, second = (scheduler.submit(work(model, float(n))) for n in range(2))
+    between_s = second.since - first.since
+    model.gate.set()
+
+    answers = [future.result(WAIT_S) for future in (first, second)]
+
+    assert [answer.batch_wait_s for answer in answers] == [pytest.approx(between_s), 0.0]
+    assert all(answer.queue_s > 0 for answer in answers)
+    assert all(future.result(WAIT_S).queue_s >= 0 for future in running)
+
+
+def test_without_a_batch_timeout_nobody_waits_for_a_batch(scheduler_of, model):
+    assert scheduler_of(max_batch_size=2).submit(work(model, 1.0)).result(WAIT_S).batch_wait_s is None
+
+
+def test_all_of_a_wait_that_the_timeout_ends_is_a_wait_for_the_batch(scheduler_of, model):
+    answer = scheduler_of(max_batch_size=2, batch_timeout_s=0.01).submit(work(model, 1.0)).result(WAIT_S)
+
+    assert answer.batch_wait_s == pytest.approx(0.01)
+
+
 def test_metrics_tell_the_rows_that_were_asked_for_and_the_padding_apart(model):
     metrics = Metrics()
     policy = BatchingPolicy(max_batch_size=4, allowed_batch_sizes=(4,), num_batch_threads=1)

@@ -32,7 +32,7 @@ PROTOCOL_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
 # Percentiles that a distribution is drawn at; those that too few samples could prove are left out.
 _DRAWN = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999)
 # Stages are the server's own words; this is the order in which a request passes them.
-STAGE_ORDER = ("parse", "queue", "compute", "encode")
+STAGE_ORDER = ("parse", "batch_wait", "queue", "compute", "encode")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,18 +73,18 @@ def judge(measurement: Measurement) -> Verdict:
             warnings,
         )
     if faults := fault_lines(measurement.record):
-        more = tuple(f"{fault}." for fault in faults[1:])
-        told = (f"{comparison.sentence}; {matched}.",) if comparison else ()
-        return Verdict("faulty", f"The server is at fault: {faults[0]}", (*more, *told), warnings)
+        told = [f"{fault}." for fault in faults[1:]]
+        told += [f"{comparison.sentence}; {matched}."] if comparison else []
+        return Verdict("faulty", f"The server is at fault: {faults[0]}", tuple(told), warnings)
     if measurement.repetitions and measurement.invalid > MOST_INVALID * measurement.repetitions:
         rule, count = next(iter(measurement.broken.items()))
         headline = (
             f"Measurement invalid: {measurement.invalid} of {numbers.counted(measurement.repetitions, 'repetition')} "
             f"broke a rule, {count} of them this one: {rule}"
         )
-        told = f"What is left says: {comparison.sentence}." if comparison else "No load was measured validly on both."
+        left = f"What is left says: {comparison.sentence}." if comparison else "No load was measured validly on both."
         return Verdict(
-            "invalid", headline, (told, "Leave the machine to the benchmark alone, and run it again."), warnings
+            "invalid", headline, (left, "Leave the machine to the benchmark alone, and run it again."), warnings
         )
     if comparison is None and not measurement.cells and measurement.record.scenarios:
         return _of_scenarios_alone(measurement, matched, warnings)
