@@ -46,7 +46,13 @@ from slipway.records import Check as ContractCheck
 
 # What one protocol is made of here: capacity (predictions/s), half-way concurrency, base latency (µs), CPU (µs).
 PROTOCOLS = {"rest": (2900.0, 3.0, 620.0, 310.0), "grpc": (5300.0, 4.0, 410.0, 172.0)}
-STAGES = {"parse": (88.0, 21.0), "queue": (40.0, 38.0), "compute": (130.0, 129.0), "encode": (41.0, 12.0)}
+STAGES = {
+    "parse": (88.0, 21.0),
+    "batch_wait": (25.0, 23.0),
+    "queue": (15.0, 15.0),
+    "compute": (130.0, 129.0),
+    "encode": (41.0, 12.0),
+}
 ENGINE = EngineRecord(
     name="podman", version="4.3.1", isolated=True, network="host", rejected={"docker": "not installed"}
 )

@@ -437,7 +437,7 @@ class Repetition(Record):
         description="Why batches were released -> batches: full, timeout, free (a thread was), rerun; empty: not told.",
     )
     stages_us: dict[str, float] = Field(
-        description="Server's mean time per request by stage, in warm-up and window: parse, queue, compute, encode…"
+        description="Server's mean time per request by stage, in warm-up and window: parse, batch_wait, queue, compute, encode…"
     )
     histogram: dict[int, int] = Field(description="Log-linear latency histogram: upper bound in µs -> count.")
     per_slot: list[int] = Field(description="Completions in each 250 ms of warm-up and window.")

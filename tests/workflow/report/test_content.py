@@ -99,7 +99,7 @@ def test_batches_and_stages_add_up_over_repetitions():
     cell = measured().closed[0].cells["rest"]
 
     assert sum(content.batch_sizes(cell).values()) == sum(sum(r.batch_sizes.values()) for r in cell.repetitions)
-    assert list(content.stages(cell)) == ["parse", "queue", "compute", "encode"]
+    assert list(content.stages(cell)) == ["parse", "batch_wait", "queue", "compute", "encode"]
     assert content.stages(cell)["compute"] == pytest.approx(130.0)
 
 

@@ -18,7 +18,7 @@ from slipway.report.sections.figures import bars_table, identifier, measured_fig
 
 def inside(measurement: Loads) -> Section | None:
     """Write what the server tells of itself; None if it told nothing."""
-    figures = (_stages_figure(measurement), _batch_figure(measurement), _cpu_figure(measurement))
+    figures = (*_stages_figures(measurement), _batch_figure(measurement), _cpu_figure(measurement))
     drawn = tuple(figure for figure in figures if figure)
     if not drawn:
         return None
@@ -33,14 +33,33 @@ def inside(measurement: Loads) -> Section | None:
 
 _REMAINDER = "client, wire, scheduling"
 # The server's words -> what the page says.
-_STAGE_NAMES = {"queue": "queue and wait for a batch", "compute": "compute (the whole batch)"}
+_STAGE_NAMES = {
+    "batch_wait": "wait for a batch to fill",
+    "queue": "wait for a thread",
+    "compute": "compute (the whole batch)",
+}
+# Where the server does not tell the two apart: it is an older one, or it never holds a batch back.
+_QUEUE_ALONE = "wait for a batch and a thread"
 
 
-def _stages_figure(measurement: Loads) -> Figure | None:
+def _stages_figures(measurement: Loads) -> list[Figure | None]:
+    """Draw the lightest load, where nothing queues, and the one that the headline is about, where most does."""
+    told = [level for level in measurement.closed if any(map(content.stages, level.cells.values()))]
+    busiest = [level for level in told if level is measurement.headline]
+    return [
+        _stages_figure(measurement, level, f"stages{'-peak' * place}")
+        for place, level in enumerate([*told[:1], *(level for level in busiest if level is not told[0])])
+    ]
+
+
+def _stage_name(stage: str, found: dict[str, float]) -> str:
+    if stage == "queue" and "batch_wait" not in found:
+        return _QUEUE_ALONE
+    return _STAGE_NAMES.get(stage, stage)
+
+
+def _stages_figure(measurement: Loads, level: Level, name_of_figure: str) -> Figure | None:
     """A request's mean latency, split by the server's own clocks; what they do not explain is a part of its own."""
-    level = next((one for one in measurement.closed if any(map(content.stages, one.cells.values()))), None)
-    if level is None:
-        return None
     bars, names = [], dict[str, Style]()
     for protocol in PROTOCOLS:
         cell = level.cells.get(protocol)
@@ -49,13 +68,12 @@ def _stages_figure(measurement: Loads) -> Figure | None:
             continue
         segments = [
             Segment(
-                _STAGE_NAMES.get(name, name),
+                shown,
                 us,
-                names.setdefault(
-                    _STAGE_NAMES.get(name, name), charts.CATEGORIES[1 + len(names) % (len(charts.CATEGORIES) - 1)]
-                ),
+                names.setdefault(shown, charts.CATEGORIES[1 + len(names) % (len(charts.CATEGORIES) - 1)]),
             )
             for name, us in found.items()
+            for shown in (_stage_name(name, found),)
         ]
         rest = max(cell.mean_us.value - sum(found.values()), 0.0)
         segments.append(Segment(_REMAINDER, rest, charts.CATEGORIES[0]))
@@ -64,7 +82,7 @@ def _stages_figure(measurement: Loads) -> Figure | None:
         return None
     return measured_figure(
         measurement,
-        "stages",
+        name_of_figure,
         f"Where a request spends its time, at {level.name}",
         "Mean time per request by stage, as the server's own clocks tell it; the grey remainder is what they do not see: "
         "the client, the wire, and waiting for a turn.",
