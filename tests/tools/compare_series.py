@@ -3,14 +3,19 @@ How often does `slipway compare` cry wolf, and how small a slowdown does it find
 
     .venv/bin/python tests/tools/compare_series.py --project . --count 40                  # A/A: base against itself
     .venv/bin/python tests/tools/compare_series.py --project . --count 20 --slower 0.10    # A/B: 10 % more CPU per request
+    .venv/bin/python tests/tools/compare_series.py --project . --count 20 --batch-timeout 5000    # A/B: batches wait 5 ms
 
-Both sides are the same project, in which `snakemake images` has run, served by plain processes of this `.venv`. For an A/B
+Both sides are the same project, in which `snakemake images` has run, served by plain processes of this `.venv`. In an A/B
 series head's server burns more CPU for every request, on the thread that takes requests: a share of what a request over
-the same protocol costs base, which a short comparison measures first. Nothing of that is in the server: head's
-interpreter is a script that starts `slowed_server.py` beside this file. What follows `--` goes to `slipway compare`.
+the same protocol costs base, which a short comparison measures first. Or its batches wait for more requests, longer than the
+project's config has it: that costs no CPU time, and must show in the p99 at half of base's peak. Nothing of that is in the
+server: head's interpreter is a script that starts `slowed_server.py` beside this file with more flags.
 
-Runs for hours: a comparison takes minutes, and the machine must be left alone. Each keeps its files below --out, and one that
-is there already is not run again.
+What follows `--` goes to `slipway compare`. With `--no-latency --window 0.8` (server CPU and throughput) a comparison takes some
+45 s, with `--no-throughput --window 1` (latency alone) a minute, or half as long again where something got worse.
+
+The machine must be left alone meanwhile. Each comparison keeps its files below --out, and one that came to its end is not run
+again: a series that was stopped goes on where it was when it is started with the same words.
 """
 
 import argparse
@@ -26,15 +31,36 @@ from typing import Any
 
 import yaml
 
+from slipway.oci.serving_config import batching_config
+from slipway.settings import BatchingSettings
+
 HERE = Path(__file__).resolve().parent
 
 
-def make_side(project: Path, side: Path, extra_us: Mapping[str, float]) -> Path:
-    """Make a project at *side* that is *project*, served by plain processes that burn *extra_us* for every request."""
+def make_side(
+    project: Path, side: Path, extra_us: Mapping[str, float], batch_timeout_micros: int | None = None
+) -> Path:
+    """
+    Make a project at *side* that is *project*, served by plain processes.
+
+    Args:
+        project: In which `snakemake images` has run.
+        side: Directory to make.
+        extra_us: CPU time that the server burns for every request, by protocol.
+        batch_timeout_micros: How long its batches wait for more requests; None: as *project* has it.
+    """
     (side / "config").mkdir(parents=True, exist_ok=True)
     (side / ".venv/bin").mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load((project / "config/config.yaml").read_text(encoding="utf-8"))
     config.setdefault("launch", {})["engine"] = "process"
+    flags = ""
+    if batch_timeout_micros is not None:
+        # The image has its own still: a later flag wins.
+        batching = {**config["server"]["batching"], "batch_timeout_micros": batch_timeout_micros}
+        config["server"]["batching"] = batching
+        parameters = side.resolve() / "batching.config"
+        parameters.write_text(batching_config(BatchingSettings.model_validate(batching)), encoding="utf-8")
+        flags = f' "--batching_parameters_file={parameters}"'
     (side / "config/config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     for path in project.iterdir():
         if path.name not in {"config", ".venv", ".git"} and not (side / path.name).exists():
@@ -46,26 +72,50 @@ def make_side(project: Path, side: Path, extra_us: Mapping[str, float]) -> Path:
     burnt = ",".join(f"{protocol}={us:.3f}" for protocol, us in sorted(extra_us.items()))
     # It is called as `python -I -m slipway_server FLAGS…`.
     python.write_text(
-        f'#!/bin/sh\nshift 3\nexec "{sys.executable}" -I "{HERE / "slowed_server.py"}" "{burnt}" "$@"\n',
+        f'#!/bin/sh\nshift 3\nexec "{sys.executable}" -I "{HERE / "slowed_server.py"}" "{burnt}" "$@"{flags}\n',
         encoding="utf-8",
     )
     python.chmod(0o755)
     return side
 
 
+def finished(out: Path) -> dict[str, Any] | None:
+    """Read the comparison at *out*; None if there is none, or if it was stopped."""
+    path = out / "comparison.json"
+    if not path.exists():
+        return None
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return None if read["cut_short"].startswith("stopped by") else read
+
+
 def compare(base: Path, head: Path, out: Path, seed: int, more: Sequence[str]) -> dict[str, Any]:
-    """Run one comparison, or read the one that is there."""
-    if not (out / "comparison.json").exists():
-        argv = [sys.executable, "-m", "slipway", "compare", "--base", str(base), "--head", str(head)]
+    """Run one comparison, or read the one that is there; what it tells meanwhile is in a log beside *out*."""
+    if (read := finished(out)) is not None:
+        return read
+    argv = [sys.executable, "-m", "slipway", "compare", "--base", str(base), "--head", str(head)]
+    log = out.with_suffix(".log")
+    with log.open("wb") as told:
         done = subprocess.run(
-            [*argv, "--out", str(out), "--seed", str(seed), *more], check=False, stdout=subprocess.DEVNULL
+            [*argv, "--out", str(out), "--seed", str(seed), *more], check=False, stdout=told, stderr=told
         )
-        if not (out / "comparison.json").exists():
-            raise SystemExit(
-                f"{out}: slipway compare ended with exit code {done.returncode} and left nothing; see above"
-            )
-    read: dict[str, Any] = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    read = finished(out)
+    if read is None:
+        raise SystemExit(f"{out}: slipway compare came to no end, exit code {done.returncode}; its log: {log}")
     return read
+
+
+def line(number: int, comparison: Mapping[str, Any]) -> str:
+    """Tell of one comparison: `7: fail, 61 s: p99 response latency, …`."""
+    return f"{number}: {comparison['verdict']}, {comparison['duration_s']:.0f} s: {'; '.join(comparison['reasons'])}\n"
+
+
+def check_alike(out: Path, words: Mapping[str, Any]) -> None:
+    """Keep what the series at *out* was started with; end if it was begun with something else."""
+    path = out / "series.json"
+    out.mkdir(parents=True, exist_ok=True)
+    if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != words:
+        raise SystemExit(f"{out}: was begun with {before}, now it is {words}. Name another --out, or remove it.")
+    path.write_text(json.dumps(words), encoding="utf-8")
 
 
 def cpu_us(comparison: Mapping[str, Any]) -> dict[str, float]:
@@ -115,24 +165,30 @@ def main() -> None:
     parser.add_argument(
         "--slower", type=float, default=0.0, metavar="SHARE", help="0.1: 10 %% more CPU per request in head"
     )
+    parser.add_argument(
+        "--batch-timeout", type=int, metavar="MICROS", help="how long head's batches wait for more requests"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/series"), help="default: results/series")
     arguments, more = parser.parse_known_args()
     more = [word for word in more if word != "--"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    out = (arguments.out / (f"slower-{arguments.slower:g}" if arguments.slower else "alike")).resolve()
+    differs = [f"slower-{arguments.slower:g}"] if arguments.slower else []
+    differs += [f"batch-timeout-{arguments.batch_timeout}"] if arguments.batch_timeout is not None else []
+    out = (arguments.out / ("-".join(differs) or "alike")).resolve()
+    check_alike(out, {"project": str(arguments.project.resolve()), "slipway compare": more})
     base = make_side(arguments.project, out / "base", {})
     extra = {}
     if arguments.slower:
-        first = cpu_us(compare(base, base, out / "first", 0, [*more, "--no-latency"]))
+        first = cpu_us(compare(base, base, out / "first", 0, ["--no-latency", "--window", "1"]))
         extra = {protocol: us * arguments.slower for protocol, us in first.items()}
         sys.stdout.write(f"base takes {first} µs of CPU per request; head burns {extra} more\n")
-    head = make_side(arguments.project, out / "head", extra)
+    head = make_side(arguments.project, out / "head", extra, arguments.batch_timeout)
     done = []
     for number in range(1, arguments.count + 1):
         done.append(compare(base, head, out / f"{number:03}", number, more))
-        sys.stdout.write(f"{number}: {done[-1]['verdict']}: {'; '.join(done[-1]['reasons'])}\n")
+        sys.stdout.write(line(number, done[-1]))
         sys.stdout.flush()
-    (out / "series.md").write_text(told(done), encoding="utf-8")
+        (out / "series.md").write_text(told(done), encoding="utf-8")
     sys.stdout.write(f"\n{told(done)}")
 
 

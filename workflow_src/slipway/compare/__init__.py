@@ -21,7 +21,7 @@ from slipway import files, procs
 from slipway.benchmark import available_cpus, lock_path, say_waiting
 from slipway.compare import outputs, stored
 from slipway.compare.images import image_side, is_image
-from slipway.compare.session import Plan, Session
+from slipway.compare.session import Plan, Session, warmup_s
 from slipway.compare.subjects import Side, check_comparable, is_result, locate, read_side
 from slipway.compare.verdict import EXIT_CODES, STRICT_INCONCLUSIVE
 from slipway.errors import SettingsError
@@ -60,9 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"seconds in a window; default: {plan.window_s:g}",
     )
-    parser.add_argument(
+    loads = parser.add_mutually_exclusive_group()
+    loads.add_argument(
         "--no-latency", action="store_true", help="leave the open loop out: server CPU and throughput only"
     )
+    loads.add_argument("--no-throughput", action="store_true", help="leave the closed loop out: latency only")
     parser.add_argument("--seed", type=int, default=plan.seed, help="of orders and arrivals")
     parser.add_argument(
         "--threads", type=int, default=len(available_cpus(1 << 20)), help="CPUs that may be used; default: all"
@@ -119,9 +121,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_comparable(base, head)
     plan = Plan(
         protocols=tuple(arguments.protocols.split(",")),
+        closed=not arguments.no_throughput,
         users=arguments.users,
         open_share=None if arguments.no_latency else Plan().open_share,
         window_s=arguments.window,
+        warmup_s=warmup_s(arguments.window),
         seed=arguments.seed,
     )
     title = arguments.title or f"{head.record.model}: {head.record.label} against {base.record.label}"

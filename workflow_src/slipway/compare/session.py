@@ -21,13 +21,26 @@ from slipway.measuring import Machine
 from slipway.procs import Stopped
 from slipway.progress import Steps, steps
 from slipway.records import Load, Protocol, Repetition
+from slipway.repetitions import Window
 from slipway.servers import RunningServer
+from slipway_wire.loads import LoadOrder
 from slipway_wire.payloads import encode as encode_payloads
 
 Which = Literal["base", "head"]
 SIDES: tuple[Which, Which] = ("base", "head")
 # To connect, to write the samples, to read the metrics: seconds that a window takes beyond its load.
 _OVERHEAD_S = 0.15
+# A server starts; its paths are run hot for at least so long.
+_START_S = 5.0
+_LEAST_DISCARD_S = 0.2
+# Load in front of a window: no more than this, and no more than that share of the window.
+_MOST_WARMUP_S = 0.4
+_WARMUP_SHARE = 0.4
+
+
+def warmup_s(window_s: float) -> float:
+    """Give the seconds of load that do not count in front of a window of *window_s*: enough to connect all users."""
+    return min(_MOST_WARMUP_S, _WARMUP_SHARE * window_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,7 @@ class Plan:
 
     Attributes:
         protocols: Which are measured.
+        closed: Whether the closed loop is measured; without it only latency is compared.
         users: Closed loop: connections with one request in flight each.
         open_share: Open loop: offered rate as a share of base's peak in its slower protocol; None: no open loop.
         window_s: Length of a window.
@@ -46,10 +60,11 @@ class Plan:
     """
 
     protocols: tuple[Protocol, ...] = ("rest", "grpc")
+    closed: bool = True
     users: int = 16
     open_share: float | None = 0.5
     window_s: float = 2.0
-    warmup_s: float = 0.4
+    warmup_s: float = _MOST_WARMUP_S
     looks: tuple[int, ...] = LOOKS
     seed: int = 1
 
@@ -109,32 +124,43 @@ class Session:
         return self.comparison()
 
     def _run(self) -> None:
-        with contextlib.ExitStack() as stack:
-            sides = {which: self._start(which, stack) for which in SIDES}
-            for which, running in sides.items():
-                server = running.server
-                self.records[which] = self.records[which].model_copy(
-                    update={"engine": server.engine, "ready_s": server.ready_s}
-                )
-                if running.side.is_image and not server.engine.isolated:
-                    tried = ", ".join(f"{name}: {why}" for name, why in server.engine.rejected.items())
-                    raise ServerError(
-                        f"{which} is an image, which only a container engine can run; there is none here "
-                        f"({tried or 'launch.engine is process'}). Name the project directory or the revision that it was made of."
-                    )
-                self._discard(which, running)
-            closed = [Planned(p, Load(kind="closed", concurrency=self.plan.users)) for p in self.plan.protocols]
-            self._choose_rate(sides["base"], closed)
-            opened = [Planned(p, Load(kind="open", rate=self.rate)) for p in self.plan.protocols] if self.rate else []
-            self.cells = {planned: [] for planned in (*closed, *opened)}
-            expected = len(self.cells) * (self.plan.looks[0] + 2)
-            with steps(expected, expected * 2 * self._window_s()) as told:
-                while wanted := self._wanted():
-                    for planned in self._shuffled(wanted):
-                        self._pair(sides, planned, told)
+        protocols, plan = self.plan.protocols, self.plan
+        cells = len(protocols) * (plan.closed + (plan.open_share is not None))
+        pairs = cells * (plan.looks[0] + 2)
+        count = len(SIDES) + (plan.open_share is not None) + pairs
+        with (
+            contextlib.ExitStack() as stack,
+            steps(count, len(SIDES) * _START_S + self._choosing_s() + pairs * 2 * self._window_s()) as told,
+        ):
+            sides = {which: self._started(which, stack, told) for which in SIDES}
+            closed = [Planned(p, Load(kind="closed", concurrency=plan.users)) for p in protocols]
+            self._choose_rate(sides["base"], closed, told)
+            opened = [Planned(p, Load(kind="open", rate=self.rate)) for p in protocols] if self.rate else []
+            self.cells = {planned: [] for planned in (*(closed if plan.closed else ()), *opened)}
+            while wanted := self._wanted():
+                for planned in self._shuffled(wanted):
+                    self._pair(sides, planned, told)
             for which, running in sides.items():
                 resident = cpu.resident_bytes(running.server.pids())
                 self.records[which] = self.records[which].model_copy(update={"resident_bytes": resident})
+
+    def _started(self, which: Which, stack: contextlib.ExitStack, told: Steps) -> _Running:
+        """Start one side, say in its record what it runs on, and run it hot."""
+        told.begin(f"{which} starts")
+        running = self._start(which, stack)
+        server = running.server
+        self.records[which] = self.records[which].model_copy(
+            update={"engine": server.engine, "ready_s": server.ready_s}
+        )
+        if running.side.is_image and not server.engine.isolated:
+            tried = ", ".join(f"{name}: {why}" for name, why in server.engine.rejected.items())
+            raise ServerError(
+                f"{which} is an image, which only a container engine can run; there is none here "
+                f"({tried or 'launch.engine is process'}). Name the project directory or the revision that it was made of."
+            )
+        self._discard(which, running)
+        told.end(_START_S)
+        return running
 
     def _start(self, which: Which, stack: contextlib.ExitStack) -> _Running:
         side: Side = getattr(self, which)
@@ -152,17 +178,24 @@ class Session:
         """Let each protocol's path through the server run hot, with as many connections as it will get."""
         for protocol in self.plan.protocols:
             planned = Planned(protocol, Load(kind="closed", concurrency=self.plan.users))
-            self._measure(which, running, planned, "discarded", "before the first window", index=0)
+            order = self._order(running, planned, "discarded")
+            order = replace(order, warmup_s=0.0, window_s=max(self.plan.warmup_s, _LEAST_DISCARD_S))
+            self._load(which, running, planned, order, "before the first window")
 
-    def _choose_rate(self, running: _Running, closed: Sequence[Planned]) -> None:
+    def _choose_rate(self, running: _Running, closed: Sequence[Planned], told: Steps) -> None:
         """Fix one rate for both servers, from what base can do."""
         if self.plan.open_share is None:
             return
+        told.begin("what base can take at most")
         found = {
             planned: [self._measure("base", running, planned, "rate", "to choose the rate", index=0)]
             for planned in closed
         }
         self.rate = round(offered_rate(found, self.plan.open_share), 1)
+        told.end(self._choosing_s())
+
+    def _choosing_s(self) -> float:
+        return 0.0 if self.plan.open_share is None else len(self.plan.protocols) * self._window_s()
 
     def _wanted(self) -> list[Planned]:
         """List the cells that still have an open metric."""
@@ -197,7 +230,17 @@ class Session:
     def _measure(
         self, which: Which, running: _Running, planned: Planned, name: str, when: str, *, index: int
     ) -> Repetition:
-        order = measuring.order(
+        # The same seed for both sides: they meet the same arrivals.
+        order = replace(
+            self._order(running, planned, name), rate=planned.load.rate, seed=f"{self.plan.seed}/arrivals/{index}"
+        )
+        window = self._load(which, running, planned, order, when)
+        self._windows += 1
+        rows = running.side.sent[0].rows
+        return repetitions.repetition(window, planned.load, rows=rows, index=index, order=self._windows)
+
+    def _order(self, running: _Running, planned: Planned, name: str) -> LoadOrder:
+        return measuring.order(
             running.server,
             planned.protocol,
             self.directory / f"{name}.npz",
@@ -205,14 +248,12 @@ class Session:
             warmup_s=self.plan.warmup_s,
             window_s=self.plan.window_s,
         )
-        # The same seed for both sides: they meet the same arrivals.
-        order = replace(order, rate=planned.load.rate, seed=f"{self.plan.seed}/arrivals/{index}")
+
+    def _load(self, which: Which, running: _Running, planned: Planned, order: LoadOrder, when: str) -> Window:
         window = self.machine.load(running.generator, running.server, running.side.spec.model, order)
         measuring.stop_at_faults(window.outcome, f"{which} ({running.side.record.label}), {planned}, {when}")
         Path(order.samples).unlink()
-        self._windows += 1
-        rows = running.side.sent[0].rows
-        return repetitions.repetition(window, planned.load, rows=rows, index=index, order=self._windows)
+        return window
 
     def _window_s(self) -> float:
         return self.plan.warmup_s + self.plan.window_s + _OVERHEAD_S
@@ -256,6 +297,8 @@ class Session:
             missing["answers"] = f"their form was checked, their values cannot be compared: {why}"
         if self.plan.open_share is None:
             missing["latency"] = "no open loop was asked for, and latency under a closed loop is not compared"
+        if not self.plan.closed:
+            missing["server CPU and throughput"] = "no closed loop was asked for"
         if left_out := [p for p in ("rest", "grpc") if p not in self.plan.protocols]:
             missing[" and ".join(left_out)] = "not asked for"
         if not self.machine.pinned:
