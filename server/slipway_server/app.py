@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 from slipway_server import cpus, memory
 from slipway_server.backends.loading import loader_maker
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler, Soon
-from slipway_server.batching.sizes import batches_like
+from slipway_server.batching.sizes import batches_like, smallest_and_largest
 from slipway_server.bearer import BearerToken
 from slipway_server.config_files import (
     BatchingPolicy,
@@ -36,7 +36,7 @@ from slipway_server.load_options import from_settings as read_load_options
 from slipway_server.load_options import read_platform_config
 from slipway_server.metrics import Metrics
 from slipway_server.observers import Observers
-from slipway_server.servables import warmup
+from slipway_server.servables import planned, warmup
 from slipway_server.servables.arrival import VerifiedLoader
 from slipway_server.servables.batched import BatchedLoader, PolicyOf, own_policy
 from slipway_server.servables.config_file import ConfigFile
@@ -130,7 +130,13 @@ class Server:
         self._observers = Observers(settings, self._metrics)
         self._scheduler = _scheduler(settings, policy, self._metrics, soon_on(self._loop))
         policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
-        make_loader = loader_maker(load_options, self._metrics, _preparation(policy_of))
+        make_loader = loader_maker(
+            load_options,
+            self._metrics,
+            _preparation(policy_of),
+            _measured_sizes(policy_of),
+            policy.num_batch_threads if policy is not None else settings.grpc_max_threads,
+        )
 
         # After loader_maker, which prepares the import of TensorFlow.
         from slipway_server.backends.remote_storage import FetchedLoader, LocalCopies, RemoteStorage  # noqa: PLC0415
@@ -425,6 +431,16 @@ def _preparation(policy_of: PolicyOf) -> Callable[[Path], warmup.Prepare]:
     def of(directory: Path) -> warmup.Prepare:
         policy = policy_of(directory)
         return warmup.as_it_is if policy is None else functools.partial(batches_like, policy=policy)
+
+    return of
+
+
+def _measured_sizes(policy_of: PolicyOf) -> Callable[[Path], planned.Sizes]:
+    """Say with which runs the thread plan of the version in a directory is measured."""
+
+    def of(directory: Path) -> planned.Sizes:
+        policy = policy_of(directory)
+        return planned.same_twice if policy is None else functools.partial(smallest_and_largest, policy=policy)
 
     return of
 

@@ -8,9 +8,10 @@ Source of what wins over what: tensorflow_serving/model_servers/server.cc (Build
 
 import logging
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from slipway_server.config_files import read_text
 from slipway_server.settings import Settings
@@ -20,6 +21,8 @@ from slipway_wire.status import InvalidArgument, Unimplemented
 logger = logging.getLogger(__name__)
 
 _PLATFORM = "tensorflow"
+
+_PARALLELISM = ("tensorflow_session_parallelism", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism")
 
 # Flags whose meaning a platform configuration takes over whole, as in TF Serving.
 _REPLACED_BY_PLATFORM_CONFIG = (
@@ -38,6 +41,39 @@ _REPLACED_BY_PLATFORM_CONFIG = (
     "tensorflow_session_config_file",
     "tensorflow_session_parallelism",
 )
+
+
+Plan = Literal["one_batch", "batch_per_core"]
+"""One batch has all CPUs; or each batch has one, and as many run at once."""
+
+DEFAULT_PLAN: Plan = "one_batch"
+
+WantedPlan = Literal["auto", Plan]
+"""A plan, or whichever is measured to be the better one."""
+
+_PLANS: Mapping[str, WantedPlan] = {"auto": "auto", "one_batch": "one_batch", "batch_per_core": "batch_per_core"}
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadOptions:
+    """
+    How many CPUs one batch gets.
+
+    Attributes:
+        plan: Of models that are not named.
+        by_model: Name -> plan.
+        configured_by: The flag or file that sets the threads of sessions itself, so that no plan holds; "": none.
+        limit_s: What may be spent on measuring one model (s).
+    """
+
+    plan: WantedPlan = DEFAULT_PLAN
+    by_model: Mapping[str, WantedPlan] = field(default_factory=dict)
+    configured_by: str = ""
+    limit_s: float = 1.0
+
+    def wanted(self, model: str) -> WantedPlan:
+        """Return what is wanted for *model*."""
+        return self.by_model.get(model, self.plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +110,7 @@ class LoadOptions:
         modules: Python modules that register ops, imported before any model.
         has_frozen_variables: Whether variables become constants once loaded.
         warmup: What happens before a version serves.
+        threads: How many CPUs one batch gets.
     """
 
     session_config: bytes = b""
@@ -84,6 +121,13 @@ class LoadOptions:
     modules: tuple[str, ...] = ()
     has_frozen_variables: bool = False
     warmup: WarmupOptions = field(default_factory=WarmupOptions)
+    threads: ThreadOptions = field(default_factory=ThreadOptions)
+
+    def with_intra_op_threads(self, count: int) -> "LoadOptions":
+        """Return the same options for sessions with *count* threads for one op."""
+        config = messages.ConfigProto.FromString(self.session_config)
+        config.intra_op_parallelism_threads = count
+        return replace(self, session_config=_completed(config))
 
 
 def from_settings(settings: Settings) -> LoadOptions:
@@ -100,6 +144,8 @@ def from_settings(settings: Settings) -> LoadOptions:
     if settings.tensorflow_session_config_file:
         config = read_text(Path(settings.tensorflow_session_config_file), messages.ConfigProto)
     _apply_flags(config, settings)
+    flags = [f"--{name}" for name in _PARALLELISM if getattr(settings, name)]
+    where = flags[0] if flags else "--tensorflow_session_config_file"
     return LoadOptions(
         session_config=_completed(config),
         tags=_tags(settings.saved_model_tags.split(",")),
@@ -115,6 +161,7 @@ def from_settings(settings: Settings) -> LoadOptions:
             has_all_batch_sizes=settings.enable_all_batch_sizes_warmup,
             is_synthesized=settings.synthesize_warmup_requests,
         ),
+        threads=_threads(settings, config, where),
     )
 
 
@@ -174,7 +221,33 @@ def _from_platform_config(settings: Settings) -> LoadOptions:
             has_all_batch_sizes=warmup.enable_all_batch_sizes_warmup or settings.enable_all_batch_sizes_warmup,
             is_synthesized=settings.synthesize_warmup_requests,
         ),
+        threads=_threads(settings, config, "--platform_config_file"),
     )
+
+
+def _threads(settings: Settings, config: Any, where: str) -> ThreadOptions:
+    """Read `--thread_plan`; *config*, which *where* has written, goes over it if it says anything of threads itself."""
+    default: WantedPlan = "auto"
+    by_model: dict[str, WantedPlan] = {}
+    for part in _listed(settings.thread_plan):
+        model, equals, name = part.rpartition("=")
+        plan = _PLANS.get(name)
+        if plan is None or (equals and not model):
+            raise InvalidArgument(
+                f"--thread_plan: expected {', '.join(_PLANS)}, also MODEL=PLAN, separated by commas; got {part!r}"
+            )
+        if equals:
+            by_model[model] = plan
+        else:
+            default = plan
+    says_threads = (
+        config.intra_op_parallelism_threads
+        or config.inter_op_parallelism_threads
+        or config.session_inter_op_thread_pool
+    )
+    if says_threads and ({default, *by_model.values()} - {"auto"}):
+        logger.warning("--thread_plan=%s has no effect: %s sets the threads", settings.thread_plan, where)
+    return ThreadOptions(default, by_model, where if says_threads else "", settings.thread_plan_limit_s)
 
 
 def _apply_flags(config: Any, settings: Settings) -> None:

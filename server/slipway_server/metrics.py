@@ -333,6 +333,15 @@ class Metrics:
             LOAD_BOUNDS_S,
             help="Time that one request of warm-up took, all its repetitions together, in seconds.",
         )
+        self.thread_plan = Family(
+            "slipway_thread_plan",
+            "gauge",
+            ("model", "version", "plan", "reason"),
+            Counter,
+            help="1 for the thread plan that each loaded version got: one_batch (a batch has all CPUs), batch_per_core (each "
+            "batch has one) or configured (by flags or files); and why: measured, flag, configured, or what kept it from "
+            "being measured.",
+        )
         self.model_unloads = Family(
             "slipway_model_unloads_total",
             "counter",

@@ -22,7 +22,7 @@ Port = int | Literal["auto"]
 
 
 # Lists: a repeated flag adds to them, where of others the last counts.
-_REPEATABLE = frozenset({"op_library", "import_module"})
+_REPEATABLE = frozenset({"op_library", "import_module", "thread_plan"})
 _VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 
 SUPPORTED, IGNORED, REFUSED = "supported", "ignored", "refused"
@@ -138,6 +138,14 @@ class Settings:
     tensorflow_session_parallelism: int = _flag(0, "Intra-op and inter-op threads of each session; 0: automatic.")
     tensorflow_intra_op_parallelism: int = _flag(0, "Intra-op threads; 0: automatic.")
     tensorflow_inter_op_parallelism: int = _flag(0, "Inter-op threads; 0: automatic.")
+    thread_plan: str = _flag(
+        "auto",
+        "one_batch: a batch has all CPUs; batch_per_core: each batch has one; auto: the better one, measured with a "
+        "version's warm-up records. MODEL=PLAN says it of one model; separate by commas. (not in TF Serving)",
+    )
+    thread_plan_limit_s: float = _flag(
+        1.0, "With --thread_plan=auto, measure only models for which this takes no longer (s). (not in TF Serving)"
+    )
     tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto of every session; flags go over it.")
     platform_config_file: str = _flag(
         "", "Text-format PlatformConfigMap; takes the place of the flags on sessions, tags, batching and warm-up."
@@ -245,6 +253,10 @@ class Settings:
             raise InvalidArgument(
                 f"--admin_bind_address={self.admin_bind_address} lets others than this machine manage models; "
                 "it needs --admin_token_file"
+            )
+        if self.thread_plan_limit_s < 0:
+            raise InvalidArgument(
+                f"--thread_plan_limit_s: expected seconds, 0 or more, got {self.thread_plan_limit_s:g}"
             )
         if self.lame_duck_s < 0:
             raise InvalidArgument(f"--lame_duck_s: expected seconds, 0 or more, got {self.lame_duck_s:g}")

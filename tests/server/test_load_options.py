@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from slipway_server.load_options import LoadOptions, WarmupOptions, from_settings
+from slipway_server.load_options import LoadOptions, ThreadOptions, WarmupOptions, from_settings
 from slipway_server.settings import Settings
 from slipway_wire import messages
 from slipway_wire.status import InvalidArgument, Unimplemented
@@ -41,6 +41,52 @@ def test_threads(flags, intra, inter):
     config = session_config(**flags)
 
     assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (intra, inter)
+
+
+def test_a_thread_plan_is_measured_unless_somebody_says_it():
+    assert from_settings(Settings()).threads == ThreadOptions("auto")
+
+    options = from_settings(Settings(thread_plan="a=one_batch,batch_per_core,b=auto", thread_plan_limit_s=3.0)).threads
+
+    assert [options.wanted(model) for model in ("a", "b", "c")] == ["one_batch", "auto", "batch_per_core"]
+    assert (options.limit_s, options.configured_by) == (3.0, "")
+
+
+@pytest.mark.parametrize("text", ["all", "a=", "=auto", "a=b=c", "one_batch,x=2"])
+def test_what_is_no_thread_plan_is_told_with_those_there_are(text):
+    with pytest.raises(InvalidArgument, match=r"^--thread_plan: expected auto, one_batch, batch_per_core, .*; got '"):
+        from_settings(Settings(thread_plan=text))
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        ({"tensorflow_session_parallelism": 3}, "--tensorflow_session_parallelism"),
+        ({"tensorflow_intra_op_parallelism": 1}, "--tensorflow_intra_op_parallelism"),
+        ({"tensorflow_inter_op_parallelism": 2}, "--tensorflow_inter_op_parallelism"),
+        ({"tensorflow_session_config_file": "intra_op_parallelism_threads: 7"}, "--tensorflow_session_config_file"),
+        ({"tensorflow_session_config_file": "session_inter_op_thread_pool {}"}, "--tensorflow_session_config_file"),
+    ],
+)
+def test_whoever_sets_threads_wins_over_any_plan(write, caplog, flags, where):
+    if text := flags.get("tensorflow_session_config_file"):
+        flags = {"tensorflow_session_config_file": write(text)}
+
+    assert from_settings(Settings(**flags)).threads.configured_by == where
+    assert not caplog.text
+    assert from_settings(Settings(**flags, thread_plan="batch_per_core")).threads.configured_by == where
+    assert f"--thread_plan=batch_per_core has no effect: {where} sets the threads" in caplog.text
+
+
+def test_threads_for_ops_go_into_a_session_config_that_stays_as_it_was_otherwise():
+    options = from_settings(Settings(gpu_memory_growth=True))
+
+    planned = options.with_intra_op_threads(3)
+
+    config = messages.ConfigProto.FromString(planned.session_config)
+    assert config.intra_op_parallelism_threads == 3
+    config.ClearField("intra_op_parallelism_threads")
+    assert config == messages.ConfigProto.FromString(options.session_config)
 
 
 def test_gpu_memory():
@@ -182,6 +228,7 @@ def test_an_empty_platform_config_has_tf_servings_defaults(write):
 
     assert options == LoadOptions(
         session_config=from_settings(Settings()).session_config,
+        threads=ThreadOptions("auto"),
         tflite_interpreters=options.tflite_interpreters,
         warmup=WarmupOptions(is_enabled=False),
     )

@@ -1,21 +1,32 @@
 """Which loader a version gets: the one place where flags, backends and warm-up meet."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from slipway_server import cpus
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Loader
+from slipway_server.servables.planned import Choices, PlannedLoader, Sizes, same_twice
 from slipway_server.servables.warmup import Prepare, WarmedLoader
 
 # Source: tensorflow_serving/servables/tensorflow/util.h (kMLMDuuidFileName); a label has room for no more.
 _MLMD_FILE = "assets.extra/mlmd_uuid"
 _MAX_MLMD_BYTES = 256
 
+# Without it, the sessions of a process share the threads for ops of whichever came first, whatever they ask for; read by
+# TensorFlow when it makes its first device (local_device.cc).
+_POOL_PER_SESSION = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+
 
 def loader_maker(
-    options: LoadOptions, metrics: Metrics, prepare: Callable[[Path], Prepare]
+    options: LoadOptions,
+    metrics: Metrics,
+    prepare: Callable[[Path], Prepare],
+    sizes: Callable[[Path], Sizes] = lambda _directory: same_twice,
+    threads: int = 1,
 ) -> Callable[[str, int, Path], Loader]:
     """
     Import TensorFlow, register ops that it does not come with, and return what makes a loader for a version.
@@ -24,10 +35,15 @@ def loader_maker(
         options: How to load.
         metrics: Where loads and warm-up are counted.
         prepare: From a version directory to what the batcher makes of the inputs of one request; see `warmup.Prepare`.
+        sizes: From a version directory to the runs that its thread plan is measured with; see `planned.Sizes`.
+        threads: How many batches, or requests where there are none, run at once.
 
     Raises:
         WireError: A library or module of ops cannot be loaded.
     """
+    choices = Choices(options, cpus.count(), cpus.has_gpu(), threads, metrics)
+    if not options.threads.configured_by:
+        os.environ.setdefault(_POOL_PER_SESSION, "1")
     # TensorFlow takes seconds to import, which a wrong flag or file should not.
     _import_tensorflow(with_keras=bool(options.modules))
     from slipway_server.backends import ops, saved_model, tflite  # noqa: PLC0415
@@ -40,7 +56,17 @@ def loader_maker(
         if options.prefers_tflite and (directory / tflite.MODEL_FILE).exists():
             loader = tflite.TfLiteLoader(directory, options)
         else:
-            loader = saved_model.SavedModelLoader(directory, options, metrics)
+            loader = PlannedLoader(
+                lambda planned, is_counted: saved_model.SavedModelLoader(
+                    directory, planned, metrics if is_counted else None
+                ),
+                directory,
+                choices,
+                model=model,
+                version=version,
+                sizes=lambda: sizes(directory),
+                has_plan=lambda servable: isinstance(servable, saved_model.SavedModelServable),
+            )
         return WarmedLoader(
             loader,
             directory,

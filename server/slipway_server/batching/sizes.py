@@ -8,6 +8,8 @@ from slipway_server.batching.tensors import Tensors, count_rows, cut, merge
 from slipway_server.config_files import BatchingPolicy
 from slipway_wire.status import InvalidArgument
 
+_MANY = 64
+
 
 def batches_like(inputs: Tensors, policy: BatchingPolicy) -> Iterator[Tensors]:
     """
@@ -36,6 +38,29 @@ def batches_like(inputs: Tensors, policy: BatchingPolicy) -> Iterator[Tensors]:
     for size in policy.allowed_batch_sizes:
         if size != own:
             yield _resized(inputs, rows, size)
+
+
+def smallest_and_largest(inputs: Tensors, policy: BatchingPolicy) -> tuple[Tensors, Tensors]:
+    """
+    Return what runs for a request that is alone, and what runs when many wait: rows of *inputs*, repeated or cut off.
+
+    No more than _MANY rows: few batches get larger, whatever is allowed.
+
+    Args:
+        inputs: Alias -> array of shape [rows, …], of at least one row.
+        policy: Of the batcher.
+
+    Raises:
+        InvalidArgument: The batcher could not take them.
+    """
+    rows = count_rows(inputs)
+    if rows == 0:
+        raise InvalidArgument("a request without rows")
+    sizes = policy.allowed_batch_sizes or (1, min(policy.largest_batch, _MANY))
+    smallest = sizes[0]
+    return _resized(inputs, rows, smallest), _resized(
+        inputs, rows, max((size for size in sizes if size <= _MANY), default=smallest)
+    )
 
 
 def _resized(inputs: Tensors, rows: int, size: int) -> Tensors:

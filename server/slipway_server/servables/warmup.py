@@ -226,7 +226,7 @@ class Warmup:
     def _run_all(self, call: Call | JointCall, source: Source) -> None:
         """Run *call* as a client's request would be run, then at the sizes it could have had."""
         runs = iter(self._prepare(call.inputs))
-        self._run(_fed(call, next(runs)), source)
+        self._run(fed(call, next(runs)), source)
         if self._options.has_all_batch_sizes:
             self._run_further(call, runs)
 
@@ -259,7 +259,7 @@ class Warmup:
         A failure is told and no more: the record itself has been answered, and TF Serving would serve the version.
         """
         for inputs in batches:
-            sized = _fed(call, inputs)
+            sized = fed(call, inputs)
             with self._lock:
                 if _kind(sized) in self._seen:
                     continue
@@ -283,7 +283,25 @@ class Warmup:
         return f"servable {{name: {self._model} version: {self._version}}}"
 
 
-def _fed(call: Call | JointCall, inputs: Tensors) -> Call | JointCall:
+def first_call(directory: Path, signatures: Signatures) -> Call | JointCall | None:
+    """
+    Read the first record of the version in *directory* that asks for something; None if there is none.
+
+    Raises:
+        WireError: The records cannot be read, or ask for what the version does not have.
+    """
+    path = directory / WARMUP_FILE
+    if not path.exists():
+        return None
+    with contextlib.closing(_records(path)) as read:
+        for record in read:
+            if (request := warmup_log.decode(record)) is not None:
+                return _call(request, signatures)
+    return None
+
+
+def fed(call: Call | JointCall, inputs: Tensors) -> Call | JointCall:
+    """Return *call* with *inputs* instead of its own."""
     if isinstance(call, JointCall):
         return JointCall(tuple([dataclasses.replace(one, inputs=inputs) for one in call.calls]))
     return dataclasses.replace(call, inputs=inputs)

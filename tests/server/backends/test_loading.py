@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from slipway_server import cpus
 from slipway_server.backends.loading import loader_maker
 from slipway_server.backends.saved_model import SavedModelServable
 from slipway_server.backends.tflite import TfLiteServable
@@ -144,8 +146,51 @@ def test_a_live_server_takes_every_loading_flag_at_once(start_server, batched_fl
     assert attempts == 1
 
 
+def test_a_live_server_measures_with_the_records_of_a_version(start_server, batched_flags, both, testdata):
+    """Whatever it finds: it is told, and the answers are the same."""
+    server = start_server(*batched_flags, "--thread_plan_limit_s=60").wait_until_ready()
+
+    (told,) = [line for line in server.log().splitlines() if "thread plan" in line]
+    expected = "there is one CPU" if cpus.count() == 1 else "too little to be shared out|next to one_batch"
+    assert re.search(expected, told)
+    assert server.metric('slipway_thread_plan{model="m",version="1",plan="') == 1
+    assert server.rest.post("/v1/models/m:predict", content=b'{"instances": [1.0]}').json() == {"predictions": [2.5]}
+    assert server.metric(f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{both}",status="success"}}') == 1
+
+
+_COUNT_THREADS = """
+import os, sys
+from pathlib import Path
+from slipway_server import cpus
+from slipway_server.backends.loading import loader_maker
+from slipway_server.load_options import ThreadOptions, LoadOptions
+from slipway_server.metrics import Metrics
+cpus.count = lambda: 6
+threads = ThreadOptions("one_batch", {"narrow": "batch_per_core"})
+make = loader_maker(LoadOptions(threads=threads), Metrics(), lambda directory: None)
+kept = []
+for model in ("first", "wide", "narrow", "wide too"):
+    before = len(os.listdir("/proc/self/task"))
+    kept.append(make(model, 1, Path(sys.argv[1])).load())
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+def test_each_model_has_the_threads_of_its_plan(testdata):
+    """TensorFlow would give all sessions of a process the threads of the first, whatever they ask for."""
+    directory = testdata / "saved_model_half_plus_two_tf2_cpu" / "00000123"
+    command = [sys.executable, "-c", _COUNT_THREADS, str(directory)]
+
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    # What else a session starts is the same for all but the first of them.
+    _, wide, narrow, wide_too = map(int, made)
+    assert (wide - narrow, wide_too) == (6 - 1, wide)
+
+
 _LOAD = """
 import sys
+from slipway_server import cpus
 from slipway_server.backends.loading import loader_maker
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics

@@ -1,0 +1,292 @@
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+from slipway_server import memory
+from slipway_server.load_options import LoadOptions, ThreadOptions, WarmupOptions
+from slipway_server.metrics import Metrics
+from slipway_server.servables import planned
+from slipway_server.servables.loader import Call, JointCall
+from slipway_server.servables.planned import Choices, PlannedLoader
+from slipway_server.servables.thread_plans import MIN_ROUNDS, Round, Timing
+from slipway_wire import messages, predict, tfrecord, warmup_log
+from slipway_wire.status import InvalidArgument
+from slipway_wire.warmup_log import WARMUP_FILE
+
+CPUS = 4
+BASE = Timing(1e-3, 1e3, 1e4)
+BETTER = Round(BASE, Timing(5e-4, 2e3, 2e4))
+WORSE = Round(BASE, Timing(2e-3, 5e2, 5e3))
+
+
+@pytest.fixture
+def directory(tmp_path):
+    path = tmp_path / WARMUP_FILE
+    path.parent.mkdir()
+    record = warmup_log.encode("predict", predict.encode_request("m", {"x": np.float32([1.0])}))
+    path.write_bytes(tfrecord.frame_all([b"", record]))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def any_call_is_long_enough(monkeypatch):
+    """However fast the machine is; and memory is the server's, which has less to look through."""
+    monkeypatch.setattr(planned, "MIN_CALL_S", 0.0)
+    monkeypatch.setattr(memory, "give_back", lambda: None)
+
+
+class Server:
+    """Loaders of one server; `found` is what measuring finds, `loaded` the threads of every load."""
+
+    def __init__(
+        self, fakes, directory, *, cpus=CPUS, has_gpu=False, found=BETTER, sizes=planned.same_twice, **options
+    ):
+        threads = options.pop("threads", ThreadOptions("auto", limit_s=1e9))
+        self.metrics = Metrics()
+        self.choices = Choices(LoadOptions(threads=threads, **options), cpus, has_gpu, 2, self.metrics)
+        self.found = found
+        self.loaded, self.servables, self.measured = [], [], []
+        self.error = None
+        self._fakes, self._directory, self._sizes = fakes, directory, sizes
+
+    def load(self, model="m", version=1, **more):
+        def make(options, is_counted):
+            config = messages.ConfigProto.FromString(options.session_config)
+            self.loaded.append((config.intra_op_parallelism_threads, is_counted))
+            loader = self._fakes.FakeLoader()
+            self.servables.append(loader.servable)
+            if self.error and len(self.loaded) > 1:
+                loader.failures = 1
+            return loader
+
+        def measure(one_batch, batch_per_core, calls, callers):
+            self.measured.append((one_batch, batch_per_core, calls, callers))
+            while True:
+                yield self.found
+
+        return PlannedLoader(
+            make,
+            self._directory,
+            self.choices,
+            model=model,
+            version=version,
+            sizes=lambda: self._sizes,
+            measure=self._finite(measure),
+            **more,
+        ).load()
+
+    @staticmethod
+    def _finite(measure):
+        def rounds(*arguments):
+            yield from (one for one, _ in zip(measure(*arguments), range(MIN_ROUNDS), strict=False))
+
+        return rounds
+
+    def told(self):
+        return [labels[2:] for labels, _ in self.metrics.thread_plan.rows()]
+
+
+@pytest.fixture
+def server(fakes, directory):
+    return lambda **options: Server(fakes, directory, **options)
+
+
+def test_the_better_plan_is_kept_and_the_other_closed(server, caplog):
+    made = server()
+
+    with caplog.at_level(logging.INFO):
+        servable = made.load()
+
+    first, second = made.servables
+    assert made.loaded == [(CPUS, True), (1, False)]
+    assert servable is second
+    assert first.is_closed
+    assert not second.is_closed
+    ((one_batch, batch_per_core, calls, callers),) = made.measured
+    assert (one_batch, batch_per_core) == (first, second)
+    assert callers == 2  # no more than run at once
+    assert [call.inputs["x"].tolist() for call in calls] == [[1.0], [1.0]]
+    assert made.told() == [("batch_per_core", "measured")]
+    assert "servable {name: m version: 1}: thread plan batch_per_core: next to one_batch" in caplog.text
+
+
+def test_the_default_plan_stays_where_the_other_is_no_better(server):
+    made = server(found=WORSE)
+
+    servable = made.load()
+
+    assert servable is made.servables[0]
+    assert made.servables[1].is_closed
+    assert made.told() == [("one_batch", "measured")]
+
+
+@pytest.mark.parametrize(
+    ("options", "threads", "told"),
+    [
+        ({"cpus": 1}, 1, ("one_batch", "one_cpu")),
+        ({"has_gpu": True}, 0, ("one_batch", "gpu")),
+        ({"threads": ThreadOptions("one_batch")}, CPUS, ("one_batch", "flag")),
+        ({"threads": ThreadOptions("auto", {"m": "batch_per_core"})}, 1, ("batch_per_core", "flag")),
+        ({"threads": ThreadOptions("batch_per_core"), "has_gpu": True}, 1, ("batch_per_core", "flag")),
+        ({"threads": ThreadOptions("auto", configured_by="--flag")}, 0, ("configured", "configured")),
+        ({"warmup": WarmupOptions(is_enabled=False)}, CPUS, ("one_batch", "no_warmup")),
+    ],
+)
+def test_what_is_settled_is_not_measured(server, options, threads, told):
+    made = server(**options)
+
+    made.load()
+
+    assert made.loaded == [(threads, True)]
+    assert not made.servables[0].rows
+    assert made.told() == [told]
+
+
+def test_a_version_without_requests_is_not_run(server, directory):
+    """What was not given to be run may do harm: it may count, or write."""
+    (directory / WARMUP_FILE).unlink()
+    made = server()
+
+    made.load()
+
+    assert len(made.loaded) == 1
+    assert not made.servables[0].rows
+    assert made.told() == [("one_batch", "no_requests")]
+
+
+def test_requests_are_made_up_for_who_wants_that(server, directory):
+    (directory / WARMUP_FILE).unlink()
+    made = server(warmup=WarmupOptions(is_synthesized=True))
+
+    made.load()
+
+    assert made.told() == [("batch_per_core", "measured")]
+
+
+def test_the_sizes_that_the_batcher_runs_are_measured(server):
+    made = server(sizes=lambda inputs: (inputs, {"x": np.repeat(inputs["x"], 8)}))
+
+    made.load()
+
+    ((_, _, calls, _),) = made.measured
+    assert [len(call.inputs["x"]) for call in calls] == [1, 8]
+    assert made.servables[0].rows == [1] * 3 + [8] * 3
+
+
+@pytest.mark.parametrize(("limit_s", "rows"), [(0.0, []), (1e3, [1, 1, 1])])
+def test_what_would_take_too_long_is_not_measured(server, limit_s, rows):
+    """Neither to load once more, nor to call at a size that is far from the smallest."""
+    huge = {"x": np.broadcast_to(np.float32(0.0), 2**40)}
+    made = server(threads=ThreadOptions("auto", limit_s=limit_s), sizes=lambda inputs: (inputs, huge))
+
+    made.load()
+
+    assert len(made.loaded) == 1
+    assert made.servables[0].rows == rows
+    assert made.told() == [("one_batch", "too_slow")]
+
+
+def test_what_takes_no_time_is_not_measured(server, monkeypatch):
+    monkeypatch.setattr(planned, "MIN_CALL_S", 1e9)
+    made = server()
+
+    made.load()
+
+    assert len(made.loaded) == 1
+    assert made.told() == [("one_batch", "too_small")]
+
+
+def test_what_would_not_fit_in_memory_twice_is_not_measured(server, monkeypatch):
+    monkeypatch.setattr(memory, "limit_bytes", lambda: 8)
+    made = server()
+
+    made.load()
+
+    assert made.told() == [("one_batch", "too_large")]
+
+
+def test_a_version_that_shares_its_threads_has_no_plan(server):
+    made = server()
+
+    made.load(has_plan=lambda servable: servable is not made.servables[0])
+
+    assert made.told() == [("one_batch", "shared")]
+
+
+def test_later_versions_take_what_was_measured(server):
+    """A change of versions must not take CPUs from requests, nor change how a model behaves."""
+    made = server()
+    made.load(version=1)
+    made.found = WORSE
+
+    made.load(version=2)
+    made.load("another")
+
+    assert made.loaded == [(CPUS, True), (1, False), (1, True), (CPUS, True), (1, False)]
+    assert made.told() == [("one_batch", "measured"), ("batch_per_core", "measured"), ("batch_per_core", "version")]
+
+
+def test_versions_that_load_at_once_are_measured_once(server):
+    made = server()
+    made.choices.measuring.acquire()
+    loads = [threading.Thread(target=made.load, kwargs={"version": version}) for version in (1, 2)]
+
+    for load in loads:
+        load.start()
+    made.choices.measuring.release()
+    for load in loads:
+        load.join()
+
+    assert len(made.measured) == 1
+    assert sorted(reason for _, reason in made.told()) == ["measured", "version"]
+    assert len([servable for servable in made.servables if not servable.is_closed]) == 2
+
+
+def test_a_model_that_refuses_its_record_is_left_to_warm_up(server, directory, caplog):
+    record = warmup_log.encode("predict", predict.encode_request("m", {"x": np.float32([np.nan])}))
+    (directory / WARMUP_FILE).write_bytes(tfrecord.frame_all([record]))
+    made = server()
+
+    with caplog.at_level(logging.INFO):
+        servable = made.load()
+
+    assert servable is made.servables[0]
+    assert not servable.is_closed
+    assert made.told() == [("one_batch", "failed")]
+    assert "it could not be measured: InvalidArgument: x is not a number" in caplog.text
+
+
+def test_a_version_that_loads_only_once_is_served(server):
+    made = server()
+    made.error = InvalidArgument
+
+    servable = made.load()
+
+    assert servable is made.servables[0]
+    assert not servable.is_closed
+    assert made.told() == [("one_batch", "failed")]
+
+
+def test_measuring_gives_times_of_both_plans(fakes, monkeypatch):
+    """The real one: so many threads at once, every call a call."""
+    monkeypatch.setattr(planned, "_WINDOW_S", 0.0)
+    one, other = fakes.HalfPlusTwo(), fakes.HalfPlusTwo()
+    call = Call("serving_default", {"x": np.float32([1.0])}, ("y",))
+    large = Call("serving_default", {"x": np.float32([1.0] * 3)}, ("y",))
+
+    rounds = list(planned.measured(one, other, (call, large), 2))
+
+    assert len(rounds) >= MIN_ROUNDS
+    assert all(
+        number > 0
+        for one in rounds
+        for timing in (one.one_batch, one.batch_per_core)
+        for number in (timing.lone_s, timing.small_per_s, timing.large_per_s)
+    )
+    # One alone, two at once, two at once of the larger size, in each round.
+    assert sorted(one.rows) == sorted(other.rows) == [1] * 3 * len(rounds) + [3] * 2 * len(rounds)
+    joint = JointCall((call, call))
+    assert len(list(planned.measured(one, other, (joint, joint), 1))) == len(rounds)
+    assert len(one.rows) == (5 + 2 * 2) * len(rounds)
