@@ -5,9 +5,9 @@ Written by hand, not with prometheus_client: TF Serving's names begin with a col
 dashboards look for exactly those. What is counted with them stands in `metrics`.
 """
 
-import bisect
 import math
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -44,17 +44,19 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one *value*."""
-        place = bisect.bisect_left(self.bounds, value)
+        place = bisect_left(self.bounds, value)
         with self._lock:
             self.counts[place] += 1
             self.sum += value
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count all *values*, taking the lock once."""
-        places = [bisect.bisect_left(self.bounds, value) for value in values]
+        bounds = self.bounds
+        places = [bisect_left(bounds, value) for value in values]
+        counts = self.counts
         with self._lock:
             for place in places:
-                self.counts[place] += 1
+                counts[place] += 1
             self.sum += sum(values)
 
     def merge(self, more: "Histogram") -> None:

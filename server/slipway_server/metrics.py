@@ -8,11 +8,11 @@ uncontended one costs 0.1 µs, per-thread shards would save half of that and cos
 `python -m slipway_server.metrics` writes the catalogue, `docs/metrics.md`.
 """
 
-import bisect
 import collections
 import platform
 import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -443,14 +443,14 @@ class Metrics:
             totals.request_bytes += request_bytes
             totals.response_bytes += response_bytes
             if status == "OK":
-                totals.latency.counts[bisect.bisect_left(_LATENCY_BOUNDS_S, latency_s)] += 1
+                totals.latency.counts[bisect_left(_LATENCY_BOUNDS_S, latency_s)] += 1
                 totals.latency.sum += latency_s
             for histogram, seconds in zip(totals.stages, stages_s, strict=True):
                 if seconds is not None:
-                    histogram.counts[bisect.bisect_left(_LATENCY_BOUNDS_S, seconds)] += 1
+                    histogram.counts[bisect_left(_LATENCY_BOUNDS_S, seconds)] += 1
                     histogram.sum += seconds
             if examples is not None:
-                totals.examples.counts[bisect.bisect_left(EXAMPLE_BOUNDS, examples)] += 1
+                totals.examples.counts[bisect_left(EXAMPLE_BOUNDS, examples)] += 1
                 totals.examples.sum += examples
 
     def count_lookup(self, model: str, status: str) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
@@ -241,12 +242,44 @@ class Serving:
         ]
 
 
+_NO_SPEC = ModelSpec("")
+
+
+@lru_cache(maxsize=1024)
+def _spec(model: str, version: int, signature: str) -> ModelSpec:
+    """Make the spec of who answers: the same few again and again."""
+    return ModelSpec(model, version, signature_name=signature)
+
+
 class Exchange:
     """
     One request from its bytes to the bytes of its answer: keeps its version from unloading, times and counts it.
 
     A context manager around decoding, waiting and encoding, in this order: `start`, `answered`, end of the block.
     """
+
+    __slots__ = (
+        "_began",
+        "_encoding_since",
+        "_is_encoding",
+        "_policy",
+        "_serving",
+        "api",
+        "body",
+        "call",
+        "caller",
+        "code",
+        "latency_s",
+        "message",
+        "model",
+        "outputs",
+        "protocol",
+        "response",
+        "signature",
+        "spec",
+        "stages_s",
+        "version",
+    )
 
     def __init__(
         self, serving: Serving, protocol: Protocol, api: Api, body: bytes = b"", caller: Caller | None = None
@@ -269,7 +302,7 @@ class Exchange:
         self.message = ""
         self.call: Call | JointCall | None = None
         self.outputs: Tensors = {}
-        self.spec = ModelSpec("")
+        self.spec = _NO_SPEC
         """The version and signature that serve, once `start` has found them."""
 
     def __enter__(self) -> Self:
@@ -301,7 +334,7 @@ class Exchange:
                 check_method(self.api, handle.servable.signatures.get(spec.signature_key))
             self.call = call = decode(handle.servable.signatures)
             self.signature = call.signature
-            self.spec = ModelSpec(handle.model, handle.version, signature_name=call.signature)
+            self.spec = _spec(handle.model, handle.version, call.signature)
             now = time.monotonic()
             self.stages_s[0] = now - self._began
             future = self._serving.submit(handle, call, now + timeout_s)

@@ -12,7 +12,9 @@ import contextlib
 import math
 from array import array as c_array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -66,12 +68,14 @@ def decode_numbers(value: Any, data_type: DataType, *, booleans: bool) -> Array 
     """Do what `decode` does if numpy alone can be trusted to; None if elements must be looked at one by one."""
     if data_type.json in (None, "string") or (booleans and data_type.json != "bool"):
         return None
-    if data_type is dtypes.FLOAT and isinstance(value, list) and value and type(value[0]) is float:
+    if data_type is dtypes.FLOAT and isinstance(value, list) and value:
         # The commonest of small requests, at a fraction of what numpy takes to find out what it is.
-        try:
-            return np.frombuffer(c_array("f", value), np.float32)
-        except (TypeError, OverflowError):
-            pass
+        with suppress(TypeError, OverflowError):
+            if type(value[0]) is not list:
+                return np.frombuffer(c_array("f", value), np.float32)
+            columns = len(value[0])
+            if columns and all(type(row) is list and len(row) == columns for row in value):
+                return np.frombuffer(c_array("f", chain.from_iterable(value)), np.float32).reshape(-1, columns)
     try:
         numbers = np.array(value)
     except (ValueError, OverflowError):  # lists of different lengths, or nested too deeply

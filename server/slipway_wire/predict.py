@@ -2,23 +2,33 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from slipway_wire import messages, model_spec, protobuf, tensors
 from slipway_wire.model_spec import ModelSpec
+from slipway_wire.predict_forms import Forms
 from slipway_wire.status import InvalidArgument
 from slipway_wire.tensors import Array
+
+# Of all requests of this process: a server's are few, again and again.
+_forms = Forms()
 
 _REQUEST_SPEC, _REQUEST_INPUTS, _REQUEST_OUTPUT_FILTER = 1, 2, 3
 _RESPONSE_OUTPUTS, _RESPONSE_SPEC = 1, 2
 
+# Up to this size an output is copied at once; a view of a larger one saves a copy that is worth saving.
+_COPIED_BYTES = 4096
 
-@dataclass(frozen=True, slots=True)
+
+# Not frozen: each request makes one, and a frozen one takes four times as long to make.
+@dataclass(slots=True)
 class PredictRequest:
     """
     What a caller wants computed.
@@ -74,10 +84,18 @@ def decode_request(serialized: bytes) -> PredictRequest:
     Raises:
         InvalidArgument: If the bytes are no PredictRequest, or the model is not named.
     """
+    known = _forms.read(serialized)
+    if known is not None:
+        return PredictRequest(*known)
     try:
-        return request_from_proto(messages.PredictRequest.FromString(serialized))
+        request = request_from_proto(messages.PredictRequest.FromString(serialized))
     except DecodeError as error:
         raise InvalidArgument("the message is not a PredictRequest") from error
+    if _forms.is_worth_a_look(serialized):
+        # Inputs that are malformed are told later, to whoever looks at them.
+        with suppress(InvalidArgument):
+            _forms.remember(serialized, request.spec, dict(request.inputs), request.output_filter)
+    return request
 
 
 def request_from_proto(request: Any) -> PredictRequest:
@@ -104,7 +122,13 @@ def encode_response(
     """
     parts: list[protobuf.Chunk] = []
     for name, array in outputs.items():
-        parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content or array.nbytes >= content_min_bytes)
+        size = array.nbytes
+        as_content_too = as_content or size >= content_min_bytes
+        head = _plain_head(name, array.dtype, array.shape, as_content_too) if size <= _COPIED_BYTES else None
+        if head is not None:
+            parts += head, array.tobytes()
+            continue
+        parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content_too)
     parts.append(_response_spec(spec))
     return b"".join(parts)
 
@@ -164,6 +188,16 @@ class _LazyArrays(Mapping[str, Array]):
 def _entry(field: int, name: str, array: Array, *, as_content: bool) -> list[protobuf.Chunk]:
     head, values, length = tensors.chunks(array, as_content=as_content)
     return [_entry_head(field, name, length), head, *values]
+
+
+@lru_cache(maxsize=4096)
+def _plain_head(name: str, dtype: "np.dtype[Any]", shape: tuple[int, ...], as_content: bool) -> bytes | None:
+    """Everything of an output that stands in front of its values; None where those are not simply the array's bytes."""
+    plain = tensors.plain_head(dtype, shape, as_content=as_content)
+    if plain is None:
+        return None
+    head, length = plain
+    return _entry_head(_RESPONSE_OUTPUTS, name, length) + head
 
 
 @lru_cache(maxsize=4096)

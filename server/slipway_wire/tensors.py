@@ -77,6 +77,31 @@ def chunks(array: Array, *, as_content: bool) -> tuple[bytes, list[protobuf.Chun
     return head, [content] if content else [], len(head) + len(content)
 
 
+def plain_head(dtype: "np.dtype[Any]", shape: tuple[int, ...], *, as_content: bool) -> tuple[bytes, int] | None:
+    """
+    Make the head of TensorProtos whose values are simply the bytes of the array.
+
+    Args:
+        dtype: Of the array.
+        shape: Likewise.
+        as_content: See `chunks`.
+
+    Returns:
+        What stands in front of the values, and the length of both in bytes; None for types that are written otherwise.
+
+    Raises:
+        InvalidArgument: If TensorFlow has no type for the elements.
+    """
+    data_type = dtypes.from_numpy(dtype)
+    field = "tensor_content" if as_content else data_type.field
+    is_plain = field in _FIXED_WIDTH or data_type is dtypes.BOOL
+    if data_type is dtypes.STRING or field is None or not is_plain or dtype != data_type.numpy:
+        return None
+    size = math.prod(shape) * dtype.itemsize
+    head = _head(data_type.number, shape, _VALUE_FIELD[field], size)
+    return head, len(head) + size
+
+
 def _content(array: Array, field: str) -> protobuf.Chunk:
     """The bytes of the packed list (or of tensor_content), as a view where numpy's memory already has them."""
     if field == "half_val":

@@ -371,12 +371,11 @@ class BatchScheduler(_Threads):
     def _run(self, batch: Batch[Task]) -> None:
         first = batch.parts[0][0].work
         began = time.monotonic()
-        waits_s = [began - task.since for task, start, _ in batch.parts if start == 0]
+        begun = [task for task, start, _ in batch.parts if start == 0]
+        waits_s = [began - task.since for task in begun]
         self._metrics.batch_wait_s.of(first.model).observe_all(waits_s)
         self._queuing_latency_us.observe_all([wait_s * 1e6 for wait_s in waits_s])
-        self._metrics.input_batch_size.of().observe_all(
-            [task.rows for task, start, _ in batch.parts if start == 0 for _ in first.inputs]
-        )
+        self._metrics.input_batch_size.of().observe_all([task.rows for task in begun] * len(first.inputs))
         run_batch(
             first.run,
             batch.parts,

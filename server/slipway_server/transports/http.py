@@ -22,6 +22,7 @@ from typing import Any, cast
 import httptools
 
 from slipway_server import memory
+from slipway_server.transports.known_heads import KnownHead, KnownHeads
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class Connections:
         self.limits = limits or Limits()
         self.bodies_bytes = 0
         """Of requests that are being received or answered now."""
+        self.known_heads = KnownHeads()
         self._open: set[HttpConnection] = set()
         self._due: list[HttpConnection] = []
         self._sweeping: asyncio.TimerHandle | None = None
@@ -306,6 +308,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_done = False
         self._has_ended_message = False
         self._is_in_message = False
+        # Whether the client has sent its last request, as it said.
+        self._has_last = False
         # What was going on when `grow_older` last looked, and for how long it had.
         self._going_on: tuple[str, int] = ("", 0)
         self._age_s = 0.0
@@ -348,7 +352,12 @@ class HttpConnection(asyncio.Protocol):
         """Parse what came; complete requests are answered from here."""
         if self._is_done:
             return
+        is_begin = not self._is_in_message and not self._has_last
+        if is_begin and (known := self._connections.known_heads.find(data)) is not None and self._has_room_for(known):
+            self._take_known(known, data)
+            return
         self._has_ended_message = False
+        before = self._messages
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -357,11 +366,36 @@ class HttpConnection(asyncio.Protocol):
             if not self._is_done:
                 self._refuse(400, f"Malformed HTTP request: {error}")
         else:
+            if self._has_ended_message and is_begin and self._messages == before + 1:
+                self._remember_head(data)
             # Data that end a message are mostly its body; a head that begins behind it counts from the next data on.
             if not self._is_in_body and not self._has_ended_message and not self._is_done:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse(431, f"Request line and headers exceed {MAX_HEAD_BYTES} bytes")
+
+    def _has_room_for(self, known: KnownHead) -> bool:
+        return known.body_bytes <= self._limits.bodies_bytes - self._connections.bodies_bytes
+
+    def _take_known(self, known: KnownHead, data: bytes) -> None:
+        """Hand over the request in *data*, as the parser would."""
+        self._messages += 1
+        self._connections.bodies_bytes += known.body_bytes
+        request = Request(known.method, known.target, known.headers, data[known.size :], self._peer)
+        is_head = known.method == "HEAD"
+        self._turns.append(_Turn(self, keeps_alive=True, is_head=is_head, request=request, body_bytes=known.body_bytes))
+        self.attend()
+
+    def _remember_head(self, data: bytes) -> None:
+        """Remember the head of the one request that *data* are, if nothing about it is special."""
+        if self._is_done or not self._turns:
+            return
+        turn = self._turns[-1]
+        request = turn.request
+        if request is not None and turn.keeps_alive and not turn.is_http_1_0:
+            self._connections.known_heads.remember(
+                data, request.method, request.target, request.headers, turn.body_bytes
+            )
 
     def _pass_over_upgrade(self, rest: bytes) -> None:
         """
@@ -446,10 +480,12 @@ class HttpConnection(asyncio.Protocol):
         if target[:1] != "/":
             target = _origin_form(target)
         request = Request(method, target, self._headers, body, self._peer)
+        keeps_alive = parser.should_keep_alive()
+        self._has_last = not keeps_alive
         self._turns.append(
             _Turn(
                 self,
-                keeps_alive=parser.should_keep_alive(),
+                keeps_alive=keeps_alive,
                 is_http_1_0=parser.get_http_version() == "1.0",
                 is_head=method == "HEAD",
                 request=request,

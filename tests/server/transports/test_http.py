@@ -571,6 +571,76 @@ def test_whatever_comes_the_server_goes_on(reads):
     asyncio.run(play())
 
 
+COMMON = [
+    post(b"/a", b"1"),
+    post(b"/a", b"22", b"Accept: */*"),
+    post(b"/a", b"1", b"Connection: close"),
+    post(b"/a", b"1", b"Expect: 100-continue"),
+    post(b"/a", b"1", b"Upgrade: h2c", b"Connection: upgrade"),
+    post(b"http://elsewhere/a", b"1"),
+    b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD /b HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /b HTTP/1.0\r\nHost: x\r\n\r\n",
+    b"GET /b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.lists(st.sampled_from(COMMON), max_size=3).map(b"".join), max_size=4)
+    | st.lists(PIECES.map(b"".join), max_size=4)
+    | st.lists(st.sampled_from(COMMON), max_size=4).flatmap(
+        lambda sent: st.lists(st.integers(0, sum(map(len, sent))), max_size=6).map(
+            lambda cuts: [
+                b"".join(sent)[start:end]
+                for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), sum(map(len, sent))], strict=True)
+            ]
+        )
+    )
+)
+def test_a_head_that_is_known_means_what_it_means_to_the_parser(reads):
+    async def play(*, knows):
+        connections = Connections()
+        for request in COMMON if knows else []:
+            before = HttpConnection(echo, error, connections)
+            before.connection_made(Transport())
+            before.data_received(request)
+            before.connection_lost(None)
+        transport = Transport()
+        connection = HttpConnection(echo, error, connections)
+        connection.connection_made(transport)
+        for data in reads:
+            if not knows:
+                connections.known_heads = http.KnownHeads()
+            connection.data_received(data)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        connection.connection_lost(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert connections.bodies_bytes == 0
+        return transport.written, transport.closed
+
+    assert asyncio.run(play(knows=True)) == asyncio.run(play(knows=False))
+
+
+def test_a_body_for_which_there_is_no_room_is_refused_however_well_its_head_is_known():
+    async def play():
+        connections = Connections(Limits(bodies_bytes=10))
+        transport = Transport()
+        connection = HttpConnection(echo, error, connections)
+        connection.connection_made(transport)
+        connection.data_received(post(b"/a", b"12345678"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        connections.bodies_bytes = 5
+        connection.data_received(post(b"/a", b"12345678"))
+        return transport.written
+
+    assert b" 503 " in asyncio.run(play())
+
+
 def test_what_was_begun_is_answered_before_a_connection_ends(serve):
     """A server that drains says `closes` with every answer; three that were asked at once are all owed one."""
     release = asyncio.Event()

@@ -1,0 +1,204 @@
+"""
+Predict requests of a form that was read before: they differ from it in the values of their tensors and in nothing else.
+
+Clients ask for the same model, with tensors of the same names, types and shapes, again and again. Of such requests only the bytes
+inside `tensor_content` differ; all others, lengths included, are those of the first. Then there is nothing to parse.
+"""
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.tensors import Array
+
+# What is remembered is chosen by clients.
+_MAX_FIXED_BYTES = 1024
+_MAX_FORMS_OF_A_LENGTH = 4
+_MAX_LENGTHS = 256
+# A length that bore no form so often (requests of strings or of typed fields never do) is looked into no more.
+_MAX_TRIES = 8
+
+_SPEC, _INPUTS, _OUTPUT_FILTER = 1, 2, 3
+_KEY, _VALUE = 1, 2
+_DTYPE, _SHAPE, _CONTENT = 1, 2, 4
+_VARINT, _LENGTH_DELIMITED = 0, 2
+
+
+class _Tensor(NamedTuple):
+    """Where one input's values stand, and how they are read."""
+
+    name: str
+    begin: int
+    end: int
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Form:
+    """All of a request but its values."""
+
+    head: bytes
+    """Up to the first value."""
+    rest: tuple[tuple[int, bytes], ...]
+    """Between and behind the values: offset and bytes."""
+    tensors: tuple[_Tensor, ...]
+    spec: ModelSpec
+    output_filter: tuple[str, ...]
+
+    def arrays(self, body: bytes) -> dict[str, Array] | None:
+        """Read *body*, which has the form's length; None if it is of another form."""
+        if not body.startswith(self.head):
+            return None
+        for offset, fixed in self.rest:
+            if not body.startswith(fixed, offset):
+                return None
+        arrays = {}
+        for name, begin, end, dtype, shape in self.tensors:
+            # A copy, as protobuf makes one: bytes by themselves begin where every type may.
+            values = np.frombuffer(body[begin:end], dtype)
+            arrays[name] = values if len(shape) == 1 else values.reshape(shape)
+        return arrays
+
+
+class Forms:
+    """The forms of the last requests; used from any thread."""
+
+    def __init__(self) -> None:
+        self._of_length: dict[int, list[_Form]] = {}
+        self._tries: dict[int, int] = {}
+        self._lock = Lock()
+
+    def read(self, body: bytes) -> tuple[ModelSpec, dict[str, Array], tuple[str, ...]] | None:
+        """Return spec, inputs and output filter of a request whose form is known; None for any other."""
+        for form in self._of_length.get(len(body), ()):
+            arrays = form.arrays(body)
+            if arrays is not None:
+                return form.spec, arrays, form.output_filter
+        return None
+
+    def is_worth_a_look(self, body: bytes) -> bool:
+        """Say whether the form of *body*, which is not known, may be worth remembering."""
+        return self._tries.get(len(body), 0) < _MAX_TRIES
+
+    def remember(self, body: bytes, spec: ModelSpec, inputs: dict[str, Array], output_filter: tuple[str, ...]) -> None:
+        """
+        Keep the form of *body*, if it has one.
+
+        Args:
+            body: A valid PredictRequest.
+            spec: As it was read from it.
+            inputs: Likewise, all of them.
+            output_filter: Likewise.
+        """
+        length = len(body)
+        with self._lock:
+            if len(self._tries) >= _MAX_LENGTHS:
+                # Whatever is asked for again is soon back.
+                self._tries.clear()
+                self._of_length.clear()
+            self._tries[length] = self._tries.get(length, 0) + 1
+        form = _form(body, spec, inputs, output_filter)
+        if form is not None:
+            with self._lock:
+                self._of_length[length] = [form, *self._of_length.get(length, [])][:_MAX_FORMS_OF_A_LENGTH]
+
+
+def _form(body: bytes, spec: ModelSpec, inputs: dict[str, Array], output_filter: tuple[str, ...]) -> _Form | None:
+    try:
+        places = _values(body)
+    except (ValueError, IndexError):
+        return None
+    if not places or places.keys() != inputs.keys():
+        return None
+    found = []
+    fixed = []
+    since = 0
+    for name, (begin, end) in sorted(places.items(), key=lambda item: item[1]):
+        array = inputs[name]
+        # Strings, and what a typed field would have to fill up, have other bytes than these.
+        if array.dtype.kind == "O" or array.nbytes != end - begin:
+            return None
+        found.append(_Tensor(name, begin, end, array.dtype, array.shape))
+        fixed.append((since, body[since:begin]))
+        since = end
+    fixed.append((since, body[since:]))
+    if sum(len(part) for _, part in fixed) > _MAX_FIXED_BYTES:
+        return None
+    form = _Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter)
+    again = form.arrays(body)
+    if again is None or any(again[name].tobytes() != array.tobytes() for name, array in inputs.items()):
+        return None
+    return form
+
+
+def _values(body: bytes) -> dict[str, tuple[int, int]]:
+    """
+    Find the values of a PredictRequest each of whose inputs has them in `tensor_content`.
+
+    Returns:
+        Name -> begin and end in *body*.
+
+    Raises:
+        ValueError: It is written in another way: fields that are unknown, come twice, or hold values themselves.
+        IndexError: It is cut off.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    for number, begin, end in _fields(body, 0, len(body), {_SPEC, _INPUTS, _OUTPUT_FILTER}):
+        if number != _INPUTS:
+            continue
+        entry = _once(body, begin, end, {_KEY, _VALUE})
+        name = body[slice(*entry[_KEY])].decode()
+        tensor = _once(body, *entry[_VALUE], {_DTYPE, _SHAPE, _CONTENT})
+        if name in places or _CONTENT not in tensor:
+            raise ValueError(name)
+        places[name] = tensor[_CONTENT]
+    return places
+
+
+def _once(body: bytes, begin: int, end: int, known: set[int]) -> dict[int, tuple[int, int]]:
+    """Read a message of fields that come once at most: number -> where its value stands."""
+    found: dict[int, tuple[int, int]] = {}
+    for number, start, stop in _fields(body, begin, end, known):
+        if number in found:
+            raise ValueError(number)
+        found[number] = start, stop
+    return found
+
+
+def _fields(body: bytes, begin: int, end: int, known: set[int]) -> list[tuple[int, int, int]]:
+    """List the fields of a message: number, begin and end of the value."""
+    found = []
+    at = begin
+    while at < end:
+        tag, at = _varint(body, at)
+        number, wire_type = tag >> 3, tag & 7
+        if number not in known:
+            raise ValueError(number)
+        if wire_type == _LENGTH_DELIMITED:
+            length, at = _varint(body, at)
+            stop = at + length
+        elif wire_type == _VARINT:
+            _, stop = _varint(body, at)
+        else:
+            raise ValueError(wire_type)
+        if stop > end:
+            raise IndexError(stop)
+        found.append((number, at, stop))
+        at = stop
+    return found
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    """Read a number of up to ten bytes; return it and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        octet = body[at]
+        at += 1
+        value |= (octet & 0x7F) << shift
+        if octet < 0x80:
+            return value, at
+    raise ValueError(at)
