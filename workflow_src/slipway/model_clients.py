@@ -2,17 +2,15 @@
 
 import http.client
 import json
-import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
-from slipway.errors import ServerError, SettingsError
+from slipway.errors import ServerError
+from slipway.security import OPEN, Security, grpc_channel, headers, http_connection
 from slipway_wire import inference, json_examples, json_predict, model_metadata, paths, predict
 from slipway_wire.inference import Classification, Regression
 from slipway_wire.paths import Verb
@@ -21,25 +19,6 @@ from slipway_wire.status import InvalidArgument
 
 Array = npt.NDArray[Any]
 _TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Security:
-    """
-    How a connection is protected, and how the caller shows who it is.
-
-    Attributes:
-        tls: Encrypt, and check the server's certificate.
-        authorities: PEM file with the certificates that it is checked with; None: the system's.
-        token: Bearer token; empty: none.
-    """
-
-    tls: bool = False
-    authorities: Path | None = None
-    token: str = ""
-
-
-_OPEN = Security()
 
 
 class ModelClient(Protocol):
@@ -74,7 +53,7 @@ class RestModel:
         version: int | None = None,
         label: str | None = None,
         prefix: str = "",
-        security: Security = _OPEN,
+        security: Security = OPEN,
     ) -> None:
         """
         Say whom to call.
@@ -89,16 +68,11 @@ class RestModel:
             security: TLS and token.
 
         Raises:
-            SettingsError: If the authorities' file cannot be used.
+            SettingsError: If a file of certificates cannot be used.
         """
-        self._connection: http.client.HTTPConnection
-        if security.tls:
-            context = _tls_context(security.authorities)
-            self._connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        self._connection = http_connection(host, port, security, timeout_s=_TIMEOUT_S)
         self._name, self._version, self._label, self._prefix = model, version, label, prefix
-        self._headers = {"Authorization": f"Bearer {security.token}"} if security.token else {}
+        self._headers = headers(port, security)
 
     def __enter__(self) -> Self:
         return self
@@ -202,16 +176,10 @@ class GrpcModel:
         *,
         version: int | None = None,
         label: str | None = None,
-        security: Security = _OPEN,
+        security: Security = OPEN,
     ) -> None:
         """See `RestModel`; *port* is the gRPC port."""
-        options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if security.tls:
-            credentials = grpc.ssl_channel_credentials(_read(security.authorities) if security.authorities else None)
-            self._channel = grpc.secure_channel(target, credentials, options=options)
-        else:
-            self._channel = grpc.insecure_channel(target, options=options)
+        self._channel = grpc_channel(host, port, security)
         self._name, self._version, self._label = model, version, label
         self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
 
@@ -283,20 +251,6 @@ def _typed(array: Array, dtype: npt.DTypeLike | None) -> Array:
     if dtype is None or array.dtype.kind not in "biuf" or np.dtype(dtype).kind not in "biuf":
         return array
     return array.astype(dtype)
-
-
-def _tls_context(authorities: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=authorities)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"{authorities}: no certificates in PEM ({error}).") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _message(body: bytes) -> str:

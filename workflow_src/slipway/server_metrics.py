@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from slipway.security import OPEN, Security, headers, http_connection
 from slipway_wire.paths import METRICS_PATH
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
@@ -38,11 +39,11 @@ def parse(text: str) -> Metrics:
     return {(name, frozenset(_LABEL.findall(labels))): float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 
-def scrape(host: str, rest_port: int) -> Metrics | None:
+def scrape(host: str, rest_port: int, security: Security = OPEN) -> Metrics | None:
     """Ask the server; None if it does not offer metrics there."""
-    connection = http.client.HTTPConnection(host, rest_port, timeout=10)
+    connection = http_connection(host, rest_port, security, timeout_s=10)
     try:
-        connection.request("GET", METRICS_PATH)
+        connection.request("GET", METRICS_PATH, headers=headers(rest_port, security))
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):

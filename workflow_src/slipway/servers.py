@@ -28,7 +28,9 @@ from slipway.errors import EngineError, ServerError
 from slipway.oci import serving_config
 from slipway.oci.layout import read_layer_files
 from slipway.records import EngineRecord, ImageRecord, Protocol
+from slipway.security import OPEN, Security, headers, http_connection
 from slipway.settings import LaunchSettings
+from slipway_wire.paths import rest_path
 
 HOST = "127.0.0.1"
 # Until the port opens a try costs microseconds; afterwards the server answers in about one millisecond.
@@ -299,16 +301,19 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def version_states(host: str, rest_port: int, model: str) -> dict[int, str] | None:
+def version_states(
+    host: str, rest_port: int, model: str, security: Security = OPEN, label: str | None = None
+) -> dict[int, str] | None:
     """
-    Ask `GET /v1/models/{model}`.
+    Ask `GET /v1/models/{model}`, or of the one version that has *label*.
 
     Returns:
         Version -> state (a version that ended with an error: `END (message)`); None if there is no answer.
     """
-    connection = http.client.HTTPConnection(host, rest_port, timeout=2)
+    connection = http_connection(host, rest_port, security, timeout_s=2)
     try:
-        connection.request("GET", f"/v1/models/{model}")
+        path = rest_path(model, "status", label=label)
+        connection.request("GET", path, headers=headers(rest_port, security))
         answer = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return None

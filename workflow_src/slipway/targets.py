@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from slipway import security
 from slipway.errors import SettingsError
-from slipway.model_clients import GrpcModel, ModelClient, RestModel, Security
+from slipway.model_clients import GrpcModel, ModelClient, RestModel
 from slipway.records import Protocol
 
 # The ports of TensorFlow Serving's own image.
@@ -93,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     versions = parser.add_mutually_exclusive_group()
     versions.add_argument("--version", type=int, metavar="N", help="ask this version; else the server chooses")
     versions.add_argument("--label", metavar="LABEL", help="ask the version with this label, such as canary")
-    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="certificates (PEM) that https and grpcs trust")
+    security.add_arguments(parser)
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="a bearer token in one line")
 
 
@@ -104,12 +105,12 @@ def connect(target: Target, model: str, arguments: argparse.Namespace) -> ModelC
     Raises:
         SettingsError: If a file of certificates or a token cannot be used.
     """
-    security = Security(target.tls, arguments.ca_file, _token(arguments.token_file))
+    protected = security.of_arguments(arguments, tls=target.tls, token=_token(arguments.token_file))
     version, label = arguments.version, arguments.label
     if target.protocol == "grpc":
-        return GrpcModel(target.host, target.port, model, version=version, label=label, security=security)
+        return GrpcModel(target.host, target.port, model, version=version, label=label, security=protected)
     return RestModel(
-        target.host, target.port, model, version=version, label=label, prefix=target.prefix, security=security
+        target.host, target.port, model, version=version, label=label, prefix=target.prefix, security=protected
     )
 
 
