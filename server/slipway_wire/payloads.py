@@ -92,15 +92,16 @@ def make(
     expected: Mapping[str, Array] | None,
     *,
     version: int | None = None,
+    label: str | None = None,
     signature_name: str = "",
     method: PostVerb = "predict",
 ) -> Payload:
-    """Make a payload from values, see `Payload`; dtypes go out as they are."""
+    """Make a payload from values, see `Payload`; dtypes go out as they are. A *label* stands in place of a *version*."""
     if method == "predict":
-        message = predict.encode_request(model, inputs, version=version, signature_name=signature_name)
+        message = predict.encode_request(model, inputs, version=version, label=label, signature_name=signature_name)
     else:
         examples = inputs[INPUTS].tolist()
-        message = inference.encode_request(model, examples, version=version, signature_name=signature_name)
+        message = inference.encode_request(model, examples, version=version, label=label, signature_name=signature_name)
     return of_message(message, expected, method)
 
 

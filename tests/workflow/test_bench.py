@@ -163,6 +163,13 @@ def test_wrong_names_are_told_with_what_there_is(good, tmp_path):
         run(tmp_path, *good.arguments, "--signature", "other")
 
 
+def test_certificates_without_tls_are_a_mistake(good, tmp_path):
+    with pytest.raises(
+        SettingsError, match=r"^--ca-file: nothing is encrypted; say --tls, or name the target as https"
+    ):
+        run(tmp_path, *good.arguments, "--ca", "ca.pem")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

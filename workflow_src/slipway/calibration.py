@@ -1,19 +1,22 @@
 """
 What the load generator can do at most: the same load on a server that does nothing.
 
-Measured before anything else, with the payloads and connections of the benchmark itself. A server that is answered more
-than a share of that ceiling may have been held back by the generator, so such windows do not count.
+Measured before anything else, with the payloads and connections of the benchmark itself, and over TLS where that is used. A
+server that is answered more than a share of that ceiling may have been held back by the generator, so such windows do not
+count.
 """
 
 import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import trustme
 
 from slipway import cpu, procs
 from slipway.errors import InvalidMeasurement
@@ -21,7 +24,7 @@ from slipway.load_generator import LoadGenerator
 from slipway.records import Ceiling, Protocol
 from slipway.repetitions import done_between, in_window
 from slipway_wire import samples
-from slipway_wire.loads import LoadOrder
+from slipway_wire.loads import LoadOrder, Tls
 
 _STOP_GRACE_S = 2.0
 _HOST = "127.0.0.1"
@@ -29,11 +32,12 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class NullServer:
-    """Where the server that does nothing listens."""
+    """Where the server that does nothing listens, and the protocols that it speaks over TLS, each with whom to believe."""
 
     rest_port: int
     grpc_port: int
     process: subprocess.Popen[bytes]
+    tls: Mapping[Protocol, Tls] = field(default_factory=dict)
 
     def check_alive(self) -> None:
         """Raise InvalidMeasurement if it has died."""
@@ -42,7 +46,7 @@ class NullServer:
 
 
 @contextlib.contextmanager
-def null_server(payloads: Path, log: Path, cpus: Sequence[int]) -> Iterator[NullServer]:
+def null_server(payloads: Path, log: Path, cpus: Sequence[int], tls: Collection[Protocol] = ()) -> Iterator[NullServer]:
     """
     Run it for the block.
 
@@ -50,12 +54,20 @@ def null_server(payloads: Path, log: Path, cpus: Sequence[int]) -> Iterator[Null
         payloads: Payload file with the answers.
         log: Gets what it complains of.
         cpus: Where it runs: the place of the server that is measured.
+        tls: Protocols that are spoken over TLS, with a certificate that is made for the block.
 
     Raises:
         InvalidMeasurement: It does not start.
     """
     argv = [sys.executable, "-I", "-m", "slipway_loadtests.null_server", "--payloads", str(payloads)]
-    with log.open("wb") as complaints:
+    with contextlib.ExitStack() as stack:
+        complaints = stack.enter_context(log.open("wb"))
+        trusted: dict[Protocol, Tls] = {}
+        if tls:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipway-null-")))
+            certificate, authority = _identity(directory)
+            argv += ["--certificate", str(certificate), "--tls", *tls]
+            trusted = dict.fromkeys(tls, Tls(authorities=str(authority)))
         process = procs.start_owned(argv, log=complaints, talk=True)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -64,13 +76,21 @@ def null_server(payloads: Path, log: Path, cpus: Sequence[int]) -> Iterator[Null
             line = process.stdout.readline()
             if not line:
                 raise InvalidMeasurement(f"The null server of the calibration did not start; its log: {log}")
-            yield NullServer(**json.loads(line), process=process)
+            yield NullServer(**json.loads(line), process=process, tls=trusted)
         finally:
             with procs.signals_ignored():
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
                 procs.stop_group(process, _STOP_GRACE_S)
                 process.stdout.close()
+
+
+def _identity(directory: Path) -> tuple[Path, Path]:
+    """Make a certificate for this host with its key, and the authority's: two files of PEM in *directory*."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "authority.pem")
+    authority.issue_cert(_HOST).private_key_and_cert_chain_pem.write_to_path(directory / "server.pem")
+    return directory / "server.pem", directory / "authority.pem"
 
 
 def measure(
@@ -136,6 +156,7 @@ def _load(
         window_s=window_s,
         samples=str(path),
         payloads=str(payloads) if payloads else None,
+        tls=server.tls.get(protocol),
     )
     outcome, _ = generator.run(order, server.check_alive, lambda _: None)
     if outcome.errors or outcome.wrong_answers:

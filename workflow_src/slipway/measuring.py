@@ -13,6 +13,7 @@ from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.load_generator import LoadGenerator
 from slipway.records import Placement, Protocol
 from slipway.repetitions import Reading, Window
+from slipway.security import OPEN, Security
 from slipway.servers import RunningServer, ServerSpec, running_server
 from slipway_wire import samples
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
@@ -23,6 +24,9 @@ class Loaded(typing.Protocol):
 
     def addresses(self) -> Mapping[Protocol, tuple[str, int]]:
         """Give host and port of each protocol that it speaks."""
+
+    def protection(self) -> Mapping[Protocol, Security]:
+        """Say how connections are protected, by protocol; {} where all are plain."""
 
     def pids(self) -> list[int]:
         """List its processes on this host; [] where they are not known."""
@@ -144,13 +148,14 @@ class Machine:
 def scraped(server: Loaded) -> server_metrics.Metrics | None:
     """Read the server's metrics; None if it has none, or no REST port to ask for them."""
     rest = server.addresses().get("rest")
-    return server_metrics.scrape(*rest) if rest else None
+    return server_metrics.scrape(*rest, server.protection().get("rest", OPEN)) if rest else None
 
 
 def order(server: Loaded, protocol: Protocol, path: Path, *, users: int, warmup_s: float, window_s: float) -> LoadOrder:
     """Order a closed loop of *users* on *server*; its samples go to *path*."""
     path.parent.mkdir(parents=True, exist_ok=True)
     host, port = server.addresses()[protocol]
+    protected = server.protection().get(protocol)
     return LoadOrder(
         protocol=protocol,
         host=host,
@@ -159,6 +164,7 @@ def order(server: Loaded, protocol: Protocol, path: Path, *, users: int, warmup_
         warmup_s=warmup_s,
         window_s=window_s,
         samples=str(path),
+        tls=protected.of_load() if protected else None,
     )
 
 

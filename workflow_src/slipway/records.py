@@ -551,6 +551,13 @@ class TargetRecord(Record):
     addresses: dict[Protocol, str] = Field(description="Protocol -> host:port.")
     versions: dict[int, str] | None = Field(None, description="Version -> state; None: it does not say.")
     signature: SignatureRecord
+    method: Literal["predict", "classify", "regress"] = Field("predict", description="By which it is called.")
+    label: str = Field(
+        "", description="Label of the version that is asked; empty: it is asked by number, or by neither."
+    )
+    tls: dict[Protocol, str] = Field(
+        default_factory=dict, description="Protocol -> version and cipher of its TLS; one that is not here is plain."
+    )
     payload: str = Field(description="Where requests come from, and what their answers are held against.")
 
 

@@ -108,6 +108,10 @@ class RunningServer:
         """Give host and port of each protocol."""
         return {"rest": (self.host, self.rest_port), "grpc": (self.host, self.grpc_port)}
 
+    def protection(self) -> dict[Protocol, Security]:
+        """Say how connections are protected: on this host they are plain."""
+        return {}
+
     def pids(self) -> list[int]:
         """List the host's ids of the server's processes; [] once it is gone."""
         first = self._server_pid()

@@ -40,6 +40,7 @@ class Windows:
         directory: Gets a sample file per window.
         settings: How.
         protocols: Which.
+        tls: Those of them that are spoken over TLS; the generator's ceiling is found over TLS, too.
         cells: What was measured.
         ceilings: What the generator can do at most.
         reruns: Windows that were measured again.
@@ -53,6 +54,7 @@ class Windows:
     directory: Path
     settings: BenchmarkSettings
     protocols: Sequence[Protocol]
+    tls: Sequence[Protocol] = ()
     cells: dict[Planned, list[Repetition]] = field(default_factory=dict)
     ceilings: dict[Protocol, Ceiling] = field(default_factory=dict)
     reruns: int = 0
@@ -65,7 +67,7 @@ class Windows:
 
     def calibrate(self, payloads: Path, log: Path, told: Steps) -> None:
         """Find what the generator can do at most, with these payloads and as many connections as the busiest cell has."""
-        with calibration.null_server(payloads, log, self.machine.server_cpus) as server:
+        with calibration.null_server(payloads, log, self.machine.server_cpus, self.tls) as server:
             for protocol in self.protocols:
                 told.begin(f"{protocol} on a server that does nothing")
                 self.ceilings[protocol] = calibration.measure(

@@ -15,16 +15,18 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from slipway import files, payloads, provenance, scenarios
+from slipway import security as protecting
 from slipway.arguments import section
-from slipway.bench import page, requests, target
+from slipway.bench import page, requests, spoken, target
 from slipway.bench.requests import Asking
-from slipway.bench.target import TargetServer
+from slipway.bench.target import METHODS, TargetServer
 from slipway.benchmark import PAYLOADS_FILE, available_cpus, lock_path, say_waiting
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError, SettingsError, SlipwayError
 from slipway.load_generator import LoadGenerator, load_generator
@@ -47,9 +49,11 @@ from slipway.report.content import loads
 from slipway.scenario_settings import KINDS
 from slipway.scenarios.bench import Bench
 from slipway.scenarios.reload import CommandReload
+from slipway.security import OPEN
 from slipway.servers import version_states
 from slipway.settings import BenchmarkSettings
 from slipway.windows import CALIBRATION_S, Windows
+from slipway_wire.model_spec import DEFAULT_SIGNATURE, ModelSpec
 from slipway_wire.payloads import Payload
 from slipway_wire.payloads import encode as encode_payloads
 from slipway_wire.signatures import Signature
@@ -66,17 +70,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="HOST:PORT",
-        help="the server; what it speaks is found out. Or http://HOST:PORT and grpc://HOST:PORT",
+        help="the server; what it speaks is found out. Or http://, https://, grpc:// or grpcs://HOST:PORT",
     )
     parser.add_argument("--rest-target", metavar="HOST:PORT", help="where REST is, if --target is gRPC's port alone")
     parser.add_argument("--model", required=True, metavar="NAME", help="name of the model")
-    parser.add_argument("--signature", default="serving_default", metavar="S", help="a predict signature")
-    parser.add_argument("--version", type=int, metavar="N", help="ask this version; else the server chooses")
+    parser.add_argument("--signature", default=DEFAULT_SIGNATURE, metavar="S", help="what to call (%(default)s)")
+    parser.add_argument(
+        "--method", choices=list(METHODS.values()), help="how; else as the signature says. predict goes with any"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--version", type=int, metavar="N", help="ask this version; else the server chooses")
+    which.add_argument("--label", metavar="LABEL", help="ask the version with this label, such as canary")
+    parser.add_argument("--tls", action="store_true", help="TLS at addresses without a scheme")
+    protecting.add_arguments(parser)
     parser.add_argument(
         "--payload",
         metavar="FILE.npz|contract",
-        help="rows to send: arrays by input name (or a golden.npz, whose answers count), or drawn within --contract's "
-        "ranges; default: drawn at random to fit the signature",
+        help="rows to send: arrays by input or feature name (or a golden.npz, whose answers count), or drawn within "
+        "--contract's ranges; default: drawn at random to fit the signature",
     )
     parser.add_argument("--contract", type=Path, metavar="FILE", help="a contract whose ranges rows are drawn from")
     parser.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance of answers (default 1e-5)")
@@ -109,19 +120,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Measure, write result and page whatever happens, print the numbers."""
     settings = settings_of(arguments)
-    places = target.find(arguments.target, arguments.rest_target)
-    server = TargetServer(places, arguments.server_pid)
-    signature = target.signature_of(places, arguments.model, arguments.version, arguments.signature)
+    security = protecting.of_arguments(arguments, tls=arguments.tls)
+    places = spoken.find(arguments.target, arguments.rest_target, security)
+    server = TargetServer(places, arguments.server_pid, security)
+    if (unused := protecting.named(arguments)) and not server.protection():
+        raise SettingsError(
+            f"{unused[0]}: nothing is encrypted; say --tls, or name the target as https:// or grpcs://."
+        )
+    named = "" if arguments.signature == DEFAULT_SIGNATURE else arguments.signature
+    spec = ModelSpec(arguments.model, arguments.version, arguments.label, named)
+    signature, method = target.signature_of(server, spec, arguments.method)
     source = requests.source_of(arguments.payload, arguments.contract, signature, settings.seed)
     tolerance = Tolerance(arguments.atol, arguments.rtol)
-    asking = Asking(server, arguments.model, arguments.version, signature, source, tolerance)
+    asking = Asking(server, spec, signature, method, source, tolerance)
     told = f"{source.told}; answers are held against {'the file' if source.outputs else 'those given before the load'}"
     if source.outputs is None and not asking.is_repeatable():
-        tolerance = Tolerance(arguments.atol, arguments.rtol, any_value=True)
-        asking = Asking(server, arguments.model, arguments.version, signature, source, tolerance)
+        asking = replace(asking, tolerance=Tolerance(arguments.atol, arguments.rtol, any_value=True))
         told = f"{source.told}; the same request is not answered the same, so only the form of answers is checked"
     sent = asking.payloads(settings.rows)
-    run_ = _Run(arguments, settings, server, signature, asking, sent, told)
+    run_ = _Run(arguments, settings, server, asking, sent, told)
     with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.out) as directory:
         fault = run_.measure(directory)
         result = run_.result()
@@ -205,12 +222,11 @@ class _Run:
         arguments: Namespace,
         settings: BenchmarkSettings,
         server: TargetServer,
-        signature: Signature,
         asking: Asking,
         sent: Sequence[Payload],
         told: str,
     ) -> None:
-        self.arguments, self.settings, self.server, self.signature = arguments, settings, server, signature
+        self.arguments, self.settings, self.server = arguments, settings, server
         self.asking, self.sent, self.told = asking, sent, told
         self.protocols: list[Protocol] = list(server.places)
         self.machine = Machine(available_cpus(arguments.threads))
@@ -220,8 +236,14 @@ class _Run:
         self.began = time.monotonic()
         self.started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self.environment = provenance.environment()
-        rest = server.addresses().get("rest")
-        self.versions = version_states(*rest, arguments.model) if rest else None
+        self.versions = self._states(None)
+        self.labelled = self._states(arguments.label) if arguments.label else None
+        protection = server.protection()
+        self.tls = {p: spoken.negotiated(server.places[p], protection[p]) for p in protection}
+
+    def _states(self, label: str | None) -> dict[int, str] | None:
+        rest, security = self.server.addresses().get("rest"), self.server.protection().get("rest", OPEN)
+        return version_states(*rest, self.arguments.model, security, label) if rest else None
 
     def measure(self, directory: Path) -> SlipwayError | Stopped | None:
         """Measure all that is wanted; give what ended it before its time, if something did."""
@@ -263,12 +285,13 @@ class _Run:
                 directory=directory / "samples",
                 settings=self.settings,
                 protocols=self.protocols,
+                tls=list(self.tls),
             )
             self.windows.directory.mkdir()
             self.windows.calibrate(payload_file, logs / "null_server.log", told)
             self.windows.discard(self.server)
             command, rest = self.arguments.reload_command, self.server.addresses().get("rest")
-            is_pinned = self.arguments.version is not None
+            is_pinned, security = self.arguments.version is not None, self.server.protection().get("rest", OPEN)
             self.bench = Bench(
                 windows=self.windows,
                 server=self.server,
@@ -276,7 +299,7 @@ class _Run:
                 make_payloads=self.asking.payloads,
                 start_generator=start_generator,
                 log=logs / "null_server.log",
-                reload=CommandReload(command, rest, self.arguments.model, is_pinned) if command else None,
+                reload=CommandReload(command, rest, self.arguments.model, is_pinned, security) if command else None,
                 no_reload="what changes the versions of this server is not known: name it with --reload-command",
             )
             scenarios.measure(self.bench)
@@ -310,7 +333,10 @@ class _Run:
             target=TargetRecord(
                 addresses={p: f"{host}:{port}" for p, (host, port) in self.server.addresses().items()},
                 versions=self.versions,
-                signature=_signature_record(self.signature),
+                signature=_signature_record(self.asking.signature),
+                method=self.asking.method,
+                label=self.arguments.label or "",
+                tls=self.tls,
                 payload=self.told,
             ),
             seed=self.settings.seed,
@@ -337,7 +363,7 @@ class _Run:
     def _version(self) -> int:
         if self.arguments.version is not None:
             return int(self.arguments.version)
-        available = [v for v, state in (self.versions or {}).items() if state == "AVAILABLE"]
+        available = [v for v, state in (self.labelled or self.versions or {}).items() if state == "AVAILABLE"]
         return max(available, default=0)
 
     def _not_measured(self) -> dict[str, str]:
@@ -366,5 +392,8 @@ def _signature_record(signature: Signature) -> SignatureRecord:
         ]
 
     return SignatureRecord(
-        name=signature.name, method="predict", inputs=tensors(signature.inputs), outputs=tensors(signature.outputs)
+        name=signature.name,
+        method=METHODS[signature.method],
+        inputs=tensors(signature.inputs),
+        outputs=tensors(signature.outputs),
     )

@@ -136,7 +136,9 @@ def _data(result: TargetResult) -> Section:
     versions = ", ".join(f"{v}: {state}" for v, state in sorted((target.versions or {}).items()))
     facts = (
         ("Versions", versions or "the server does not say"),
-        ("Signature", target.signature.name),
+        ("Signature", f"{target.signature.name}, called by {target.method}"),
+        *((("Asked by label", target.label),) if target.label else ()),
+        ("TLS", "; ".join(f"{PROTOCOL_NAMES[p]}: {target.tls[p]}" for p in PROTOCOLS if p in target.tls) or "none"),
         ("Load generator's machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'CPU')}, {where.kernel}"),
         ("Began", f"{record.started}, took {numbers.duration(record.duration_s)}, seed {record.seed}"),
         ("Slipway", where.slipway),

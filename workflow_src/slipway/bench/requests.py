@@ -1,22 +1,29 @@
 """What is sent to a server that nobody has golden data of: a file's rows, a contract's, or drawn ones; with the answers to expect."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slipway import golden, rows
-from slipway.bench.target import TargetServer, client
-from slipway.contract import read_contract
+from slipway import golden
+from slipway.bench import examples
+from slipway.bench.target import METHODS, TargetServer, client, takes_examples
 from slipway.errors import ContractViolation, ServerError, SettingsError
+from slipway.model_clients import ModelClient
 from slipway.payloads import MOST_DISTINCT
-from slipway.targets import NAMES, Target
+from slipway.records import Protocol
+from slipway.targets import NAMES
 from slipway_wire import payloads
+from slipway_wire.inference import CLASSES, INPUTS, OUTPUTS, SCORES
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.paths import PostVerb
 from slipway_wire.payloads import Payload
 from slipway_wire.signatures import Signature, TensorSpec, format_shape
+from slipway_wire.status import WireError
 from slipway_wire.tolerances import Tolerance
 
 Array = npt.NDArray[Any]
@@ -67,7 +74,7 @@ def source_of(word: str | None, contract: Path | None, signature: Signature, see
 
     Args:
         word: A .npz file, `contract`, or None: rows are drawn to fit the signature.
-        contract: `--contract`.
+        contract: `--contract`; beside golden data it says how another form of the signature carries them.
         signature: What the server takes.
         seed: Of drawn rows.
 
@@ -75,26 +82,39 @@ def source_of(word: str | None, contract: Path | None, signature: Signature, see
         SettingsError: If they do not fit *signature*.
         SourceError: If a file cannot be read.
     """
+    method = METHODS[signature.method]
     if contract is not None and word is None:
         word = CONTRACT
     if word is None:
+        if takes_examples(signature):
+            raise SettingsError(f"--signature: {signature.name} takes tf.Examples, and {examples.ADVICE}.")
         return drawn(signature, seed)
     if word == CONTRACT:
         if contract is None:
             raise SettingsError("--payload contract: which? Name its file with --contract.")
-        promised = read_contract(contract).signatures.get(signature.name)
-        if promised is None or promised.method != "predict":
-            raise SettingsError(f"--contract: {contract} has no predict signature {signature.name}")
-        values = rows.draw(read_contract(contract), promised, _ROWS)
+        values = examples.of_contract(contract, signature, method, _ROWS)
         return Source(f"drawn within the ranges of {contract.name}", _fitting(str(contract), values, signature), None)
-    path = Path(word)
+    return _of_file(Path(word), contract, signature, method)
+
+
+def _of_file(path: Path, contract: Path | None, signature: Signature, method: str) -> Source:
+    word = str(path)
     arrays = golden.read_arrays(path, "Write it with numpy.savez: one array per input, by its name.")
-    if any(name.startswith("inputs/") for name in arrays):
-        inputs = {name.removeprefix("inputs/"): a for name, a in arrays.items() if name.startswith("inputs/")}
-        outputs = {name.removeprefix("outputs/"): a for name, a in arrays.items() if name.startswith("outputs/")}
-        told = f"{path.name}, with the answers there"
-        return Source(told, _fitting(word, inputs, signature), _promised(path, outputs, signature))
-    return Source(f"rows of {path.name}", _fitting(word, arrays, signature), None)
+    if not any(name.startswith("inputs/") for name in arrays):
+        values = examples.of_arrays(word, arrays) if takes_examples(signature) else arrays
+        return Source(f"rows of {path.name}", _fitting(word, values, signature), None)
+    told = f"{path.name}, with the answers there"
+    if contract is not None:
+        inputs, outputs = examples.of_golden(path, contract, signature, method)
+        return Source(told, _fitting(word, inputs, signature), outputs)
+    if takes_examples(signature):
+        raise SettingsError(
+            f"--payload: {path} has a model's own inputs, and {signature.name} takes tf.Examples: name a --contract, "
+            "which says how they are carried"
+        )
+    inputs = {name.removeprefix("inputs/"): a for name, a in arrays.items() if name.startswith("inputs/")}
+    outputs = {name.removeprefix("outputs/"): a for name, a in arrays.items() if name.startswith("outputs/")}
+    return Source(told, _fitting(word, inputs, signature), _promised(path, outputs, signature))
 
 
 def _promised(path: Path, outputs: Mapping[str, Array], signature: Signature) -> dict[str, Array] | None:
@@ -157,19 +177,29 @@ class Asking:
 
     Attributes:
         server: Is asked for what nobody else knows.
-        model: Name of the model.
-        version: The version to ask; None: the one that the server chooses.
+        spec: Model, and the version or label to ask; with neither, the version that the server chooses.
         signature: What is called.
+        method: How it is called: predict takes the tensors of any signature.
         source: Rows.
         tolerance: How near answers must come.
     """
 
     server: TargetServer
-    model: str
-    version: int | None
+    spec: ModelSpec
     signature: Signature
+    method: PostVerb
     source: Source
     tolerance: Tolerance
+
+    def of_version(self, version: int) -> "Asking":
+        """Give what asks *version* instead, of which a file's answers say nothing."""
+        return replace(
+            self, spec=replace(self.spec, version=version, label=None), source=replace(self.source, outputs=None)
+        )
+
+    def by_label(self, label: str) -> "Asking":
+        """Give what asks the version with *label* instead."""
+        return replace(self, spec=replace(self.spec, version=None, label=label))
 
     def payloads(self, count: int) -> Sequence[Payload]:
         """
@@ -178,36 +208,56 @@ class Asking:
         Raises:
             ContractViolation: The protocols answer differently, or not what the payload file says.
             ServerError: The server refuses a request.
+            SettingsError: The rows cannot be said in JSON.
         """
         made = []
-        for number, (inputs, promised) in enumerate(self.source.chosen(count)):
-            expected = promised
-            for protocol, place in self.server.places.items():
-                answer = self._ask(place, inputs)
-                if expected is None:
-                    expected = answer
-                elif fault := self._difference(expected, answer):
-                    other = "the payload file" if promised else NAMES[next(iter(self.server.places))]
-                    raise ContractViolation(
-                        f"payload {number}: {NAMES[protocol]} answers otherwise than {other} says: {fault}"
-                    )
-            made.append(
-                payloads.make(
-                    self.model,
-                    inputs,
-                    expected,
-                    version=self.version,
-                    signature_name="" if self.signature.name == "serving_default" else self.signature.name,
-                )
-            )
+        with contextlib.ExitStack() as stack:
+            clients: dict[Protocol, ModelClient] = {}
+            for protocol in self.server.places:
+                clients[protocol] = stack.enter_context(client(self.server, protocol, self.spec))
+            for number, (inputs, promised) in enumerate(self.source.chosen(count)):
+                expected = promised
+                for protocol, asked in clients.items():
+                    answer = self._ask(protocol, asked, inputs)
+                    if expected is None:
+                        expected = answer
+                    elif fault := self._difference(expected, answer):
+                        other = "the payload file" if promised else NAMES[next(iter(clients))]
+                        raise ContractViolation(
+                            f"payload {number}: {NAMES[protocol]} answers otherwise than {other} says: {fault}"
+                        )
+                made.append(self.payload(inputs, expected))
         return made
 
-    def _ask(self, place: Target, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def payload(self, inputs: Mapping[str, Array], expected: Mapping[str, Array] | None) -> Payload:
+        """Make one request, or raise SettingsError if it cannot be made."""
         try:
-            with client(place, self.model, self.version) as asked:
-                return asked.call_predict(self.signature, inputs)
-        except ServerError as error:
-            raise ServerError(f"{place}: {' '.join(str(error).split())}") from error
+            return payloads.make(
+                self.spec.name,
+                inputs,
+                expected,
+                version=self.spec.version,
+                label=self.spec.label,
+                signature_name=self.spec.signature_name,
+                method=self.method,
+            )
+        except WireError as error:
+            raise SettingsError(f"--payload: no request can be made of its rows: {error}") from error
+
+    def _ask(self, protocol: Protocol, asked: ModelClient, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        name = self.signature.name
+        try:
+            match self.method:
+                case "predict":
+                    return asked.call_predict(self.signature, inputs)
+                case "classify":
+                    found = asked.call_classify(name, inputs[INPUTS].tolist())
+                    both = {CLASSES: found.classes, SCORES: found.scores}
+                    return {output: array for output, array in both.items() if array is not None}
+                case "regress":
+                    return {OUTPUTS: asked.call_regress(name, inputs[INPUTS].tolist()).values}
+        except (ServerError, WireError) as error:
+            raise ServerError(f"{self.server.places[protocol]}: {' '.join(str(error).split())}") from error
 
     def _difference(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> str | None:
         for name, wanted in expected.items():
@@ -220,6 +270,7 @@ class Asking:
     def is_repeatable(self) -> bool:
         """Ask the first payload twice and see whether the answers are the same, as near as they must be."""
         inputs, _ = self.source.chosen(1)[0]
-        (place, *_) = self.server.places.values()
-        first, second = (self._ask(place, inputs) for _ in range(2))
+        protocol = next(iter(self.server.places))
+        with client(self.server, protocol, self.spec) as asked:
+            first, second = (self._ask(protocol, asked, inputs) for _ in range(2))
         return self._difference(first, second) is None

@@ -1,27 +1,23 @@
-"""A server that somebody else started: what it speaks, what it serves, and what cannot be known of it."""
+"""A server that somebody else started: what it serves, how it is called, and what cannot be known of it."""
 
 import contextlib
 import socket
-import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
-from slipway import targets
 from slipway.errors import ServerError, SettingsError
-from slipway.model_clients import GrpcModel, RestModel
+from slipway.model_clients import GrpcModel, ModelClient, RestModel
 from slipway.records import Protocol
+from slipway.security import OPEN, Security
 from slipway.targets import Target
-from slipway_wire.signatures import Signature
+from slipway_wire import dtypes
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.paths import PostVerb
+from slipway_wire.signatures import CLASSIFY, PREDICT, REGRESS, Signature
 
 _TIMEOUT_S = 5.0
-# RFC 9113: the client's preface, and a SETTINGS frame without settings.
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-_GET = b"GET /v1/models/none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-_SETTINGS = 4
-# RFC 8446, section 5.1: an alert's content type and the versions that stand after it.
-_TLS_ALERT = b"\x15\x03"
+METHODS: dict[str, PostVerb] = {PREDICT: "predict", CLASSIFY: "classify", REGRESS: "regress"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +28,16 @@ class TargetServer:
     Attributes:
         places: Protocol -> where it is spoken.
         pid: Of the server, if it runs on this host and somebody said so.
+        security: Certificates for the places that have TLS.
     """
 
     places: dict[Protocol, Target]
     pid: int | None = None
+    security: Security = OPEN
+
+    def protection(self) -> dict[Protocol, Security]:
+        """Say how connections are protected, by protocol; those that are plain are not in it."""
+        return {protocol: replace(self.security, tls=True) for protocol, place in self.places.items() if place.tls}
 
     def addresses(self) -> dict[Protocol, tuple[str, int]]:
         """Give host and port of each protocol."""
@@ -68,139 +70,60 @@ def _listens(place: Target) -> bool:
     return True
 
 
-def find(words: Sequence[str], rest_word: str | None) -> dict[Protocol, Target]:
+def client(server: TargetServer, protocol: Protocol, spec: ModelSpec) -> ModelClient:
+    """Make a client of the model, version or label that *spec* names; nothing is sent yet."""
+    place = server.places[protocol]
+    kind = GrpcModel if protocol == "grpc" else RestModel
+    security = server.protection().get(protocol, OPEN)
+    return kind(place.host, place.port, spec.name, version=spec.version, label=spec.label, security=security)
+
+
+def signature_of(server: TargetServer, spec: ModelSpec, method: PostVerb | None) -> tuple[Signature, PostVerb]:
     """
-    Find out what is spoken where.
+    Ask each protocol for the signature that *spec* names, and choose how it is called.
 
     Args:
-        words: `--target`: HOST, HOST:PORT (what it speaks is found out) or a URL whose scheme says it.
-        rest_word: `--rest-target`: where REST is, beside gRPC at a single one of *words*.
+        server: Is asked.
+        spec: Model, version or label, signature.
+        method: As the user wants it; None: as the signature says.
 
     Returns:
-        Protocol -> address, REST first.
+        The signature as the last protocol tells it (gRPC, where it is spoken), and the method.
 
     Raises:
-        SettingsError: An address that is none, or one that asks for TLS.
-        ServerError: Nobody listens there, it says nothing, or speaks something else.
-    """
-    found: dict[Protocol, Target] = {}
-    for word in words:
-        found |= _spoken_at(word, "grpc" if rest_word else None)
-    if rest_word:
-        found |= _spoken_at(rest_word, "rest")
-    order: tuple[Protocol, ...] = ("rest", "grpc")
-    return {protocol: found[protocol] for protocol in order if protocol in found}
-
-
-def _spoken_at(word: str, wanted: Protocol | None) -> dict[Protocol, Target]:
-    has_scheme = "://" in word
-    asked = targets.parse(word, None if has_scheme or wanted is None else wanted)
-    if not has_scheme and wanted is None:
-        # Without a port TensorFlow Serving's own are tried, each for its protocol.
-        asked = targets.parse(word, "both")
-    found: dict[Protocol, Target] = {}
-    faults = []
-    for place in asked:
-        if place.tls:
-            raise SettingsError(f"{place}: the load generator speaks no TLS; name the server's plain port.")
-        if place.prefix:
-            raise SettingsError(f"{place}: a path in front is not supported here; name the server itself.")
-        try:
-            spoken = spoken_protocols(place.host, place.port)
-        except ServerError as error:
-            faults.append(error)
-            continue
-        if place.protocol in spoken:
-            found[place.protocol] = place
-        else:
-            there = " and ".join(targets.NAMES[p] for p in spoken)
-            faults.append(ServerError(f"{place}: expected {targets.NAMES[place.protocol]}, found {there}."))
-    if not found or (faults and (has_scheme or wanted)):
-        raise faults[0]
-    return found
-
-
-def spoken_protocols(host: str, port: int) -> list[Protocol]:
-    """
-    Ask a port in HTTP/1.1 and in HTTP/2 whether it understands.
-
-    Raises:
-        ServerError: Nobody listens there, or it speaks neither; with TLS as the likely reason where it is one.
-    """
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    over_http2, over_http1 = (_asked(host, port, where, question) for question in (_PREFACE, _GET))
-    spoken: list[Protocol] = []
-    if over_http1.startswith(b"HTTP/1."):
-        spoken.append("rest")
-    if len(over_http2) >= 9 and over_http2[3] == _SETTINGS:
-        spoken.append("grpc")
-    if spoken:
-        return spoken
-    if over_http1.startswith(_TLS_ALERT) or over_http2.startswith(_TLS_ALERT) or _takes_tls(host, port):
-        raise ServerError(f"{where}: speaks TLS, which the load generator does not. Name the server's plain port.")
-    said = (over_http1 or over_http2)[:40]
-    told = f"answered {said!r}" if said else "took the connection and answered nothing"
-    raise ServerError(f"{where}: {told}; expected REST (HTTP/1.1) or gRPC (HTTP/2). Is this a model server's port?")
-
-
-def _asked(host: str, port: int, where: str, question: bytes) -> bytes:
-    try:
-        with socket.create_connection((host, port), _TIMEOUT_S) as connection:
-            connection.settimeout(_TIMEOUT_S)
-            answer = b""
-            with contextlib.suppress(OSError):
-                connection.sendall(question)
-                while len(answer) < 9 and (more := connection.recv(4096)):
-                    answer += more
-            return answer
-    except OSError as error:
-        raise ServerError(
-            f"{where}: no connection ({error.strerror or error}). Is the server running there?"
-        ) from error
-
-
-def _takes_tls(host: str, port: int) -> bool:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), _TIMEOUT_S) as plain, context.wrap_socket(plain):
-            return True
-    except OSError:
-        return False
-
-
-def client(place: Target, model: str, version: int | None) -> RestModel | GrpcModel:
-    """Make a plain client of *model* there; nothing is sent yet."""
-    kind = GrpcModel if place.protocol == "grpc" else RestModel
-    return kind(place.host, place.port, model, version=version)
-
-
-def signature_of(places: dict[Protocol, Target], model: str, version: int | None, name: str) -> Signature:
-    """
-    Ask each protocol for the signature.
-
-    Returns:
-        As the last protocol tells it: gRPC, where it is spoken.
-
-    Raises:
-        ServerError: There is no such model or signature, or it is not one of Predict; with what there is.
+        ServerError: There is no such model or signature; with what there is.
+        SettingsError: It is not called so.
     """
     found: Signature | None = None
-    for place in places.values():
-        with client(place, model, version) as asked:
+    name = spec.signature_key
+    for protocol, place in server.places.items():
+        with client(server, protocol, spec) as asked:
             try:
                 known = asked.signatures()
             except ServerError as error:
-                raise ServerError(f"{place}: model {model}: {error}") from error
+                raise ServerError(f"{place}: model {spec.name}: {error}") from error
         if name not in known:
-            raise ServerError(f"{place}: model {model} has no signature {name}; it has: {', '.join(known) or 'none'}.")
+            there = ", ".join(known) or "none"
+            raise ServerError(f"{place}: model {spec.name} has no signature {name}; it has: {there}.")
         found = known[name]
     assert found is not None  # somebody was asked
-    if found.method != "tensorflow/serving/predict":
-        predicts = [key for key, one in known.items() if one.method == "tensorflow/serving/predict"]
+    own = METHODS.get(found.method)
+    if own is None:
+        raise SettingsError(f"--signature: {name} is called by {found.method!r}, which no request of the load can be")
+    # Predict takes the tensors of any signature, as TensorFlow Serving does.
+    if method not in (None, own, "predict"):
+        others = [key for key, one in known.items() if METHODS.get(one.method) == method]
         raise SettingsError(
-            f"--signature: {name} is called by {found.method}; `slipway bench` loads predict signatures: "
-            f"{', '.join(predicts) or 'there is none'}"
+            f"--method {method}: {name} is called by {own}; signatures called by {method}: {', '.join(others) or 'none'}"
         )
-    return found
+    if (method or own) != "predict" and not takes_examples(found):
+        told = ", ".join(map(str, found.inputs.values()))
+        raise SettingsError(f"--signature: {name} takes {told}, which {own} does not carry; say --method predict")
+    return found, method or own
+
+
+def takes_examples(signature: Signature) -> bool:
+    """Say whether *signature* is fed with serialized tf.Examples, as those of Classify and Regress are."""
+    return METHODS.get(signature.method) in ("classify", "regress") and all(
+        spec.dtype is dtypes.STRING for spec in signature.inputs.values()
+    )

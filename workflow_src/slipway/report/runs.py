@@ -4,9 +4,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from slipway.records import BenchmarkRecord, Digest, Environment, ModelResult, Protocol, Record, Result
+from slipway.records import BenchmarkRecord, Digest, Environment, ModelResult, Protocol, Record, Result, TargetRecord
 from slipway.report import numbers
-from slipway.report.content import PROTOCOLS, Measurement, batching_in_words, cpu_per_prediction, measurements
+from slipway.report.content import (
+    PROTOCOL_NAMES,
+    PROTOCOLS,
+    Measurement,
+    batching_in_words,
+    cpu_per_prediction,
+    measurements,
+)
 from slipway.report.verdict import State, judge, worst
 
 
@@ -124,7 +131,16 @@ def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
         ),
         "batching": batching_in_words(record.batching),
         "server flags": " ".join(record.server_flags) or "none",
-    }
+    } | _of_target(record.target)
+
+
+def _of_target(target: TargetRecord | None) -> dict[str, str]:
+    """Say how somebody else's server was called; a fact that is missing differs from every other."""
+    if target is None:
+        return {}
+    called = f"{target.signature.name} by {target.method}{f', label {target.label}' if target.label else ''}"
+    tls = "; ".join(f"{PROTOCOL_NAMES[p]}: {target.tls[p]}" for p in PROTOCOLS if p in target.tls)
+    return {"called": called, "TLS": tls or "none"}
 
 
 def _origin(model: ModelResult, record: BenchmarkRecord, where: Environment) -> dict[str, str]:

@@ -102,7 +102,8 @@ class Bench:
             return known.throughput_rps if known else None
         if (protocol, rows) not in self._ceilings:
             self.told.note(f"  {rows} rows over {NAMES[protocol]} on a server that does nothing")
-            with calibration.null_server(path, self.log, self.windows.machine.server_cpus) as server:
+            windows = self.windows
+            with calibration.null_server(path, self.log, windows.machine.server_cpus, windows.tls) as server:
                 found = calibration.measure(
                     self.windows.generator,
                     server,

@@ -17,6 +17,7 @@ from slipway.records import UNTRIED, Protocol, ScenarioSeries
 from slipway.scenario_settings import HotReload
 from slipway.scenarios.slo import percentile_series
 from slipway.scenarios.taking import FAILING, Taking, Wanted
+from slipway.security import OPEN, Security
 from slipway.servers import version_states
 from slipway_wire import messages
 from slipway_wire.loads import LoadWindow
@@ -97,12 +98,14 @@ class CommandReload:
         rest: Host and REST port, where the states of versions are seen to change; None: the command's end is the change's.
         model: Name of the model.
         is_pinned: Whether requests name their version.
+        security: Of the REST port.
     """
 
     command: str
     rest: tuple[str, int] | None = None
     model: str = ""
     is_pinned: bool = False
+    security: Security = OPEN
 
     @property
     def told(self) -> str:
@@ -129,7 +132,7 @@ class CommandReload:
             time.sleep(_POLL_S)
 
     def _states(self) -> dict[int, str] | None:
-        return version_states(*self.rest, self.model) if self.rest else None
+        return version_states(*self.rest, self.model, self.security) if self.rest else None
 
     def _run(self) -> None:
         try:

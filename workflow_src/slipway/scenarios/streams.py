@@ -129,6 +129,10 @@ def _bytes(repetition: Repetition, rows: int) -> float | None:
 
 def serialization(settings: Serialization, taking: Taking) -> None:
     """The same requests prepared, made fast and made plainly: what part of a protocol's price is the client's."""
+    (method, *_) = {payload.method for payload in taking.bench.make_payloads(settings.rows)}
+    if method != "predict":
+        taking.invalid.append(f"not measured: the load calls {method}, and only predict is made while the clock runs")
+        return
     steps = [(encoding, protocol) for encoding in ENCODINGS for protocol in taking.protocols]
     for index, (encoding, protocol) in interleaved(steps, settings.repetitions, taking.name):
         taking.window(

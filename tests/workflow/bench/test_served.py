@@ -1,0 +1,165 @@
+"""`slipway bench` on our own server, two versions of a model behind TLS that asks for certificates: real sockets, real TensorFlow."""
+
+import math
+import shutil
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trustme
+from tests.dropin import processes
+
+from slipway import bench, repetitions
+from slipway.bench import spoken, target
+from slipway.bench.requests import Asking, source_of
+from slipway.errors import ServerError, SettingsError
+from slipway.records import TargetResult
+from slipway.security import Security
+from slipway_wire.model_spec import ModelSpec
+from slipway_wire.tolerances import Tolerance
+
+VERSIONS = Path(__file__).parents[2] / "testdata/saved_model_half_plus_two_2_versions"
+CONFIG = """model_config_list { config { name: "m" base_path: "PLACE" model_platform: "tensorflow"
+  model_version_policy { all {} } version_labels { key: "stable" value: 123 } version_labels { key: "canary" value: 124 } } }"""
+QUICK = ("--window", "0.1", "--repetitions", "1", "--concurrency", "2", "--rate", "40")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("server")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    ours = authority.issue_cert("model.example")
+    ours.private_key_pem.write_to_path(directory / "key.pem")
+    ours.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    authority.issue_cert("me@example.org").private_key_and_cert_chain_pem.write_to_path(directory / "me.pem")
+    shutil.copytree(VERSIONS, directory / "m")
+    (directory / "models.config").write_text(CONFIG.replace("PLACE", str(directory / "m")))
+    (directory / "ssl.config").write_text(
+        'server_key: "key.pem"\nserver_cert: "cert.pem"\ncustom_ca: "ca.pem"\nclient_verify: true\n'
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def server(files):
+    """Two versions with labels; gRPC and REST over TLS alone."""
+    running = processes.Server(
+        files / "log",
+        *(f"--model_config_file={files}/models.config", "--allow_version_labels_for_unavailable_models"),
+        *(f"--ssl_config_file={files}/ssl.config", "--rest_api_tls"),
+        f"--monitoring_config_file={VERSIONS.parent}/monitoring_config.txt",
+    )
+    try:
+        yield running.wait_until_ready()
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_machine(tmp_path_factory):
+    """A lock of these tests' own, and a machine that nothing disturbs, as the rules see it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "lock_path", lambda: tmp_path_factory.getbasetemp() / "served.lock")
+        for limit in ("GENERATOR_UTILISATION", "SLIP_US", "LAG_P99_US", "LAG_US", "FOREIGN_CORES", "OF_CEILING"):
+            patch.setattr(repetitions, f"MOST_{limit}", math.inf)
+        patch.setattr(repetitions, "MOST_RATE_ERROR", math.inf)
+        yield
+
+
+def run(server, files, directory, *words, protected=True):
+    parser = ArgumentParser()
+    bench.add_arguments(parser)
+    target = ["--target", f"127.0.0.1:{server.grpc_port}", "--rest-target", f"127.0.0.1:{server.rest_port}"]
+    own = ["--cert-file", files / "me.pem", "--ca", files / "ca.pem", "--server-name", "model.example", "--tls"]
+    given = [*target, "--model", "m", *(own if protected else ()), *words, "--out", directory / "out"]
+    code = bench.run(parser.parse_args([str(word) for word in given]))
+    return code, TargetResult.read(directory / "out/result.json").benchmark
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.npz"
+    np.savez(path, x=np.float32([1, 2, 3, 4, 5]))
+    return path
+
+
+def repetitions_of(found):
+    return [repetition for cell in found.cells for repetition in cell.repetitions]
+
+
+def test_everything_goes_over_tls_and_the_result_says_so(server, files, features, tmp_path):
+    """Regress by a label, closed and open loop."""
+    words = ("--signature", "regress_x_to_y", "--payload", features, "--label", "canary")
+    code, found = run(server, files, tmp_path, *QUICK, *words)
+
+    assert code == 0
+    assert {p: said.split(",")[0] for p, said in found.target.tls.items()} == {"rest": "TLSv1.3", "grpc": "TLSv1.3"}
+    assert all(said.endswith("client certificate") for said in found.target.tls.values())
+    assert (found.target.method, found.target.signature.method, found.target.label) == ("regress", "regress", "canary")
+    assert (found.version, found.target.versions) == (124, {123: "AVAILABLE", 124: "AVAILABLE"})
+    assert [cell.id for cell in found.cells] == ["rest-closed-2", "grpc-closed-2", "rest-open-40", "grpc-open-40"]
+    assert all(r.checked_answers > 0 and not r.wrong_answers and not r.errors for r in repetitions_of(found))
+    # The server's metrics were read over TLS.
+    assert all(r.stages_us for r in repetitions_of(found))
+    assert [ceiling.protocol for ceiling in found.ceilings] == ["rest", "grpc"]
+    page = (tmp_path / "out/index.html").read_text()
+    for said in ("TLSv1.3", "canary", "regress"):
+        assert said in page
+
+
+def test_classify_is_loaded_and_its_answers_checked(server, files, features, tmp_path):
+    words = ("--signature", "classify_x_to_y", "--payload", features, "--scenario", "saturation", "serialization")
+    code, found = run(server, files, tmp_path, *QUICK, *words)
+
+    assert found.target.method == "classify"
+    assert all(r.checked_answers > 0 and not r.wrong_answers and not r.errors for r in repetitions_of(found))
+    # Making requests anew is a scenario of predict alone: its answer is missing, and says why.
+    assert code == 2
+    assert found.scenarios[0].invalid == [
+        "not measured: the load calls classify, and only predict is made while the clock runs"
+    ]
+
+
+def test_predict_goes_with_any_signature(server, files, features):
+    protected = Security(
+        tls=True, authorities=files / "ca.pem", certificate=files / "me.pem", server_name="model.example"
+    )
+    ports = [f"127.0.0.1:{port}" for port in (server.grpc_port, server.rest_port)]
+    known = target.TargetServer(spoken.find(ports, None, protected), security=protected)
+    spec = ModelSpec("m", signature_name="classify_x_to_y")
+    signature, method = target.signature_of(known, spec, "predict")
+    source = source_of(str(features), None, signature, 1)
+    sent = Asking(known, spec, signature, method, source, Tolerance()).payloads(2)
+
+    assert [payload.method for payload in sent] == ["predict", "predict"]
+    assert sent[0].expected["scores"].shape == (2, 1)
+
+
+def test_what_does_not_fit_is_one_line(server, files, tmp_path):
+    with pytest.raises(SettingsError, match=r"regress_x_to_y takes tf.Examples, and the server does not tell of which"):
+        run(server, files, tmp_path, "--signature", "regress_x_to_y")
+    with pytest.raises(
+        SettingsError, match=r"^--method classify: regress_x_to_y is called by regress; .*: classify_x2_to"
+    ):
+        run(server, files, tmp_path, "--signature", "regress_x_to_y", "--method", "classify")
+    with pytest.raises(SettingsError, match=r"regress_x2_to_y3 takes inputs: float \[\?, 1\].*say --method predict$"):
+        run(server, files, tmp_path, "--signature", "regress_x2_to_y3")
+    with pytest.raises(ServerError, match=r"labels/none/metadata: expected 200.*: none$"):
+        run(server, files, tmp_path, "--label", "none")
+    with pytest.raises(ServerError, match=rf"127.0.0.1:{server.grpc_port}: speaks TLS\. Say --tls"):
+        run(server, files, tmp_path, protected=False)
+    with pytest.raises(ServerError, match=r"\(--cert-file FILE, --key-file FILE\)"):
+        run(
+            server,
+            files,
+            tmp_path,
+            "--tls",
+            "--ca",
+            files / "ca.pem",
+            "--server-name",
+            "model.example",
+            protected=False,
+        )
+    assert not (tmp_path / "out").exists()
