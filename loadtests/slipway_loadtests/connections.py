@@ -117,13 +117,24 @@ def transferred(connected: gevent.socket.socket) -> tuple[int, int] | None:
         Bytes sent and received above TCP; None where the kernel does not say. What TCP sent again, as it does when an
         answer to it is late on a busy machine, is not counted: it says nothing of the protocol.
     """
-    try:
-        found = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    except OSError:
-        return None
-    if len(found) < _BYTES_SENT_AGAIN_AT + 8:
+    found = _tcp_info(connected)
+    if found is None:
         return None
     (received,) = struct.unpack_from("=Q", found, _BYTES_RECEIVED_AT)
     (sent,) = struct.unpack_from("=Q", found, _BYTES_SENT_AT)
     (again,) = struct.unpack_from("=Q", found, _BYTES_SENT_AGAIN_AT)
     return sent - again, received
+
+
+def sent_again(connected: gevent.socket.socket) -> int | None:
+    """Ask the kernel how many bytes TCP has sent more than once on this connection; None where it does not say."""
+    found = _tcp_info(connected)
+    return None if found is None else int(struct.unpack_from("=Q", found, _BYTES_SENT_AGAIN_AT)[0])
+
+
+def _tcp_info(connected: gevent.socket.socket) -> bytes | None:
+    try:
+        found: bytes = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None
+    return found if len(found) >= _BYTES_SENT_AGAIN_AT + 8 else None

@@ -89,7 +89,7 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
         session.begin(origin, end)
         runner.user_greenlets.join(timeout=(end - now_ns()) / 1e9 + order.drain_s)
         finished = now_ns()
-        transferred = session.bytes_transferred()
+        transferred, again = session.bytes_transferred(), session.bytes_sent_again()
         watch.stop()
     finally:
         # What is still in flight takes itself down as a timeout.
@@ -114,6 +114,8 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
         connections=len(session.connections),
         bytes_sent=transferred[0] if transferred else None,
         bytes_received=transferred[1] if transferred else None,
+        bytes_sent_again=again,
+        reconnects=session.reconnects,
         cpu_ns=cpu_after - cpu_before,
         cpu_from_ns=cpu_from,
         cpu_to_ns=cpu_to,

@@ -11,7 +11,7 @@ import gevent.event
 from slipway_loadtests.alarm import now_ns
 from slipway_loadtests.answers import Answers
 from slipway_loadtests.arrivals import poisson, stepped
-from slipway_loadtests.connections import Connection, RequestFailed, transferred
+from slipway_loadtests.connections import Connection, RequestFailed, sent_again, transferred
 from slipway_loadtests.recording import Recorder
 from slipway_wire.status import WireError
 
@@ -80,6 +80,7 @@ class Session:
         self.answers = answers
         self.first_error: str | None = None
         self.connections: list[Connection] = []
+        self.reconnects = 0
         self._arrivals = arrivals
         self._requests = requests
         self._connect = connect
@@ -93,6 +94,7 @@ class Session:
         self._origin_ns = 0
         self._began = gevent.event.Event()
         self._transferred_before: list[tuple[int, int] | None] = []
+        self._again_before = 0
 
     # --- for whoever runs the load ------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class Session:
         """Let all users loose; nothing is sent at or after *end_ns* (None: until Locust stops them)."""
         self._origin_ns, self._end_ns = origin_ns, end_ns
         self._transferred_before = [transferred(connection.socket) for connection in self.connections]
+        self._again_before = self._sent_again() or 0
         self._began.set()
 
     def abandon(self) -> None:
@@ -137,6 +140,16 @@ class Session:
             sent += since[0] - then[0]
             received += since[1] - then[1]
         return sent, received
+
+    def bytes_sent_again(self) -> int | None:
+        """Bytes that TCP has sent more than once since `begin`; None if a connection does not tell."""
+        now = self._sent_again()
+        return None if now is None else now - self._again_before
+
+    def _sent_again(self) -> int | None:
+        told = [sent_again(connection.socket) for connection in self.connections]
+        known = [count for count in told if count is not None]
+        return sum(known) if len(known) == len(told) else None
 
     # --- for users ----------------------------------------------------------------------------------
 
@@ -177,6 +190,11 @@ class Session:
             return None
         self.connections.append(connection)
         return connection
+
+    def reconnect(self) -> Connection | None:
+        """Open a connection in place of one that is gone, as `connect` does, and count it: it costs what no request should."""
+        self.reconnects += 1
+        return self.connect()
 
     def exchange(self, connection: Connection, number: int, planned_ns: int | None = None) -> bool:
         """

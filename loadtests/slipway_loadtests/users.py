@@ -4,6 +4,8 @@ The two ways to load a server, as Locust users: a closed loop of patient callers
 What they send and to whom is their session's affair; `rest_user` and `grpc_user` name the protocol.
 """
 
+from collections.abc import Callable
+
 import gevent
 import gevent.pool
 import gevent.queue
@@ -54,7 +56,7 @@ class ClosedLoopUser(LoadUser):
         session = self.session
         if session is None or session.is_over(now_ns()):
             raise StopUser
-        connection = self._connection or session.connect()
+        connection = self._connection or session.reconnect()
         if connection is not None and not session.exchange(connection, self._number):
             connection.close()
             connection = None
@@ -115,8 +117,8 @@ class OpenLoopUser(LoadUser):
         """End what is still waiting; each request takes itself down as a timeout."""
         self._outstanding.kill()
 
-    def _open(self, session: Session) -> None:
-        connection = session.connect()
+    def _open(self, session: Session, connect: Callable[[], Connection | None] | None = None) -> None:
+        connection = (connect or session.connect)()
         if connection is not None:
             self._opened += 1
             self._idle.put(connection)
@@ -135,4 +137,4 @@ class OpenLoopUser(LoadUser):
             connection.close()
             self._opened -= 1
             # Somebody may wait for the connection that is gone.
-            self._open(session)
+            self._open(session, session.reconnect)

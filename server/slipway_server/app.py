@@ -127,6 +127,7 @@ class Server:
         self._grpc_socket, self._rest_socket = _reserve_ports(settings)
         self._admin_socket = _reserve_admin_port(settings)
         self._metrics = Metrics()
+        self._metrics.tell_settings(_told_settings(settings, policy, is_per_model=is_per_model))
         self._observers = Observers(settings, self._metrics)
         self._scheduler = _scheduler(settings, policy, self._metrics, soon_on(self._loop))
         policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
@@ -412,6 +413,27 @@ def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:
     for doubt in () if is_per_model else doubts_about(policy):
         logger.warning("%s: %s", file, doubt)
     return policy, is_per_model
+
+
+def _told_settings(settings: Settings, policy: BatchingPolicy | None, *, is_per_model: bool) -> dict[str, str]:
+    """Give what decides how fast requests are answered, as it is in force; names as in flags and batching parameters."""
+    flags = (
+        *("grpc_max_threads", "max_enqueued_requests", "tensorflow_session_parallelism"),
+        *("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"),
+    )
+    told = {name: str(getattr(settings, name)) for name in flags}
+    if policy is None:
+        return told | {"batching": "off"}
+    if is_per_model:
+        return told | {"batching": "per model", "batching.num_batch_threads": str(policy.num_batch_threads)}
+    return told | {
+        "batching": "on",
+        "batching.max_batch_size": str(policy.max_batch_size),
+        "batching.batch_timeout_micros": str(round(policy.batch_timeout_s * 1e6)),
+        "batching.max_enqueued_batches": str(policy.max_enqueued_batches),
+        "batching.num_batch_threads": str(policy.num_batch_threads),
+        "batching.allowed_batch_sizes": ",".join(map(str, policy.allowed_batch_sizes)),
+    }
 
 
 def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics, soon: Soon) -> Scheduler:

@@ -100,6 +100,7 @@ class Metrics:
         self._loading_since: dict[tuple[str, int], float] = {}
         self._in_flight: Callable[[], float] = lambda: 0.0
         self._availability: Callable[[], Rows] = lambda: ()
+        self._settings: Mapping[str, str] = {}
         self._queues: list[Callable[[], Mapping[str, int]]] = []
 
         latency = "from the request's last byte to the answer's bytes, in microseconds"
@@ -391,6 +392,13 @@ class Metrics:
             lambda: [((__version__, _tensorflow_version(), platform.python_version()), 1.0)],
             help="1, with the versions of this server, of TensorFlow and of Python.",
         )
+        self.settings = View(
+            "slipway_setting_info",
+            "gauge",
+            ("setting", "value"),
+            lambda: [(setting, 1.0) for setting in self._settings.items()],
+            help="1 for each setting that decides how fast the server is, with the value it runs with: threads, batching.",
+        )
         self.process = tuple(
             View(name, kind, (), lambda name=name: _process_value(name), help=text)  # type: ignore[misc]
             for name, (kind, text) in process_stats.DESCRIPTIONS.items()
@@ -400,6 +408,10 @@ class Metrics:
         """Ask *in_flight* and *availability*, whenever somebody looks, for what they are named after."""
         self._in_flight = in_flight
         self._availability = availability
+
+    def tell_settings(self, settings: Mapping[str, str]) -> None:
+        """From now on, tell *settings*; none of them may be a secret."""
+        self._settings = dict(settings)
 
     def watch_queue(self, waiting: Callable[[], Mapping[str, int]]) -> None:
         """From now on, look here, too, for how many requests wait: model -> requests."""

@@ -129,6 +129,8 @@ class LoadOutcome(_Line):
         connections: Opened in all, the first ones included.
         bytes_sent: On all connections, above TCP, from the origin on; None where the kernel does not say.
         bytes_received: Likewise.
+        bytes_sent_again: Bytes that TCP sent more than once, from the origin on; None where the kernel does not say.
+        reconnects: Connections opened in place of others that were gone.
         cpu_ns: CPU time of the generator between the two readings.
         cpu_from_ns: When it was first read: about the begin of the window.
         cpu_to_ns: When it was read again: about its end.
@@ -150,3 +152,5 @@ class LoadOutcome(_Line):
     cpu_to_ns: int
     lag_p99_us: float
     lag_max_us: float
+    bytes_sent_again: int | None = None
+    reconnects: int = 0

@@ -3,7 +3,7 @@ import socket
 import pytest
 from tests.loadtests.conftest import scripted_peer
 
-from slipway_loadtests.connections import RequestFailed, open_socket, receive, send, transferred
+from slipway_loadtests.connections import RequestFailed, open_socket, receive, send, sent_again, transferred
 
 
 def test_the_kernel_counts_every_byte_in_both_directions():
@@ -25,6 +25,17 @@ def test_the_kernel_counts_every_byte_in_both_directions():
     assert before == (0, 0)
     assert after == (31_001, 62_002)
     assert transferred(connected) is None
+
+
+def test_what_tcp_sent_again_is_told_by_itself():
+    """Nothing is lost on loopback, and this peer reads at once."""
+    with scripted_peer(lambda peer: peer.recv(10)) as port:
+        connected = open_socket("127.0.0.1", port)
+        send(connected, b"x")
+        assert sent_again(connected) == 0
+        connected.close()
+
+    assert sent_again(connected) is None
 
 
 def test_nagle_is_off():

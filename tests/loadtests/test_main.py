@@ -77,6 +77,29 @@ def server(protocol, before=lambda: None):
 protocols = pytest.mark.parametrize("protocol", ["rest", "grpc"])
 
 
+def test_connections_opened_again_are_counted(generator):
+    """A server that hangs up after each answer costs its callers a handshake each: not what keep-alive is measured by."""
+
+    def hang_up(handler, body):
+        handler.close_connection = True
+        answer = half_plus_two_over_rest(handler, body)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(answer)))
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(answer)
+
+    for order in ({"users": 2}, {"users": 2, "rate": 50.0}):
+        with http_server(hang_up) as port:
+            _, outcome, _ = generator.run("rest", port, **order)
+
+        assert not outcome.errors
+        assert 0 < outcome.reconnects <= outcome.requests
+    with server("rest") as port:
+        _, outcome, _ = generator.run("rest", port)
+    assert (outcome.reconnects, outcome.bytes_sent_again is None) == (0, False)
+
+
 @protocols
 def test_closed_loop_counts_what_the_server_counts(generator, protocol):
     answered, threads = [], set()

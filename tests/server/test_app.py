@@ -278,6 +278,18 @@ def test_metrics_count_requests_stages_and_loads(live):
     assert live.metric(':tensorflow:serving:request_count{model_name="matrix",status="OK"}') == before + 1
 
 
+def test_metrics_tell_the_settings_that_are_in_force(live):
+    """Whoever measures a server sees whether its file and flags have reached it."""
+    for setting, value in (
+        ("batching", "on"),
+        ("batching.max_batch_size", "16"),
+        ("batching.batch_timeout_micros", "0"),
+        ("batching.allowed_batch_sizes", "4,16"),
+        ("tensorflow_intra_op_parallelism", "0"),
+    ):
+        assert live.metric(f'slipway_setting_info{{setting="{setting}",value="{value}"}}') == 1
+
+
 def test_versions_come_and_go_without_a_request_lost(live, fakes, testdata):
     """A new version is found, loaded beside the old one and takes over; without it, the old one comes back."""
     wait_for = fakes.wait_for

@@ -1,7 +1,6 @@
 """`slipway bench` on servers that somebody else started: real processes and sockets, good ones and bad ones."""
 
 import json
-import math
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from tests.workflow.undisturbed import undisturb
 
 from slipway import bench, repetitions, servers
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError, SettingsError
@@ -51,10 +51,7 @@ def good():
 def own_lock(tmp_path, monkeypatch):
     """A lock of this test's own, and a machine that nothing disturbs, as the rules see it."""
     monkeypatch.setattr(bench, "lock_path", lambda: tmp_path / "lock")
-    for limit in ("UTILISATION", "SLIP_US", "LAG_P99_US", "LAG_US", "FOREIGN_CORES"):
-        name = "MOST_GENERATOR_UTILISATION" if limit == "UTILISATION" else f"MOST_{limit}"
-        monkeypatch.setattr(repetitions, name, math.inf)
-    monkeypatch.setattr(repetitions, "MOST_OF_CEILING", math.inf)
+    undisturb(monkeypatch)
 
 
 def run(directory, *words):

@@ -59,6 +59,18 @@ def test_busy_time_leaves_out_idleness_and_other_cpus(tmp_path):
     assert cpu.busy_s(None, tmp_path / "stat") == 8.0
     assert cpu.busy_s([1], tmp_path / "stat") == 4.0
     assert cpu.busy_s([0, 10], tmp_path / "stat") == 12.0
+    assert cpu.times([1], tmp_path / "stat").stolen_s == 1.0
+
+
+def test_a_clock_is_known_where_the_kernel_sets_it(tmp_path):
+    """A virtual machine's /proc/cpuinfo repeats what its processor is called, whatever it does."""
+    for number, khz in enumerate((2_000_000, 3_000_000)):
+        directory = tmp_path / f"cpu{number}/cpufreq"
+        directory.mkdir(parents=True)
+        (directory / "scaling_cur_freq").write_text(f"{khz}\n")
+
+    assert cpu.clock_mhz([0, 1], tmp_path) == 2500.0
+    assert cpu.clock_mhz([0, 2], tmp_path) is None
     assert 0 < cpu.busy_s([min(os.sched_getaffinity(0))]) <= cpu.busy_s()
 
 

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from slipway import repetitions
-from slipway.records import Load
-from slipway.repetitions import Reading, Window
+from slipway.conditions import Conditions, Reading
+from slipway.records import GpuUse, Load
+from slipway.repetitions import Window
 from slipway.server_metrics import ServerSide
 from slipway_wire.loads import LoadOutcome
 from slipway_wire.samples import Samples
 
-CLOSED = Load(kind="closed", concurrency=4)
+# As many users as keep themselves busy below: 800 requests a second that take half a millisecond.
+CLOSED = Load(kind="closed", concurrency=1)
 OPEN = Load(kind="open", rate=1000.0)
 S = 1_000_000_000
 SILENT = ServerSide(None, {}, {})
@@ -30,7 +32,15 @@ def samples(count=2000, service_us=500, slip_us=0, *, seconds=2.0, failed=()):
     )
 
 
-def window(of=None, *, server=SILENT, server_ns=(5 * S, 6 * S), busy_s=(100.0, 101.3), **outcome):
+def window(
+    of=None,
+    *,
+    server=SILENT,
+    server_ns=(5 * S, 6 * S),
+    busy_s=(100.0, 101.3),
+    conditions=Conditions(),  # noqa: B008  # frozen
+    **outcome,
+):
     of = samples() if of is None else of
     begin_ns, end_ns = of.origin_ns + of.begin_us * 1000, of.origin_ns + of.end_us * 1000
     known = {
@@ -52,6 +62,7 @@ def window(of=None, *, server=SILENT, server_ns=(5 * S, 6 * S), busy_s=(100.0, 1
         begin=Reading(begin_ns, server_ns[0], busy_s[0]),
         end=Reading(end_ns, server_ns[1], busy_s[1]),
         server=server,
+        conditions=conditions,
     )
 
 
@@ -134,6 +145,11 @@ def test_a_window_near_the_ceiling_of_the_generator_does_not_count():
         assert again.invalid == broken
 
 
+def gpu(**changes):
+    known = {"devices": 1, "utilisation": 0.9, "memory_bytes": 1, "power_w": 300.0, "slowed": [], "ecc_errors": 0}
+    return GpuUse(**(known | changes))
+
+
 @pytest.mark.parametrize(
     ("of_window", "load", "rule"),
     [
@@ -145,6 +161,17 @@ def test_a_window_near_the_ceiling_of_the_generator_does_not_count():
         (window(busy_s=(100.0, 101.5)), CLOSED, repetitions.DISTURBED),
         (window(server=ServerSide(1999, {}, {})), CLOSED, repetitions.MISCOUNTED),
         (window(samples(service_us=9_000_000)), CLOSED, repetitions.NOTHING_ANSWERED),
+        (window(conditions=Conditions(foreign_slots=(0.21, 0.0, 0.21))), CLOSED, repetitions.DISTURBED),
+        (window(conditions=Conditions(stolen_share=0.011)), CLOSED, repetitions.STOLEN),
+        (window(conditions=Conditions(clock_share=0.89)), CLOSED, repetitions.SLOWED),
+        (window(conditions=Conditions(throttled_s=0.021)), CLOSED, repetitions.THROTTLED),
+        (window(conditions=Conditions(oom_kills=1)), CLOSED, repetitions.KILLED),
+        (window(conditions=Conditions(gpu=gpu(slowed=["power cap"]))), CLOSED, repetitions.GPU_SLOWED),
+        (window(conditions=Conditions(gpu=gpu(ecc_errors=1))), CLOSED, repetitions.GPU_SLOWED),
+        (window(bytes_sent_again=401), CLOSED, repetitions.SENT_AGAIN),
+        (window(reconnects=1), CLOSED, repetitions.RECONNECTED),
+        (window(), Load(kind="closed", concurrency=2), repetitions.IDLE),
+        (window(samples(service_us=np.geomspace(1e4, 1e6, 2000))), CLOSED, repetitions.UNSTEADY),
         (window(samples(2500, slip_us=1500)), OPEN, repetitions.LATE),
         (window(samples(2500, service_us=np.linspace(0, 900_000, 2500))), OPEN, repetitions.OFF_RATE),
     ],
@@ -158,6 +185,9 @@ def test_each_rule_is_broken_by_itself(of_window, load, rule):
     [
         (window(cpu_ns=int(1.7 * S)), CLOSED),
         (window(server=ServerSide(2000, {1: 2000}, {"queue": 1.0})), CLOSED),
+        (window(conditions=Conditions((0.2, 0.21, 0.0, 0.0), 0.01, 0.9, 0.02, 0, gpu())), CLOSED),
+        (window(bytes_sent_again=400), CLOSED),  # an acknowledgement that was late
+        (window(samples(service_us=2200)), Load(kind="closed", concurrency=2)),
         (window(samples(2500, slip_us=1500, service_us=20_000)), OPEN),  # a tenth of the latency
         (window(samples(2500, service_us=60_000)), OPEN),  # the same number under way at both ends
         (window(samples(25, service_us=9_000)), OPEN),  # few requests: the edges weigh more
@@ -175,3 +205,46 @@ def test_a_load_in_which_every_request_failed_has_a_record():
     assert found.latency.samples == 0
     assert found.latency.p50_us is None
     assert repetitions.FAILED_REQUESTS in found.invalid
+
+
+def test_settings_that_the_server_tells_otherwise_void_a_window():
+    """A flag that did not reach the container, a file of another day: what was measured is something else."""
+    server = ServerSide(2000, {}, {}, settings={"batching": "on", "batching.max_batch_size": "8"})
+    declared = {"batching": "on", "batching.max_batch_size": "32", "grpc_max_threads": "4"}
+    found = repetitions.repetition(window(server=server), CLOSED, rows=1, index=0, order=0, declared=declared)
+
+    assert found.invalid == [repetitions.UNDECLARED]
+    assert found.undeclared == ["batching.max_batch_size: declared 32, the server says 8"]
+
+
+def test_requests_under_way_are_counted_at_both_ends():
+    """800 a second that take half a millisecond are 0.4 at the client; the server has them for a tenth of that."""
+    found = repetition(window(server=ServerSide(2000, {}, {}, latency_s=0.00005)))
+
+    assert found.in_flight == pytest.approx(0.4, rel=0.01)
+    assert found.server_in_flight == pytest.approx(0.04, rel=0.01)
+
+
+def test_a_long_window_begins_where_the_load_had_settled():
+    """Half the rate for three of twenty seconds: the planned half second was too short for this server."""
+    slow = np.arange(0, 3_000_000, 2000)
+    due = np.concatenate([slow, np.arange(3_000_000, 20_500_000, 1000)])
+    warming = dataclasses.replace(
+        samples(len(due), seconds=20.0),
+        planned_us=due,
+        slip_us=np.zeros(len(due), np.int64),
+        service_us=np.full(len(due), 500),
+    )
+    found = repetition(window(warming))
+
+    assert found.discarded_s == pytest.approx(3.0, abs=1.25)
+    assert found.throughput_rps == pytest.approx(1000, rel=0.01)
+    assert found.invalid == []
+
+
+def test_what_is_meant_to_change_is_not_called_unsteady():
+    rising = window(samples(service_us=np.geomspace(1e4, 1e6, 2000)))
+    found = repetitions.repetition(rising, CLOSED, rows=1, index=0, order=0, is_level=False)
+
+    assert found.invalid == []
+    assert found.trend is None

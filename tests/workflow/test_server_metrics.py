@@ -48,6 +48,16 @@ def test_a_server_that_counts_nothing_of_ours_leaves_blanks_not_zeros():
     assert between(None, parse(AFTER), model="m", protocol="rest") == nothing
 
 
+def test_latency_and_settings_are_read_where_they_are_told():
+    before = 'slipway_request_seconds_sum{model="m",protocol="rest"} 1\nslipway_request_seconds_count{model="m",protocol="rest"} 4\n'
+    after = before.replace("} 1\n", "} 1.5\n").replace("} 4\n", "} 9\n")
+    after += 'slipway_setting_info{setting="batching.allowed_batch_sizes",value="1,2"} 1\n'
+    found = between(parse(before), parse(after), model="m", protocol="rest")
+
+    assert found.latency_s == pytest.approx(0.1)
+    assert found.settings == {"batching.allowed_batch_sizes": "1,2"}
+
+
 def test_replayed_records_are_counted_by_version():
     """Those that failed, that the server made up, or that are another model's are not among them."""
     text = """

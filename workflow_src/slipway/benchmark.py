@@ -151,6 +151,19 @@ class Subject:
     make: Callable[[int], Sequence[Payload]]
 
 
+def declared_settings(server: ServerSettings) -> dict[str, str]:
+    """Give the settings that a server with the section `server` runs with, as `slipway_setting_info` tells them."""
+    if server.batching is None:
+        told = {"batching": "off"}
+    else:
+        told = {"batching": "on"} | {
+            f"batching.{name}": ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            for name, value in server.batching.model_dump().items()
+        }
+    flags = [flag.removeprefix("--").partition("=") for flag in server.flags]
+    return told | {name: value for name, equals, value in flags if equals}
+
+
 def reload_of(subject: Subject, server: RunningServer) -> tuple[VersionsReload | None, str]:
     """Find a change of versions that *server* can make while *subject* answers; else say why there is none."""
     spec = subject.spec
@@ -244,6 +257,7 @@ class _Session:
             directory=self.directory,
             settings=self.settings,
             protocols=PROTOCOLS,
+            declared=declared_settings(self.subject.server),
         )
         self.starts = self.settings.cold_starts if self.settings.wants("cold_start") else 0
 

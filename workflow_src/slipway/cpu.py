@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -42,24 +43,60 @@ def threads(pid: int, proc: Path = Path("/proc")) -> list[int]:
         return []
 
 
-def busy_s(cpus: Iterable[int] | None = None, stat: Path = Path("/proc/stat")) -> float:
+@dataclass(frozen=True, slots=True)
+class CpuTimes:
     """
-    Give the CPU seconds that *cpus* were not idle since the host started, in steps of 10 ms per CPU.
+    CPU seconds of some CPUs since the host started, in steps of 10 ms per CPU.
+
+    Attributes:
+        busy_s: Not idle.
+        stolen_s: Of those, what the hypervisor gave to another machine.
+    """
+
+    busy_s: float
+    stolen_s: float
+
+
+def busy_s(cpus: Iterable[int] | None = None, stat: Path = Path("/proc/stat")) -> float:
+    """Give the CPU seconds that *cpus* (None: all) were not idle since the host started."""
+    return times(cpus, stat).busy_s
+
+
+def times(cpus: Iterable[int] | None = None, stat: Path = Path("/proc/stat")) -> CpuTimes:
+    """
+    Read what *cpus* did.
 
     Args:
         cpus: Which; None: all of the host.
         stat: Where the kernel tells.
     """
     wanted = {"cpu"} if cpus is None else {f"cpu{cpu}" for cpu in cpus}
-    ticks = 0
+    ticks = stolen = 0
     for line in stat.read_text(encoding="ascii").splitlines():
-        name, *times = line.split()
+        name, *spent = line.split()
         if name in wanted:
             # cpu user nice system idle iowait irq softirq steal …: proc(5). What another virtual machine
             # stole was no more ours than what another process used.
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, times[:8])
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, spent[:8])
             ticks += user + nice + system + irq + softirq + steal
-    return ticks / _TICKS_PER_S
+            stolen += steal
+    return CpuTimes(ticks / _TICKS_PER_S, stolen / _TICKS_PER_S)
+
+
+def clock_mhz(cpus: Iterable[int], root: Path = Path("/sys/devices/system/cpu")) -> float | None:
+    """
+    Give the mean clock of *cpus* in MHz; None where the kernel does not control it.
+
+    In a virtual machine /proc/cpuinfo repeats what the processor is called, whatever it does.
+    """
+    found = []
+    for cpu in cpus:
+        try:
+            text = (root / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq").read_text(encoding="ascii")
+            found.append(int(text) / 1000)
+        except (OSError, ValueError):
+            return None
+    return sum(found) / len(found) if found else None
 
 
 def split(cpus: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from slipway import cpu, server_metrics
+from slipway.conditions import SLOT_S, Reading, Watch
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
+from slipway.gpu import Gpus
 from slipway.load_generator import LoadGenerator
 from slipway.records import Placement, Protocol
-from slipway.repetitions import Reading, Window
+from slipway.repetitions import Window
 from slipway.security import OPEN, Security
 from slipway.servers import RunningServer, ServerSpec, running_server
 from slipway_wire import samples
@@ -58,6 +60,7 @@ class Machine:
         self.pinned = self._are_apart
         # The engine's own cpuset, so that the server sizes its thread pools for what it has.
         self._cpuset = cpu.as_list(self.server_cpus) if self._are_apart else None
+        self._gpus = Gpus.find()
 
     def take_in(self, generator: LoadGenerator) -> None:
         """Keep *generator* on the generators' CPUs."""
@@ -107,24 +110,27 @@ class Machine:
             ServerError: The server died.
         """
         before = scraped(server)
-        meter = cpu.CpuMeter(server.pids())
-
-        def read() -> Reading:
-            return Reading(time.monotonic_ns(), meter.read_ns(), cpu.busy_s(self._cpus if self.pinned else None))
+        watch = self._watch(server, generator)
 
         def observe(window: LoadWindow) -> tuple[Reading, Reading | None]:
             _sleep_until(window.begin_ns)
-            begin = read()
+            watch.read_limits()
+            begin = watch.read()
             if order.requests is not None:
                 # It ends with its last answer, and nobody knows when.
                 return begin, None
             if during is not None:
                 during(window)
+            slot_ns = round(SLOT_S * 1e9)
+            for slot_end_ns in range(window.begin_ns + slot_ns, window.end_ns - slot_ns // 2, slot_ns):
+                _sleep_until(slot_end_ns)
+                watch.read()
             _sleep_until(window.end_ns)
-            return begin, read()
+            return begin, watch.read()
 
         outcome, (begin, ended) = generator.run(order, server.check_alive, observe)
-        end = ended or read()
+        end = ended or watch.read()
+        watch.read_limits()
         server.check_alive()
         after = scraped(server)
         return Window(
@@ -133,6 +139,21 @@ class Machine:
             begin=begin,
             end=end,
             server=server_metrics.between(before, after, model=model, protocol=order.protocol),
+            conditions=watch.conditions(),
+        )
+
+    def _watch(self, server: Loaded, generator: LoadGenerator) -> Watch:
+        """Prepare to watch one load: a quota of somebody else's server is that server's own affair."""
+        pids = server.pids()
+        own = pids if isinstance(server, RunningServer) else []
+        return Watch(
+            pids,
+            generator.pid,
+            cpus=self._cpus if self.pinned else None,
+            count=len(self._cpus) if self.pinned else os.cpu_count() or len(self._cpus),
+            server_cpus=self.server_cpus,
+            limited=[generator.pid, *own],
+            gpus=self._gpus,
         )
 
     def placement(self) -> Placement:

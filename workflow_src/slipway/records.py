@@ -399,6 +399,17 @@ class Latency(Record):
     max_us: float
 
 
+class GpuUse(Record):
+    """What all NVIDIA GPUs of the machine did in one window, by their driver."""
+
+    devices: int
+    utilisation: float = Field(description="Share of the time in which a kernel ran (0..1), mean over the GPUs.")
+    memory_bytes: int = Field(description="In use at most, all GPUs together.")
+    power_w: float | None = Field(description="Mean over the window, all GPUs together; null: they do not say.")
+    slowed: list[str] = Field(description="Why the driver lowered clocks, but for idleness and clocks that were set.")
+    ecc_errors: int | None = Field(description="Uncorrected errors of memory in the window; null: not counted.")
+
+
 class Repetition(Record):
     """One measured window of one cell."""
 
@@ -439,6 +450,29 @@ class Repetition(Record):
     stages_us: dict[str, float] = Field(
         description="Server's mean time per request by stage, in warm-up and window: parse, batch_wait, queue, compute, encode…"
     )
+    trend: float | None = Field(
+        None, description="z of Mann–Kendall's test on answers per second; null: the window is too short for it."
+    )
+    in_flight: float | None = Field(None, description="Closed loop: requests under way at the client, mean.")
+    server_in_flight: float | None = Field(
+        None, description="Requests under way in the server, mean: its rate times its own latency (Little)."
+    )
+    reconnects: int | None = Field(None, description="Connections that were opened again under load.")
+    sent_again_share: float | None = Field(None, description="Of the bytes sent, those that TCP sent again (0..1).")
+    disturbed_slots: float | None = Field(
+        None, description="Share of the half seconds in which something else used more than 0.2 cores."
+    )
+    stolen_share: float | None = Field(None, description="Of the CPUs' time, what a hypervisor gave to others (0..1).")
+    clock_share: float | None = Field(
+        None, description="Lowest clock of the server's CPUs while they were busy, as a share of the highest."
+    )
+    throttled_share: float | None = Field(
+        None, description="Of the window, how long a quota had the server or the load generator wait (0..1)."
+    )
+    undeclared: list[str] = Field(
+        default_factory=list, description="Settings that the server tells, where they differ from those declared."
+    )
+    gpu: GpuUse | None = Field(None, description="null: no GPU did anything, or nothing here can ask one.")
     histogram: dict[int, int] = Field(description="Log-linear latency histogram: upper bound in µs -> count.")
     per_slot: list[int] = Field(description="Completions in each 250 ms of warm-up and window.")
     invalid: list[str] = Field(description="Validity rules that were broken; empty if the repetition counts.")

@@ -1,13 +1,16 @@
 """Samples and readings of one window -> a repetition, and whether it counts. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from slipway import statistics
+from slipway import statistics, steady
+from slipway.conditions import Conditions, Reading
 from slipway.records import Latency, Load, Repetition
 from slipway.server_metrics import ServerSide
+from slipway.steady import Settled
 from slipway_wire.loads import LoadOutcome
 from slipway_wire.samples import Samples
 
@@ -27,6 +30,17 @@ MOST_LAG_US = 50_000.0
 # What runs beside the server delays it unseen by the generator. A quiet host of two CPUs showed up to 0.07 cores;
 # with 0.8 the 99th percentile was three times as long, and no other rule was broken.
 MOST_FOREIGN_CORES = 0.1
+# The same for half a second: what comes in bursts is gone in a mean. A clock of 10 ms allows no lower one.
+MOST_SLOT_FOREIGN_CORES = 0.2
+MOST_DISTURBED_SLOTS = 0.25
+MOST_STOLEN = 0.01
+LEAST_CLOCK = 0.9
+# What a quota took while somebody waited. It may end a period of which nothing was left to do.
+MOST_THROTTLED = 0.01
+# On loopback nothing is lost, but on a busy machine an acknowledgement may be late, and TCP sends its last segment again.
+MOST_SENT_AGAIN = 0.001
+# Closed loop: a user has a request under way but for the moment between an answer and the next request.
+LEAST_IN_FLIGHT = 0.8
 
 NOTHING_ANSWERED = "no request was answered in the window"
 FAILED_REQUESTS = "requests failed"
@@ -38,6 +52,18 @@ OFF_RATE = "open loop: answered less or more than was offered, by over 1 %"
 LAGGING = "the load generator's event loop lagged (99th percentile over 2 ms, or 50 ms once)"
 DISTURBED = "something else used more than 0.1 of the cores that were measured on"
 MISCOUNTED = "the server counted another number of requests than the client"
+IDLE = "closed loop: fewer requests were under way than 80 % of the users"
+UNSTEADY = "not steady: answers per second still rose or fell, or the warm-up took half of the load"
+STOLEN = "a hypervisor gave over 1 % of the CPUs' time to other machines"
+SLOWED = "the server's CPUs ran at under 90 % of their clock while they were busy"
+GPU_SLOWED = "a GPU was slowed down (power, heat), or its memory erred"
+THROTTLED = "a CPU quota had the server or the load generator wait for over 1 % of the time"
+KILLED = "memory ran out, and the kernel ended a process"
+SENT_AGAIN = "TCP sent over 0.1 % of the bytes again"
+RECONNECTED = "connections were opened again under load"
+UNDECLARED = "the server says that it runs with other settings than were declared"
+# These say that something disturbed the clock on the wall; what CPU time and bytes say they leave as it is.
+ONLY_WALL_CLOCK = frozenset({DISTURBED, STOLEN, SLOWED, GPU_SLOWED, THROTTLED, SENT_AGAIN, UNSTEADY})
 
 
 # What tables say of a broken rule, where its sentence would be all that one sees.
@@ -52,34 +78,29 @@ SHORT = {
     LAGGING: "generator lagged",
     DISTURBED: "disturbed",
     MISCOUNTED: "miscounted",
+    IDLE: "users idle",
+    UNSTEADY: "not steady",
+    STOLEN: "CPU stolen",
+    SLOWED: "CPU slowed",
+    GPU_SLOWED: "GPU slowed",
+    THROTTLED: "throttled",
+    KILLED: "out of memory",
+    SENT_AGAIN: "sent again",
+    RECONNECTED: "reconnected",
+    UNDECLARED: "other settings",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """
-    What was used up to one moment.
-
-    Attributes:
-        time_ns: CLOCK_MONOTONIC.
-        server_ns: CPU time of the server; None if it cannot be read.
-        busy_s: CPU time of everything on the CPUs that server and generator have.
-    """
-
-    time_ns: int
-    server_ns: int | None
-    busy_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
-    """Everything known of one window: from the client, from the kernel at its begin and end, from the server."""
+    """Everything known of one window: from the client, from the kernel at its begin, at its end and between, from the server."""
 
     samples: Samples
     outcome: LoadOutcome
     begin: Reading
     end: Reading
     server: ServerSide
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 def in_window(samples: Samples) -> npt.NDArray[np.bool_]:
@@ -126,7 +147,15 @@ def done_between(samples: Samples, begin_ns: int, end_ns: int) -> int:
 
 
 def repetition(
-    window: Window, load: Load, *, rows: int, index: int, order: int, ceiling_rps: float | None = None
+    window: Window,
+    load: Load,
+    *,
+    rows: int,
+    index: int,
+    order: int,
+    ceiling_rps: float | None = None,
+    declared: Mapping[str, str] | None = None,
+    is_level: bool = True,
 ) -> Repetition:
     """
     Make the record of one window.
@@ -138,14 +167,23 @@ def repetition(
         index: Number of the repetition, the same for both protocols: they are compared in pairs.
         order: Place in the run.
         ceiling_rps: The most the generator gets, requests per second; None: not calibrated.
+        declared: Setting -> value that the server should run with; None: nobody said.
+        is_level: Whether the load stays the same, so that answers per second should, too.
     """
+    window, settled = after_warmup(window) if is_level else (window, Settled(0, is_longer=False))
     samples, outcome = window.samples, window.outcome
     window_s = (samples.end_us - samples.begin_us) / 1e6
     ordered = latencies_us(samples, load)
     done = samples.done_us[~samples.failed]
     completed = int(np.count_nonzero((done >= samples.begin_us) & (done < samples.end_us)))
     planned = in_window(samples)
-    slots = np.arange(0, samples.end_us + 1, SLOT_US)
+    per_slot = answers_per_slot(samples)
+    in_flight = in_flight_at_client(samples) if load.kind == "closed" else None
+    undeclared = undeclared_settings(declared or {}, window.server.settings)
+    conditions = window.conditions
+    server_in_flight = None
+    if window.server.latency_s is not None:
+        server_in_flight = completed / window_s * window.server.latency_s
     generator_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
     generator_requests = done_between(samples, outcome.cpu_from_ns, outcome.cpu_to_ns)
     return Repetition(
@@ -174,16 +212,63 @@ def repetition(
         batch_reasons=window.server.batch_reasons,
         stages_us=window.server.stages_us,
         histogram=statistics.log_linear_histogram(ordered),
-        per_slot=np.histogram(done, slots)[0].tolist(),
-        invalid=broken_rules(window, load, ordered, completed, ceiling_rps),
+        per_slot=per_slot,
+        trend=settled.trend,
+        in_flight=in_flight,
+        server_in_flight=server_in_flight,
+        reconnects=outcome.reconnects,
+        sent_again_share=_sent_again(window),
+        disturbed_slots=_disturbed_slots(window),
+        stolen_share=conditions.stolen_share,
+        clock_share=conditions.clock_share,
+        throttled_share=_throttled(window),
+        undeclared=undeclared,
+        gpu=conditions.gpu,
+        invalid=[
+            *broken_rules(window, load, ordered, completed, ceiling_rps),
+            *([UNSTEADY] if settled.is_steady is False else []),
+            *([IDLE] if _is_idle(in_flight, load) else []),
+            *([UNDECLARED] if undeclared else []),
+        ],
     )
+
+
+def answers_per_slot(samples: Samples) -> list[int]:
+    """Count the answers in each quarter of a second, from the begin of the load to the end of its window."""
+    done = samples.done_us[~samples.failed]
+    counts: list[int] = np.histogram(done, np.arange(0, samples.end_us + 1, SLOT_US))[0].tolist()
+    return counts
+
+
+def after_warmup(window: Window) -> tuple[Window, Settled]:
+    """Let *window* begin where the load had settled, which may be later than planned, and say whether it had."""
+    samples = window.samples
+    found = steady.settled(answers_per_slot(samples), -(-samples.begin_us // SLOT_US))
+    begin_us = max(samples.begin_us, found.warmup_slots * SLOT_US if found.is_longer else 0)
+    return replace(window, samples=replace(samples, begin_us=begin_us)), found
+
+
+def in_flight_at_client(samples: Samples) -> float:
+    """Give the mean number of requests that were under way in the window, by the clients' own clocks."""
+    sent = samples.planned_us + samples.slip_us
+    under_way = np.minimum(samples.done_us, samples.end_us) - np.maximum(sent, samples.begin_us)
+    return float(np.maximum(under_way, 0).sum() / (samples.end_us - samples.begin_us))
+
+
+def undeclared_settings(declared: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
+    """List the settings that a server tells otherwise than they were *declared*; what it does not tell is not judged."""
+    return [
+        f"{name}: declared {value}, the server says {told[name]}"
+        for name, value in declared.items()
+        if name in told and told[name] != value
+    ]
 
 
 def broken_rules(
     window: Window, load: Load, ordered: npt.NDArray[np.int64], completed: int, ceiling_rps: float | None = None
 ) -> list[str]:
     """List the validity rules that *window* broke; its *ordered* latencies and *completed* requests are given."""
-    outcome, samples = window.outcome, window.samples
+    outcome, samples, conditions = window.outcome, window.samples, window.conditions
     busy_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
     lagged = outcome.lag_p99_us > MOST_LAG_P99_US or outcome.lag_max_us > MOST_LAG_US
     rules = {
@@ -193,8 +278,16 @@ def broken_rules(
         SATURATED: outcome.cpu_ns / 1e9 > MOST_GENERATOR_UTILISATION * busy_s,
         NEAR_CEILING: _is_near(ceiling_rps, samples, completed),
         LAGGING: lagged,
-        DISTURBED: (_foreign_cores(window) or 0.0) > MOST_FOREIGN_CORES,
+        DISTURBED: (_foreign_cores(window) or 0.0) > MOST_FOREIGN_CORES
+        or (_disturbed_slots(window) or 0.0) > MOST_DISTURBED_SLOTS,
         MISCOUNTED: window.server.requests not in (None, outcome.requests),
+        RECONNECTED: outcome.reconnects > 0,
+        SENT_AGAIN: (_sent_again(window) or 0.0) > MOST_SENT_AGAIN,
+        STOLEN: (conditions.stolen_share or 0.0) > MOST_STOLEN,
+        SLOWED: conditions.clock_share is not None and conditions.clock_share < LEAST_CLOCK,
+        THROTTLED: (_throttled(window) or 0.0) > MOST_THROTTLED,
+        KILLED: bool(conditions.oom_kills),
+        GPU_SLOWED: conditions.gpu is not None and bool(conditions.gpu.slowed or conditions.gpu.ecc_errors),
     }
     if load.kind == "open":
         planned = in_window(samples)
@@ -247,3 +340,26 @@ def _foreign_cores(window: Window) -> float | None:
     generator = outcome.cpu_ns / 1e9 / generator_s
     # The CPUs' time comes in steps of 10 ms, the others' does not: on a quiet host the rest may be below zero.
     return max(0.0, (end.busy_s - begin.busy_s) / seconds - server - generator)
+
+
+def _disturbed_slots(window: Window) -> float | None:
+    slots = window.conditions.foreign_slots
+    return sum(cores > MOST_SLOT_FOREIGN_CORES for cores in slots) / len(slots) if slots else None
+
+
+def _sent_again(window: Window) -> float | None:
+    again, sent = window.outcome.bytes_sent_again, window.outcome.bytes_sent
+    return None if again is None or not sent else again / sent
+
+
+def _throttled(window: Window) -> float | None:
+    seconds = (window.end.time_ns - window.begin.time_ns) / 1e9
+    waited = window.conditions.throttled_s
+    return None if waited is None or not seconds else waited / seconds
+
+
+def _is_idle(in_flight: float | None, load: Load) -> bool:
+    # A lone user is never more than one; between two quick answers the client's own work weighs too much.
+    return (
+        in_flight is not None and (load.concurrency or 1) > 1 and in_flight < LEAST_IN_FLIGHT * (load.concurrency or 1)
+    )

@@ -26,12 +26,16 @@ class ServerSide:
         batch_sizes: Rows in an executed batch -> batches; empty if it does not say.
         stages_us: Stage -> mean microseconds per request of the protocol; empty if it does not say.
         batch_reasons: Why a batch was released -> batches; empty if it does not say.
+        latency_s: Mean from a request's last byte to its answer's bytes, of those answered OK; None if it does not say.
+        settings: Setting -> value that the server runs with, of those that it tells.
     """
 
     requests: int | None
     batch_sizes: dict[int, int]
     stages_us: dict[str, float]
     batch_reasons: dict[str, int] = field(default_factory=dict)
+    latency_s: float | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def parse(text: str) -> Metrics:
@@ -84,9 +88,19 @@ def between(before: Metrics | None, after: Metrics | None, *, model: str, protoc
     counted = grown(
         "slipway_stage_seconds_count", lambda labels: labels.get("stage", ""), model=model, protocol=protocol
     )
+    answered_s = sum(grown("slipway_request_seconds_sum", lambda _: "", model=model, protocol=protocol).values())
+    answered_ok = sum(grown("slipway_request_seconds_count", lambda _: "", model=model, protocol=protocol).values())
     return ServerSide(
         requests=round(sum(answered.values())) if answered else None,
         batch_sizes=dict(sorted((int(size), round(count)) for size, count in batches.items() if count and size)),
         stages_us={stage: spent_s[stage] / count * 1e6 for stage, count in counted.items() if count},
         batch_reasons=dict(sorted((why, round(count)) for why, count in reasons.items() if count and why)),
+        latency_s=answered_s / answered_ok if answered_ok else None,
+        settings=settings(after),
     )
+
+
+def settings(metrics: Metrics) -> dict[str, str]:
+    """Read what the server says it runs with: setting -> value; {} if it does not say."""
+    told = [dict(labels) for (metric, labels) in metrics if metric == "slipway_setting_info"]
+    return {labels["setting"]: labels["value"] for labels in told}

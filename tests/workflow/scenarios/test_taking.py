@@ -1,11 +1,10 @@
 """Every kind of scenario on a small server of real processes and sockets: what it takes down, not how fast anything is."""
 
-import math
-
 import pytest
 from tests.workflow import test_benchmark as stage
+from tests.workflow.undisturbed import undisturb
 
-from slipway import benchmark, repetitions, windows
+from slipway import benchmark, windows
 from slipway.errors import InvalidMeasurement
 from slipway.records import BenchmarkRecord
 from slipway_wire import samples
@@ -31,10 +30,7 @@ def project(tmp_path_factory):
     made = stage.make_project(tmp_path_factory.mktemp("project"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "lock_path", lambda: made / "lock")
-        for limit in ("MOST_GENERATOR_UTILISATION", "MOST_OF_CEILING", "MOST_SLIP_US", "MOST_LAG_P99_US"):
-            patch.setattr(repetitions, limit, math.inf)
-        patch.setattr(repetitions, "MOST_LAG_US", math.inf)
-        patch.setattr(repetitions, "MOST_FOREIGN_CORES", math.inf)
+        undisturb(patch)
         yield made
 
 

@@ -18,6 +18,10 @@ _VOID_FOR_CPU = {
     repetitions.FAILED_REQUESTS,
     repetitions.WRONG_ANSWERS,
     repetitions.MISCOUNTED,
+    repetitions.RECONNECTED,
+    repetitions.KILLED,
+    repetitions.IDLE,
+    repetitions.UNDECLARED,
 }
 # On a host where more pairs than this were disturbed, times on the wall are told but decide nothing.
 MOST_VOID = 0.25

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from slipway import repetitions as rules
 from slipway import statistics
 from slipway.records import (
     BenchmarkRecord,
@@ -259,9 +260,14 @@ def _levels(record: BenchmarkRecord) -> list[Level]:
 def summarise(cell: Cell) -> CellSummary:
     """Reduce the valid repetitions of *cell* to a median and its exact interval, metric by metric."""
     valid = [r for r in cell.repetitions if not r.invalid]
+    # What is no matter of time stays, where only the clock on the wall was disturbed.
+    timeless = [r for r in cell.repetitions if not set(r.invalid) - rules.ONLY_WALL_CLOCK]
 
     def estimate(value: Callable[[Repetition], float | None]) -> Estimate | None:
         return statistics.median_interval(known(map(value, valid)))
+
+    def timeless_estimate(value: Callable[[Repetition], float | None]) -> Estimate | None:
+        return statistics.median_interval(known(map(value, timeless)))
 
     return CellSummary(
         cell=cell,
@@ -275,9 +281,9 @@ def summarise(cell: Cell) -> CellSummary:
         p95_us=estimate(lambda r: r.latency.p95_us),
         p99_us=estimate(lambda r: r.latency.p99_us),
         p999_us=estimate(lambda r: r.latency.p999_us),
-        bytes_sent=estimate(lambda r: r.bytes_sent_per_request),
-        bytes_received=estimate(lambda r: r.bytes_received_per_request),
-        server_cpu_us=estimate(lambda r: r.server_cpu_us_per_request),
+        bytes_sent=timeless_estimate(lambda r: r.bytes_sent_per_request),
+        bytes_received=timeless_estimate(lambda r: r.bytes_received_per_request),
+        server_cpu_us=timeless_estimate(lambda r: r.server_cpu_us_per_request),
         generator_cpu_us=estimate(lambda r: r.generator_cpu_us_per_request),
     )
 
@@ -285,18 +291,22 @@ def summarise(cell: Cell) -> CellSummary:
 def _ratios(cells: dict[Protocol, Cell]) -> dict[str, Estimate]:
     if set(cells) != set(PROTOCOLS):
         return {}
-    rest = {r.index: r for r in cells["rest"].repetitions if not r.invalid}
-    grpc = {r.index: r for r in cells["grpc"].repetitions if not r.invalid}
-    pairs = [(rest[index], grpc[index]) for index in sorted(rest.keys() & grpc.keys())]
+    pairs, timeless = _pairs(cells, frozenset()), _pairs(cells, rules.ONLY_WALL_CLOCK)
     found = {
         "throughput": _paired(pairs, lambda r: r.predictions_per_s, larger_is_better=True),
         "p50": _paired(pairs, lambda r: r.latency.p50_us),
         "p95": _paired(pairs, lambda r: r.latency.p95_us),
         "p99": _paired(pairs, lambda r: r.latency.p99_us),
-        "server_cpu": _paired(pairs, lambda r: r.server_cpu_us_per_request),
-        "bytes": _paired(pairs, _bytes_per_request),
+        "server_cpu": _paired(timeless, lambda r: r.server_cpu_us_per_request),
+        "bytes": _paired(timeless, _bytes_per_request),
     }
     return {metric: estimate for metric, estimate in found.items() if estimate}
+
+
+def _pairs(cells: dict[Protocol, Cell], forgiven: frozenset[str]) -> list[tuple[Repetition, Repetition]]:
+    """Pair repetitions of REST and gRPC by their number, where both broke no other rule than those *forgiven*."""
+    rest, grpc = ({r.index: r for r in cells[p].repetitions if not set(r.invalid) - forgiven} for p in PROTOCOLS)
+    return [(rest[index], grpc[index]) for index in sorted(rest.keys() & grpc.keys())]
 
 
 def _paired(

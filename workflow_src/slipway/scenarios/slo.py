@@ -35,6 +35,7 @@ _SPOILED = {
     repetitions.LATE,
     repetitions.SATURATED,
     repetitions.NEAR_CEILING,
+    *repetitions.ONLY_WALL_CLOCK,
 }
 _MOST_SPOILED = 3
 

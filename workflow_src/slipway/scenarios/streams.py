@@ -74,7 +74,16 @@ def offline(settings: Offline, taking: Taking) -> None:
         label = f"{rows} rows per request"
         # It ends with its requests; the length is what it may take at most.
         window, repetition = taking.window(
-            Wanted(protocol, label, users=settings.users, window_s=3600.0, rows=rows, requests=requests)
+            Wanted(
+                protocol,
+                label,
+                users=settings.users,
+                window_s=3600.0,
+                rows=rows,
+                requests=requests,
+                # It ends with its last answers, one user after the other.
+                forgiven=frozenset({repetitions.UNSTEADY, repetitions.IDLE}),
+            )
         )
         samples = window.samples
         if not len(samples.done_us):

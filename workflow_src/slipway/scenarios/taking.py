@@ -25,9 +25,17 @@ from slipway.windows import OVERHEAD_S
 from slipway_wire.loads import Encoding, LoadWindow
 
 # Rules that another try may keep: what was wrong with the machine, not with the server.
-_TRANSIENT = {repetitions.LAGGING, repetitions.DISTURBED, repetitions.LATE, repetitions.SATURATED}
-# What failed requests break by themselves, where they may fail.
-FAILING = frozenset({repetitions.FAILED_REQUESTS, repetitions.OFF_RATE, repetitions.LATE, repetitions.MISCOUNTED})
+_TRANSIENT = {
+    *(repetitions.LAGGING, repetitions.DISTURBED, repetitions.LATE, repetitions.SATURATED),
+    *(repetitions.ONLY_WALL_CLOCK),
+}
+# What failed requests and a server that changes meanwhile break by themselves, where they may.
+FAILING = frozenset(
+    {
+        *(repetitions.FAILED_REQUESTS, repetitions.OFF_RATE, repetitions.LATE, repetitions.MISCOUNTED),
+        *(repetitions.RECONNECTED, repetitions.UNSTEADY),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,9 @@ class Taking:
             self.bench.windows.reruns += 1
             told.note(f"  measured again: {'; '.join(repetition.invalid)}")
             self.windows.pop()
-            window, repetition = self._measure(wanted, during)
+            # What had not settled may need more time.
+            times = 2 if repetitions.UNSTEADY in repetition.invalid else 1
+            window, repetition = self._measure(replace(wanted, window_s=times * wanted.window_s), during)
         if repetition.invalid:
             told.note(f"  does not count: {'; '.join(repetition.invalid)}")
         # A load of so many requests takes what it takes.
@@ -175,7 +185,14 @@ class Taking:
         bench, planned = self.bench, wanted.planned
         ceiling = bench.ceiling(wanted.protocol, wanted.rows) if wanted.encoding == "prebuilt" else None
         made = repetitions.repetition(
-            window, planned.load, rows=wanted.rows, index=wanted.index, order=bench.windows.order, ceiling_rps=ceiling
+            window,
+            planned.load,
+            rows=wanted.rows,
+            index=wanted.index,
+            order=bench.windows.order,
+            ceiling_rps=ceiling,
+            declared=bench.windows.declared,
+            is_level=repetitions.UNSTEADY not in wanted.forgiven,
         )
         bench.windows.order += 1
         made = made.model_copy(update={"invalid": [rule for rule in made.invalid if rule not in wanted.forgiven]})
