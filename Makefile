@@ -35,13 +35,16 @@ test: setup  ## all tests, with one run of the whole line on a small load
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --ignore tests/end_to_end
 	$(BIN)/python -m pytest tests/end_to_end
 
-check: setup  ## format, lint, types, import contracts
+check: setup  ## format, lint, types, import contracts, CI files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci deploy/gitlab-ci.yml
 	$(BIN)/codespell
 
 format: setup  ## put code into its shape
