@@ -35,6 +35,15 @@ def test_the_summary_names_verdict_reason_and_every_metric(failed):
     assert any("does not decide" in line for line in table)
 
 
+def test_a_terminal_gets_words_without_markup(failed):
+    lines = outputs.plain(failed).splitlines()
+
+    assert lines[0] == "FAIL: digits: a|b <script> *x*"
+    assert lines[1].startswith("- server CPU per prediction, REST (rest-closed): +20.0 % [")
+    assert len(lines) == 3 + len(failed.metrics) + len(failed.fixed)
+    assert any(line.endswith("does not decide, 6 of 6 pairs were disturbed: the host was not quiet") for line in lines)
+
+
 def test_junit_counts_what_it_lists(failed):
     suite = ET.fromstring(outputs.junit(failed))
     cases = suite.findall("testcase")

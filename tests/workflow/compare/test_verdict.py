@@ -3,6 +3,7 @@ from pathlib import Path
 
 from tests.workflow.compare_factory import cell, comparison, pair, subject
 
+from slipway import repetitions
 from slipway.compare import verdict
 from slipway.errors import ContractViolation, SettingsError
 
@@ -72,6 +73,15 @@ def test_without_cpu_time_nothing_was_shown():
 
     assert judged.verdict == "invalid"
     assert "only 0 pairs of windows can be used" in judged.reasons[0]
+
+
+def test_a_host_that_is_not_quiet_is_the_reason_where_only_latency_was_asked_for():
+    judged = comparison([cell([pair(i, invalid=[repetitions.DISTURBED]) for i in range(6)], "open")])
+
+    assert judged.verdict == "invalid"
+    assert judged.reasons == [
+        "nothing was measured that could decide: 6 of 6 pairs were disturbed: the host was not quiet"
+    ]
 
 
 def test_cut_short_it_is_invalid_unless_something_had_already_failed():

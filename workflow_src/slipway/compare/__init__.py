@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         comparison = session.run()
         outputs.write(comparison, directory)
-    sys.stdout.write(outputs.summary(comparison))
+    sys.stdout.write(outputs.plain(comparison))
     sys.stdout.write(outputs.annotations(comparison))
     sys.stdout.write(f"\nThe page: {arguments.out / 'index.html'}\n")
     if comparison.verdict == "inconclusive" and arguments.strict:

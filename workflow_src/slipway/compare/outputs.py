@@ -7,7 +7,7 @@ from pathlib import Path
 from slipway import files
 from slipway.compare.page import made_at, render
 from slipway.compare.records import Comparison, Verdict
-from slipway.compare.verdict import change, describe, number, told
+from slipway.compare.verdict import change, describe, number, told, told_fixed
 from slipway.report import annotations as annotations_of_ci
 from slipway.report import numbers
 
@@ -57,6 +57,16 @@ def summary(comparison: Comparison) -> str:
         f"{numbers.counted(where.logical_cpus, 'CPU')}. Redo it: `{comparison.command}`"
     )
     lines += ["", subjects]
+    return "\n".join(lines) + "\n"
+
+
+def plain(comparison: Comparison) -> str:
+    """Write the verdict, its reasons and every metric for a terminal."""
+    lines = [f"{comparison.verdict.upper()}: {comparison.title}", *(f"- {reason}" for reason in comparison.reasons), ""]
+    for metric in comparison.metrics:
+        state = metric.state if metric.gates else f"does not decide, {metric.why_not}"
+        lines.append(f"{told(metric)}: {state}")
+    lines += [f"{told_fixed(result)}: {result.state}" for result in comparison.fixed]
     return "\n".join(lines) + "\n"
 
 

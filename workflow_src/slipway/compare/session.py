@@ -4,7 +4,7 @@ import contextlib
 import datetime as dt
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -222,9 +222,8 @@ class Session:
             name = f"{planned.id}/{index}-{which}"
             measured[which] = self._measure(which, sides[which], planned, name, f"pair {index + 1}", index=index)
         pairs.append(WindowPair(index=index, first=first, base=measured["base"], head=measured["head"]))
-        for which in SIDES:
-            if measured[which].invalid:
-                told.note(f"  {which}: {'; '.join(measured[which].invalid)}")
+        if broken := _broken(measured):
+            told.note(f"  {broken}")
         told.end(2 * self._window_s())
 
     def _measure(
@@ -304,6 +303,14 @@ class Session:
         if not self.machine.pinned:
             missing["placement"] = "servers and load generators may share CPUs: they could not be kept apart"
         return missing
+
+
+def _broken(measured: Mapping[Which, Repetition]) -> str:
+    """Say in few words which rules a pair of windows broke: `base: disturbed; head: left late`; "" if none."""
+    words = {which: ", ".join(repetitions.SHORT.get(rule, rule) for rule in measured[which].invalid) for which in SIDES}
+    if words["base"] == words["head"]:
+        return f"both: {words['base']}" if words["base"] else ""
+    return "; ".join(f"{which}: {found}" for which, found in words.items() if found)
 
 
 def _cell(planned: Planned, pairs: Sequence[WindowPair]) -> ComparedCell:

@@ -113,8 +113,8 @@ def _built(commit: str, place: str, project: Path) -> Path:
             f"In {directory}: make setup && .venv/bin/snakemake --cores all images; then compare with that directory."
         )
     _make_environment(directory)
-    sys.stderr.write(f"Building the images of {place} ({commit[:12]}) in {directory}\n")
     log = directory / "build.log"
+    sys.stderr.write(f"Building the images of {place} ({commit[:12]}); its log: {log}\n")
     with log.open("wb") as output:
         argv = [str(directory / ".venv/bin/python"), "-m", "snakemake", "--cores", "all", "images"]
         process = procs.start_owned(argv, log=output.fileno(), cwd=directory)

@@ -86,7 +86,10 @@ def judge(
     if missing := [metric for metric in metrics if metric.metric == "cpu" and metric.state == "open"]:
         return "invalid", [f"{describe(metric)}: {_undecided(metric)}" for metric in missing]
     if not any(metric.state in {"pass", "inconclusive"} for metric in gating):
-        return "invalid", ["nothing was measured that could decide"]
+        why = dict.fromkeys(metric.why_not for metric in metrics if metric.why_not)
+        return "invalid", [
+            f"nothing was measured that could decide{f': {reason}' if reason else ''}" for reason in why or [""]
+        ]
     undecided = [told(metric) for metric in gating if metric.state in {"inconclusive", "open"}]
     if undecided:
         return "inconclusive", undecided
