@@ -160,6 +160,25 @@ def test_every_number_follows_from_the_samples_that_are_kept(measured):
             assert r.checked_answers == len(kept.planned_us) > 0
 
 
+def test_a_distribution_is_read_off_every_single_request_that_counts(measured):
+    """Percentiles of histograms would be off by their buckets; the raw samples are there."""
+    for cell in measured.record.cells:
+        counted = [
+            repetitions.latencies_us(samples.read(measured.directory / f"samples/{cell.id}/{r.index}.npz"), cell.load)
+            for r in cell.repetitions
+            if not r.invalid
+        ]
+        if not counted:
+            assert cell.distribution is None
+            continue
+        together = np.sort(np.concatenate(counted))
+        found = dict(zip(cell.distribution.quantiles, cell.distribution.latency_us, strict=True))
+
+        assert cell.distribution.samples == len(together)
+        assert found[0.0] == together[0]
+        assert found[0.5] == statistics.percentile(together, 0.5)
+
+
 def test_the_server_is_asked_what_happened_in_each_window_alone(measured):
     for cell in measured.record.cells:
         for r in cell.repetitions:

@@ -127,3 +127,12 @@ def test_histograms_add_up_as_their_samples_do(some, more):
     assert merged == statistics.log_linear_histogram(some + more)
     assert sum(merged.values()) == len(some) + len(more)
     assert list(merged) == sorted(merged)
+
+
+def test_a_distribution_ends_where_samples_prove_nothing_more():
+    found = dict(statistics.distribution(np.arange(1, 1001)))
+
+    assert (found[0.0], found[0.5], found[0.99]) == (1, 500, 990)
+    assert max(found) == 0.995  # 919 samples prove that one, 4603 the next
+    assert statistics.distribution([]) == []
+    assert statistics.distribution([7]) == [(0.0, 7.0)]

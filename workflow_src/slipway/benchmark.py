@@ -349,7 +349,14 @@ class _Session:
             batching=batching.model_dump() if batching else None,
             payloads=[payload, *(bench.payloads.values() if bench else ())],
             cells=[
-                Cell(id=p.id, protocol=p.protocol, payload=payload.id, load=p.load, repetitions=measured)
+                Cell(
+                    id=p.id,
+                    protocol=p.protocol,
+                    payload=payload.id,
+                    load=p.load,
+                    repetitions=measured,
+                    distribution=windows.distribution(p),
+                )
                 for p, measured in sorted(windows.cells.items(), key=lambda item: place(item[0]))
             ],
             cold_starts=self.cold_starts,

@@ -478,6 +478,14 @@ class Repetition(Record):
     invalid: list[str] = Field(description="Validity rules that were broken; empty if the repetition counts.")
 
 
+class Distribution(Record):
+    """Latency over all requests of all repetitions that count, read off the raw samples: for a drawing, not for a verdict."""
+
+    samples: int
+    quantiles: list[float] = Field(description="0..1, ascending; those that the samples prove something about.")
+    latency_us: list[float] = Field(description="Of each of them: a latency that some request had.")
+
+
 class Cell(Record):
     """One protocol under one load."""
 
@@ -486,6 +494,7 @@ class Cell(Record):
     payload: str
     load: Load
     repetitions: list[Repetition]
+    distribution: Distribution | None = Field(None, description="null: nothing counts, or an older Slipway measured.")
 
 
 class FirstRequests(Record):

@@ -170,7 +170,10 @@ def repetition(
         declared: Setting -> value that the server should run with; None: nobody said.
         is_level: Whether the load stays the same, so that answers per second should, too.
     """
-    window, settled = after_warmup(window) if is_level else (window, Settled(0, is_longer=False))
+    settled = Settled(0, is_longer=False)
+    if is_level:
+        counted, settled = after_warmup(window.samples)
+        window = replace(window, samples=counted)
     samples, outcome = window.samples, window.outcome
     window_s = (samples.end_us - samples.begin_us) / 1e6
     ordered = latencies_us(samples, load)
@@ -240,12 +243,11 @@ def answers_per_slot(samples: Samples) -> list[int]:
     return counts
 
 
-def after_warmup(window: Window) -> tuple[Window, Settled]:
-    """Let *window* begin where the load had settled, which may be later than planned, and say whether it had."""
-    samples = window.samples
+def after_warmup(samples: Samples) -> tuple[Samples, Settled]:
+    """Let the window begin where the load had settled, which may be later than planned, and say whether it had."""
     found = steady.settled(answers_per_slot(samples), -(-samples.begin_us // SLOT_US))
     begin_us = max(samples.begin_us, found.warmup_slots * SLOT_US if found.is_longer else 0)
-    return replace(window, samples=replace(samples, begin_us=begin_us)), found
+    return replace(samples, begin_us=begin_us), found
 
 
 def in_flight_at_client(samples: Samples) -> float:

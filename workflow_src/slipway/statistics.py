@@ -186,6 +186,28 @@ def percentile(ordered: ArrayLike, quantile: float) -> float | None:
     return float(samples[max(rank, 1) - 1])
 
 
+# Percentiles that a distribution is drawn at: ten times rarer with each step, where it matters.
+DRAWN_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99995, 0.99999)
+
+
+def distribution(ordered: ArrayLike) -> list[tuple[float, float]]:
+    """
+    Read a distribution off sorted samples.
+
+    Args:
+        ordered: Samples in ascending order, shape [n].
+
+    Returns:
+        (quantile 0..1, sample) for each of `DRAWN_QUANTILES` that the samples prove something about; [] without samples.
+    """
+    samples = np.asarray(ordered)
+    if not len(samples):
+        return []
+    # The least is the least, however few there are.
+    found = [(0.0, float(samples[0])), *((q, percentile(samples, q)) for q in DRAWN_QUANTILES[1:])]
+    return [(quantile, value) for quantile, value in found if value is not None]
+
+
 def bucket_upper(value: int) -> int:
     """
     Give the inclusive upper bound of the histogram bucket that holds *value*.

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slipway import calibration, repetitions
+import numpy as np
+
+from slipway import calibration, repetitions, statistics
 from slipway.load_generator import LoadGenerator
 from slipway.load_plan import Planned, interleaved
 from slipway.measuring import Loaded, Machine, order, stop_at_faults
 from slipway.progress import Steps
-from slipway.records import Ceiling, Load, Protocol, Repetition
+from slipway.records import Ceiling, Distribution, Load, Protocol, Repetition
 from slipway.repetitions import Window
 from slipway.settings import BenchmarkSettings
+from slipway_wire import samples
 from slipway_wire.loads import LoadOrder
 
 # To connect, to write the samples, to read the metrics: seconds that a window takes beyond its load.
@@ -133,6 +136,24 @@ class Windows:
         measured[index:] = [repetition]
         self.stop_at_faults(planned, window, f"repetition {index + 1}")
         return repetition
+
+    def distribution(self, planned: Planned) -> Distribution | None:
+        """Put together the latencies of all requests of the repetitions that count, from their sample files."""
+        found = []
+        for repetition in self.cells[planned]:
+            path = self._sample_file(planned, repetition.index)
+            if not repetition.invalid and path.exists():
+                counted, _ = repetitions.after_warmup(samples.read(path))
+                found.append(repetitions.latencies_us(counted, planned.load))
+        drawn = statistics.distribution(np.sort(np.concatenate(found))) if found else []
+        if not drawn:
+            return None
+        return Distribution(
+            samples=sum(map(len, found)), quantiles=[q for q, _ in drawn], latency_us=[value for _, value in drawn]
+        )
+
+    def _sample_file(self, planned: Planned, index: int) -> Path:
+        return self.directory / f"{planned.id}/{index}.npz"
 
     def repetition(self, window: Window, planned: Planned, *, rows: int, index: int) -> Repetition:
         """Make the record of *window*, the next one in the run."""

@@ -1,7 +1,8 @@
 import pytest
 from tests.workflow import result_factory as factory
 
-from slipway.records import Load
+from slipway import repetitions as rules
+from slipway.records import Distribution, Load
 from slipway.report import content
 
 
@@ -145,3 +146,26 @@ def test_loads_with_other_payloads_are_not_mixed():
 @pytest.mark.parametrize(("name", "made"), [("Ab_1", "ab-1"), ("</b>ü", "--b--")])
 def test_ids_are_made_of_letters_digits_and_hyphens(name, made):
     assert content.slug(name) == made
+
+
+def test_a_distribution_of_raw_samples_is_preferred_to_histograms():
+    cell = factory.benchmark("digits", 2).cells[0]
+    exact = Distribution(samples=3, quantiles=[0.0, 0.5], latency_us=[100.0, 123.0])
+    found = content.summarise(cell.model_copy(update={"distribution": exact}))
+
+    assert content.distribution(found) == ((0.0, 100.0), (0.5, 123.0))
+    assert len(content.distribution(content.summarise(cell))) > 5
+
+
+@pytest.mark.parametrize(("rule", "counts"), [(rules.DISTURBED, True), (rules.MISCOUNTED, False), ("x", False)])
+def test_what_only_disturbs_the_clock_on_the_wall_leaves_cpu_and_bytes(rule, counts):
+    """On a shared runner CPU time is the one number left; a rule of another Slipway voids everything."""
+    record = factory.with_repetitions(
+        factory.benchmark("digits", 2, concurrency=(4,)), lambda _c, r: r.model_copy(update={"invalid": [rule]})
+    )
+    level = content.loads(record).closed[0]
+    cell = level.cells["rest"]
+
+    assert (cell.valid, cell.p50_us, cell.throughput_rps) == (0, None, None)
+    assert bool(cell.server_cpu_us) == bool(cell.bytes_sent) == counts
+    assert set(level.ratios) == ({"server_cpu", "bytes"} if counts else set())

@@ -347,7 +347,14 @@ class _Run:
             batching=None,
             payloads=[payload, *(bench.payloads.values() if bench else ())],
             cells=[
-                Cell(id=p.id, protocol=p.protocol, payload=payload.id, load=p.load, repetitions=measured)
+                Cell(
+                    id=p.id,
+                    protocol=p.protocol,
+                    payload=payload.id,
+                    load=p.load,
+                    repetitions=measured,
+                    distribution=windows.distribution(p) if windows else None,
+                )
                 for p, measured in sorted(cells.items(), key=lambda item: place(item[0]))
             ],
             cold_starts=[],

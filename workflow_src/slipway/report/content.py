@@ -30,8 +30,6 @@ _Key = TypeVar("_Key")
 
 PROTOCOLS: tuple[Protocol, ...] = ("rest", "grpc")
 PROTOCOL_NAMES: dict[Protocol, str] = {"rest": "REST", "grpc": "gRPC"}
-# Percentiles that a distribution is drawn at; those that too few samples could prove are left out.
-_DRAWN = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999)
 # Stages are the server's own words; this is the order in which a request passes them.
 STAGE_ORDER = ("parse", "batch_wait", "queue", "compute", "encode")
 
@@ -353,16 +351,20 @@ def _cold_group(alike: Sequence[ColdStart]) -> ColdGroup:
 
 def distribution(cell: CellSummary) -> tuple[tuple[float, float], ...]:
     """
-    Read percentiles off the histograms of all valid repetitions together, for the drawing only.
+    Give the percentiles of all valid repetitions together, for the drawing only.
+
+    They are of the raw samples; a result of an older Slipway has histograms alone, whose buckets are 6 % wide.
 
     Returns:
         (quantile 0..1, latency in µs), as far as the samples prove something; () without samples.
     """
+    if cell.cell.distribution:
+        return tuple(zip(cell.cell.distribution.quantiles, cell.cell.distribution.latency_us, strict=True))
     merged = statistics.merged_histograms(r.histogram for r in cell.repetitions)
     total = sum(merged.values())
     if not total:
         return ()
-    provable = [q for q in _DRAWN if q == 0 or statistics.samples_needed(q) <= total]
+    provable = [q for q in statistics.DRAWN_QUANTILES if q == 0 or statistics.samples_needed(q) <= total]
     points: list[tuple[float, float]] = []
     seen = 0
     for upper, count in merged.items():

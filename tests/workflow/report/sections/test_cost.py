@@ -2,6 +2,7 @@ import pytest
 from tests.workflow import result_factory as factory
 
 from slipway.prices import Prices
+from slipway.records import GpuUse
 from slipway.report.content import cpu_per_prediction
 from slipway.report.sections.cost import cost
 
@@ -62,3 +63,32 @@ def test_without_a_valid_closed_loop_there_is_no_section(measured):
     )
 
     assert cost(measured(record), None) is None
+
+
+def test_gpus_are_told_by_time_energy_and_memory(measured):
+    """Joules are watts for as long as a million predictions take."""
+    gpu = GpuUse(devices=2, utilisation=0.5, memory_bytes=3_000_000_000, power_w=400.0, slowed=[], ecc_errors=0)
+    record = factory.with_repetitions(
+        factory.benchmark("digits", 2, concurrency=(4,), cold_starts=0),
+        lambda _c, r: r.model_copy(update={"gpu": gpu, "predictions_per_s": 2000.0}),
+    )
+    section = cost(measured(record), None)
+    told = lines(section)
+
+    assert told["GPU time"] == ["500 s", "500 s"]
+    assert told["energy of the GPUs"][0].replace("\u202f", "") in ("200000 J", "200k J", "2.00e5 J")
+    assert told["GPUs busy"] == ["50%", "50%"]
+    assert told["power of the GPUs"] == ["400 W", "400 W"]
+    assert "Energy is that of all GPUs" in section.lead
+
+
+def test_power_that_a_gpu_does_not_tell_is_not_told_as_none(measured):
+    gpu = GpuUse(devices=1, utilisation=0.5, memory_bytes=3, power_w=None, slowed=[], ecc_errors=None)
+    record = factory.with_repetitions(
+        factory.benchmark("digits", 2, concurrency=(4,), cold_starts=0), lambda _c, r: r.model_copy(update={"gpu": gpu})
+    )
+    section = cost(measured(record), None)
+
+    assert lines(section)["energy of the GPUs"] == ["–", "–"]
+    assert "Energy was not measured" in section.lead
+    assert "GPU time" not in lines(cost(measured(factory.benchmark("digits", 2, cold_starts=0)), None))

@@ -15,9 +15,11 @@ def test_panels_share_one_scale(measurement):
 
 def test_open_and_closed_loop_never_share_a_figure(measurement):
     section = latency(measurement)
-    closed, opened = section.blocks
+    closed, distribution, opened = section.blocks
 
     assert "(closed loop)" in closed.title
+    assert distribution.title == "Latency distribution at 64 in flight (closed loop)"
+    assert "service latency" in distribution.panels[0].drawing.body
     assert [f.title for f in opened.blocks] == [
         "Latency at 1\u202f400 requests/s (open loop)",
         "Latency distribution at 1\u202f400 requests/s",
@@ -27,7 +29,7 @@ def test_open_and_closed_loop_never_share_a_figure(measurement):
 def test_a_percentile_that_nothing_proves_is_not_drawn(measured):
     """3 seconds at 1400/s are 4200 answers: too few for p99.9."""
     section = latency(measured(factory.benchmark("digits", 2)))
-    percentiles = section.blocks[1].blocks[0].table.rows
+    percentiles = section.blocks[2].blocks[0].table.rows
 
     assert [row[0].text for row in percentiles] == ["p50", "p90", "p95", "p99", "p99.9"]
     assert [cell.text for cell in percentiles[-1][1:]] == ["–", "–"]

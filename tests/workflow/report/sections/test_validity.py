@@ -56,3 +56,29 @@ def test_limits_follow_from_what_was_measured(measured):
 @pytest.mark.parametrize(("listed", "count"), [("0", 1), ("0-2,5", 4), ("", 0), ("all", 0), ("1-x", 0)])
 def test_a_kernel_list_of_cpus_is_counted(listed, count):
     assert _count_cpus(listed) == count
+
+
+def test_what_was_seen_of_the_machine_stands_beside_its_limits(measured):
+    seen = {"stolen_share": 0.004, "clock_share": 0.97, "throttled_share": 0.0, "trend": -1.25, "reconnects": 0}
+    seen |= {"in_flight": 3.6, "disturbed_slots": 0.125, "undeclared": ["batching: declared on, the server says off"]}
+    record = factory.with_repetitions(
+        factory.benchmark("digits", 2, concurrency=(1, 4)),
+        lambda _c, r: r.model_copy(update={**seen, "invalid": [rules.UNDECLARED] if r.order == 0 else []}),
+    )
+    found = table(measured(record))
+
+    assert found["No hypervisor took the CPUs"] == ["1% of their time", "0.4%", "0", "✓ pass"]
+    assert found["The server's CPUs kept their clock"][1] == "97%"
+    assert found["Answers per second had settled (Mann–Kendall's z)"][:2] == ["±2.24", "1.25"]
+    assert found["Closed loop: all users had a request under way"][:2] == ["80% of them", "90%"]
+    assert found["Nothing else used the CPUs (mean; half seconds)"][1] == "0.02; 12.5%"
+    assert found["The server runs with the settings that were declared"][1:] == [
+        *("batching: declared on, the server says off", "1", "! broken")
+    ]
+
+
+def test_a_result_of_before_these_rules_says_that_they_were_not_looked_at(measurement):
+    found = table(measurement)
+
+    assert found["No hypervisor took the CPUs"][1] == "–"
+    assert found["No GPU was slowed down"][1] == "–"

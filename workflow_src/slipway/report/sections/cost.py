@@ -1,11 +1,13 @@
 """What a million predictions take: CPU time, machine time, bytes; and money, if somebody said what computing costs."""
 
+import statistics
 from collections.abc import Callable
 
 from slipway.prices import Prices, by_core, by_machine
+from slipway.records import GpuUse
 from slipway.report import numbers
 from slipway.report.blocks import Section, Table, TableCell, heads, row
-from slipway.report.content import PROTOCOLS, CellSummary, Loads, cpu_per_prediction
+from slipway.report.content import PROTOCOLS, CellSummary, Loads, cpu_per_prediction, known
 from slipway.report.sections.figures import identifier
 from slipway.report.sections.overview import bytes_per_request
 
@@ -20,7 +22,7 @@ def cost(measurement: Loads, prices: Prices | None) -> Section | None:
     table = Table(
         "Cost of a million predictions",
         heads("A million predictions", *(f"{peak.name}, {peak.cell.load.concurrency} in flight" for peak in peaks)),
-        tuple(_line(name, peaks, tell) for name, tell in (*_TAKEN, *_priced(prices))),
+        tuple(_line(name, peaks, tell) for name, tell in (*_TAKEN, *_of_gpus(peaks), *_priced(prices))),
     )
     return Section(
         id=identifier(measurement, "cost"),
@@ -37,6 +39,10 @@ def _lead(measurement: Loads, prices: Prices | None) -> str:
         told += " No price is told: none is configured (report.prices)."
     if why := measurement.record.not_measured.get("GPU"):
         told += f" Without GPU time: {why}."
+    if any(r.gpu and r.gpu.power_w for cell in measurement.cells for r in cell.repetitions):
+        return (
+            f"{told} Energy is that of all GPUs of the machine, as their driver counts it; CPUs and memory take more."
+        )
     return f"{told} Energy was not measured."
 
 
@@ -66,6 +72,41 @@ _TAKEN: tuple[tuple[str, Callable[[CellSummary], str]], ...] = (
     ("time of the whole server", _machine),
     ("bytes on the wire, both ways", _traffic),
 )
+
+
+def _of_gpus(peaks: list[CellSummary]) -> list[tuple[str, Callable[[CellSummary], str]]]:
+    """Give the lines about GPUs; none where none was used."""
+    if not any(r.gpu for peak in peaks for r in peak.repetitions):
+        return []
+    return [
+        ("GPU time", _gpu_time),
+        ("energy of the GPUs", _energy),
+        ("GPUs busy", lambda peak: numbers.percent(_of_gpu(peak, lambda gpu: gpu.utilisation))),
+        ("memory of the GPUs", lambda peak: numbers.size(_of_gpu(peak, lambda gpu: gpu.memory_bytes))),
+        ("power of the GPUs", lambda peak: _with_unit(_of_gpu(peak, lambda gpu: gpu.power_w), "W")),
+    ]
+
+
+def _of_gpu(peak: CellSummary, read: Callable[[GpuUse], float | None]) -> float | None:
+    """Give the median over the repetitions that count; None unless all of them tell."""
+    told = known(None if r.gpu is None else read(r.gpu) for r in peak.repetitions)
+    return statistics.median(told) if told else None
+
+
+def _gpu_time(peak: CellSummary) -> str:
+    assert peak.predictions_per_s
+    busy = _of_gpu(peak, lambda gpu: gpu.utilisation * gpu.devices)
+    return _with_unit(None if busy is None else busy * _MILLION / peak.predictions_per_s.value, "s")
+
+
+def _energy(peak: CellSummary) -> str:
+    assert peak.predictions_per_s
+    power = _of_gpu(peak, lambda gpu: gpu.power_w)
+    return _with_unit(None if power is None else power * _MILLION / peak.predictions_per_s.value, "J")
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    return numbers.NOT_MEASURED if value is None else f"{numbers.number(value)} {unit}"
 
 
 def _priced(prices: Prices | None) -> list[tuple[str, Callable[[CellSummary], str]]]:

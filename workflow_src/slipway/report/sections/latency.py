@@ -29,6 +29,8 @@ def latency(measurement: Loads) -> Section | None:
         if figure
     )
     blocks: list[Block] = [figure] if (figure := latency_figure(measurement)) else []
+    busiest = measurement.headline
+    blocks += [drawn] if busiest and (drawn := _distribution(measurement, busiest)) else []
     blocks += [Pair(by_rate)] if by_rate else []
     if not blocks:
         return None
@@ -197,6 +199,8 @@ def _distribution(measurement: Loads, level: Level) -> Figure | None:
     ]
     if not lines:
         return None
+    is_open = level.load.kind == "open"
+    kind = "response" if is_open else "service"
     ticks = (1.0, 2.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0)
     furthest = max(point.x for line in lines for point in line.points)
     x = Axis(
@@ -218,14 +222,22 @@ def _distribution(measurement: Loads, level: Level) -> Figure | None:
     )
     return measured_figure(
         measurement,
-        f"distribution-{_rate_id(level)}",
-        f"Latency distribution at {numbers.number(level.load.rate)} requests/s",
-        f"All valid repetitions together ({told} answers). Each step to the right is ten times rarer; lines end where "
+        f"distribution-{_rate_id(level) if is_open else f'closed-{level.load.concurrency}'}",
+        f"Latency distribution at {numbers.number(level.load.rate)} requests/s"
+        if is_open
+        else f"Latency distribution at {level.name} (closed loop)",
+        f"All valid repetitions together ({told} answers){_of_what(level)}. Each step to the right is ten times rarer; lines end where "
         "the samples prove nothing more.",
-        [("", charts.line_chart(lines, x, Axis("response latency, ms (log)", log=True)))],
+        [("", charts.line_chart(lines, x, Axis(f"{kind} latency, ms (log)", log=True)))],
         charts.line_legend(lines),
         table,
     )
+
+
+def _of_what(level: Level) -> str:
+    """Say where the percentiles come from: raw samples, or the histograms of an older result."""
+    exact = all(cell.cell.distribution for cell in level.cells.values() if cell.trusted)
+    return ", read off every single one" if exact else ", read off histograms, to 3%"
 
 
 def _quantile(quantile: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from slipway import repetitions as rules
+from slipway import steady
 from slipway.records import Ceiling, Repetition
 from slipway.report import charts, numbers
 from slipway.report.blocks import (
@@ -51,6 +52,11 @@ def _checks(measurement: Loads) -> Table:
     lag = _worst(every, lambda r: r.loop_lag_p99_us, numbers.microseconds)
     longest = _worst(every, lambda r: r.loop_lag_max_us, numbers.microseconds)
     foreign = _worst(every, lambda r: r.foreign_cpu_cores, numbers.number)
+    disturbed = _worst(every, lambda r: r.disturbed_slots, numbers.percent)
+    most_foreign = (
+        f"{numbers.number(rules.MOST_FOREIGN_CORES)} cores; over {numbers.number(rules.MOST_SLOT_FOREIGN_CORES)} in "
+        f"{numbers.percent(rules.MOST_DISTURBED_SLOTS)} of them"
+    )
     slip = f"{numbers.microseconds(rules.MOST_SLIP_US)} or {numbers.percent(rules.MOST_SLIP_SHARE)} of p99"
     once = f"{numbers.microseconds(rules.MOST_LAG_P99_US)} usually, {numbers.microseconds(rules.MOST_LAG_US)} once"
     saturated = f"{numbers.percent(rules.MOST_GENERATOR_UTILISATION)} of a core"
@@ -66,8 +72,53 @@ def _checks(measurement: Loads) -> Table:
             numbers.percent(_nearest(measurement)),
         ),
         (rules.LAGGING, "The load generator woke up in time (p99, worst)", once, f"{lag}, {longest}"),
-        (rules.DISTURBED, "Nothing else used the CPUs", f"{numbers.number(rules.MOST_FOREIGN_CORES)} cores", foreign),
+        (rules.DISTURBED, "Nothing else used the CPUs (mean; half seconds)", most_foreign, f"{foreign}; {disturbed}"),
+        (
+            rules.STOLEN,
+            "No hypervisor took the CPUs",
+            f"{numbers.percent(rules.MOST_STOLEN)} of their time",
+            _worst(every, lambda r: r.stolen_share, numbers.percent),
+        ),
+        (
+            rules.SLOWED,
+            "The server's CPUs kept their clock",
+            f"{numbers.percent(rules.LEAST_CLOCK)} of the highest",
+            _least(every, lambda r: r.clock_share, numbers.percent),
+        ),
+        (rules.GPU_SLOWED, "No GPU was slowed down", "never", _gpu_slowed(every)),
+        (
+            rules.THROTTLED,
+            "No quota had server or generator wait",
+            f"{numbers.percent(rules.MOST_THROTTLED)} of the time",
+            _worst(every, lambda r: r.throttled_share, numbers.percent),
+        ),
+        (rules.KILLED, "No process was ended for want of memory", "0", ""),
+        (
+            rules.UNSTEADY,
+            "Answers per second had settled (Mann–Kendall's z)",
+            f"±{steady.MOST_TREND}",
+            _worst(every, lambda r: None if r.trend is None else abs(r.trend), numbers.number),
+        ),
+        (
+            rules.IDLE,
+            "Closed loop: all users had a request under way",
+            f"{numbers.percent(rules.LEAST_IN_FLIGHT)} of them",
+            _least(_closed(measurement), _share_of_users, numbers.percent),
+        ),
         (rules.MISCOUNTED, "The server counted as many requests as the client", "equal", ""),
+        (rules.UNDECLARED, "The server runs with the settings that were declared", "equal", _undeclared(every)),
+        (
+            rules.RECONNECTED,
+            "No connection was opened again",
+            "0",
+            _worst(every, lambda r: r.reconnects, numbers.number),
+        ),
+        (
+            rules.SENT_AGAIN,
+            "TCP sent nothing again",
+            f"{numbers.percent(rules.MOST_SENT_AGAIN)} of the bytes",
+            _worst(every, lambda r: r.sent_again_share, numbers.percent),
+        ),
         (rules.LATE, "Open loop: requests left on time (p99)", slip, late),
         (
             rules.OFF_RATE,
@@ -113,6 +164,40 @@ def _used(repetition: Repetition) -> float:
 def _worst(repetitions: Iterable[Repetition], value: Callable[[Repetition], float | None], show: charts.Show) -> str:
     worst = max((v for r in repetitions if (v := value(r)) is not None), default=None)
     return numbers.NOT_MEASURED if worst is None else show(worst)
+
+
+def _least(
+    found: Iterable[tuple[float | None, float] | Repetition], value: Callable[..., float | None], show: charts.Show
+) -> str:
+    least = min((v for r in found if (v := value(r)) is not None), default=None)
+    return numbers.NOT_MEASURED if least is None else show(least)
+
+
+def _closed(measurement: Loads) -> list[tuple[float | None, float]]:
+    """List what was under way in closed loops, with the number of users; a lone one cannot be fewer."""
+    return [
+        (repetition.in_flight, float(level.load.concurrency))
+        for level in measurement.closed
+        if level.load.concurrency and level.load.concurrency > 1
+        for cell in level.cells.values()
+        for repetition in cell.cell.repetitions
+    ]
+
+
+def _share_of_users(found: tuple[float | None, float]) -> float | None:
+    in_flight, users = found
+    return None if in_flight is None else in_flight / users
+
+
+def _undeclared(every: Sequence[Repetition]) -> str:
+    return "; ".join(dict.fromkeys(line for r in every for line in r.undeclared))
+
+
+def _gpu_slowed(every: Sequence[Repetition]) -> str:
+    used = [r.gpu for r in every if r.gpu]
+    return ", ".join(dict.fromkeys(why for gpu in used for why in gpu.slowed)) or (
+        "no" if used else numbers.NOT_MEASURED
+    )
 
 
 def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
