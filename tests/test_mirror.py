@@ -38,6 +38,8 @@ SHOWN_ELSEWHERE = {
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.
     "loadtests/slipway_loadtests/distributed.py": "tests/loadtests/test_by_hand.py",
     "loadtests/slipway_loadtests/grpc_user.py": "tests/loadtests/test_main.py",
+    "loadtests/slipway_loadtests/library_grpc.py": "tests/loadtests/test_main.py",
+    "loadtests/slipway_loadtests/library_rest.py": "tests/loadtests/test_main.py",
     "loadtests/slipway_loadtests/rest_user.py": "tests/loadtests/test_main.py",
     "loadtests/slipway_loadtests/runner.py": "tests/loadtests/test_main.py",
     "loadtests/slipway_loadtests/session.py": "tests/loadtests/test_main.py",

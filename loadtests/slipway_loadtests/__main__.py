@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from slipway_loadtests import runner
+from slipway_loadtests import native, runner
 from slipway_loadtests.answers import Answers
 from slipway_loadtests.session import Arrivals
 from slipway_loadtests.sessions import answers_for, session_for
@@ -67,6 +67,9 @@ def main() -> None:
     for line in sys.stdin.buffer:
         order = LoadOrder.from_line(line)
         sent, answers = known.get(Path(order.payloads) if order.payloads else arguments.payloads)
+        if order.tier == "native":
+            _say(native.run(order, sent[0], answers[order.protocol], _announce).to_line())
+            continue
         session = session_for(
             order.protocol,
             sent,
@@ -77,6 +80,7 @@ def main() -> None:
             limit=order.requests,
             encoding=order.encoding,
             tls=order.tls,
+            tier=order.tier,
         )
         _say(runner.run(order, session, _announce).to_line())
 

@@ -73,6 +73,12 @@ def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
         default=0.0,
         help="offer so many requests/s per protocol, all workers together, whatever the answers",
     )
+    group.add_argument(
+        "--tier",
+        choices=["wire", "library"],
+        default="wire",
+        help="whose clients send: our own, equal in both protocols, or Locust's FastHttpSession and grpcio",
+    )
     group.add_argument("--samples", default="", help="keep raw times in SAMPLES-rest.npz and SAMPLES-grpc.npz")
 
 
@@ -113,6 +119,7 @@ def _begin(environment: Environment, **_: Any) -> None:
                 if options.rate
                 else None,
                 observer=_observer(environment, protocol, sent[0].method.capitalize()),
+                tier=options.tier,
             )
             for protocol in _PROTOCOLS["both"]
         }

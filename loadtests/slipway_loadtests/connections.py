@@ -37,11 +37,11 @@ class Connection(Protocol):
     One connection with at most one request in flight.
 
     Attributes:
-        socket: For those who ask the kernel about it.
+        socket: For those who ask the kernel about it; None where a library hides it.
         usable: Whether it can carry another request; looked at after an answer.
     """
 
-    socket: gevent.socket.socket
+    socket: gevent.socket.socket | None
     usable: bool
 
     def call(self, request: bytes) -> bytes:
@@ -109,7 +109,7 @@ def send(connected: gevent.socket.socket, data: bytes) -> None:
         raise RequestFailed("connection lost", str(error)) from error
 
 
-def transferred(connected: gevent.socket.socket) -> tuple[int, int] | None:
+def transferred(connected: gevent.socket.socket | None) -> tuple[int, int] | None:
     """
     Ask the kernel what has crossed this connection.
 
@@ -126,13 +126,15 @@ def transferred(connected: gevent.socket.socket) -> tuple[int, int] | None:
     return sent - again, received
 
 
-def sent_again(connected: gevent.socket.socket) -> int | None:
+def sent_again(connected: gevent.socket.socket | None) -> int | None:
     """Ask the kernel how many bytes TCP has sent more than once on this connection; None where it does not say."""
     found = _tcp_info(connected)
     return None if found is None else int(struct.unpack_from("=Q", found, _BYTES_SENT_AGAIN_AT)[0])
 
 
-def _tcp_info(connected: gevent.socket.socket) -> bytes | None:
+def _tcp_info(connected: gevent.socket.socket | None) -> bytes | None:
+    if connected is None:
+        return None
     try:
         found: bytes = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     except OSError:

@@ -26,9 +26,9 @@ class GrpcArrivals(OpenLoopUser):
     protocol = "grpc"
 
 
-def prepare(payload: Payload, host: str, port: int) -> bytes:
-    """Make the framed message; headers are the connection's."""
-    return message(payload.grpc_message)
+def frame(payload: Payload, host: str, port: int, body: bytes) -> bytes:
+    """Frame a message; headers are the connection's."""
+    return message(body)
 
 
 def connect(host: str, port: int, payload: Payload, handshake: Handshake | None = None) -> GrpcConnection:
@@ -36,8 +36,10 @@ def connect(host: str, port: int, payload: Payload, handshake: Handshake | None 
     return GrpcConnection(host, port, payload.grpc_method, handshake)
 
 
-def make(payload: Payload, host: str, port: int, encoding: Encoding) -> bytes:
-    """Make the framed message from its values: as raw bytes, or one field per value as plain clients do."""
+def encode(payload: Payload, encoding: Encoding) -> bytes:
+    """Make the message: as it was made beforehand; or from its values, as raw bytes or one field per value as plain clients do."""
+    if encoding == "prebuilt":
+        return payload.grpc_message
     spec = payload.spec
     if encoding == "naive":
         request = messages.PredictRequest()
@@ -48,11 +50,9 @@ def make(payload: Payload, host: str, port: int, encoding: Encoding) -> bytes:
         )
         for name, array in payload.inputs.items():
             request.inputs[name].CopyFrom(_plain(array))
-        return message(request.SerializeToString())
-    return message(
-        predict.encode_request(
-            spec.name, payload.inputs, version=spec.version, label=spec.label, signature_name=spec.signature_name
-        )
+        return bytes(request.SerializeToString())
+    return predict.encode_request(
+        spec.name, payload.inputs, version=spec.version, label=spec.label, signature_name=spec.signature_name
     )
 
 

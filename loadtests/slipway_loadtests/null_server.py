@@ -4,7 +4,8 @@ A server that does nothing, as fast as possible: what the load generator gets fr
 It speaks just enough HTTP/1.1 and HTTP/2 for our own users and looks each answer up by the bytes of the request; both are
 prepared from a payload file, so that the answers are right and the generator checks them as always.
 `python -m slipway_loadtests.null_server --payloads FILE` says its ports in one line of JSON and serves until its standard
-input ends. With `--certificate FILE` the protocols that `--tls` names are spoken over TLS.
+input ends. With `--certificate FILE` the protocols that `--tls` names are spoken over TLS. With `--delay-ms` and `--stall-ms`
+it is as slow as it says: what a load generator reports of it can be checked.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import cast
 
 import uvloop
 
+from slipway_loadtests.delays import Delay, Delayed
 from slipway_loadtests.h2c import frame, message
 from slipway_wire import payloads
 from slipway_wire.payloads import Payload, grpc_answer, rest_answer
@@ -60,8 +62,9 @@ def grpc_answers(sent: list[Payload]) -> dict[bytes, bytes]:
 class RestNull(asyncio.Protocol):
     """One HTTP/1.1 connection."""
 
-    def __init__(self, answers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, answers: Mapping[bytes, bytes], delayed: Delayed | None = None) -> None:
         self._answers = answers
+        self._delayed = delayed
         self._data = bytearray()
         self._lengths: dict[bytes, int] = {}
 
@@ -81,7 +84,11 @@ class RestNull(asyncio.Protocol):
                 return
             body = bytes(self._data[end : end + length])
             del self._data[: end + length]
-            self._transport.write(self._answers.get(body, _NOT_FOUND))
+            answer = self._answers.get(body, _NOT_FOUND)
+            if self._delayed is None:
+                self._transport.write(answer)
+            else:
+                self._delayed.write(self._transport, answer)
 
 
 def _content_length(head: bytes) -> int:
@@ -95,8 +102,9 @@ def _content_length(head: bytes) -> int:
 class GrpcNull(asyncio.Protocol):
     """One HTTP/2 connection of unary calls, one at a time or several."""
 
-    def __init__(self, answers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, answers: Mapping[bytes, bytes], delayed: Delayed | None = None) -> None:
         self._answers = answers
+        self._delayed = delayed
         self._data = bytearray()
         self._greeted = False
         self._bodies: dict[int, bytearray] = {}
@@ -151,11 +159,15 @@ class GrpcNull(asyncio.Protocol):
             return renewed
         begun = self._bodies.pop(stream, None)
         answer = self._answers.get(bytes(begun) + payload if begun else payload)
-        head = frame(_HEADERS, _END_HEADERS, stream, _GOOD_HEADERS)
-        if answer is None:
-            return renewed + head + frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, _NOT_FOUND_TRAILERS)
-        trailers = frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, _GOOD_TRAILERS)
-        return renewed + head + _in_frames(stream, answer) + trailers
+        out = frame(_HEADERS, _END_HEADERS, stream, _GOOD_HEADERS)
+        if answer is not None:
+            out += _in_frames(stream, answer)
+        trailers = _NOT_FOUND_TRAILERS if answer is None else _GOOD_TRAILERS
+        out += frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, trailers)
+        if self._delayed is None or answer is None:
+            return renewed + out
+        self._delayed.write(self._transport, out)
+        return renewed
 
 
 def _in_frames(stream: int, answer: bytes, most: int = 16384) -> bytes:
@@ -172,17 +184,28 @@ def _context(certificate: Path, alpn: str) -> ssl.SSLContext:
     return context
 
 
-async def serve(sent: list[Payload], certificate: Path | None = None, tls: Collection[str] = ()) -> None:
-    """Open two ports, say which, serve until standard input ends; the protocols in *tls* with *certificate* (PEM, its key too)."""
+async def serve(
+    sent: list[Payload], certificate: Path | None = None, tls: Collection[str] = (), delay: Delay | None = None
+) -> None:
+    """
+    Open two ports, say which, serve until standard input ends.
+
+    Args:
+        sent: What will be asked, with its answers.
+        certificate: PEM file with the server's certificate and its key.
+        tls: Protocols that are spoken over TLS.
+        delay: When answers leave; None: at once.
+    """
     loop = asyncio.get_running_loop()
+    delayed = Delayed(delay) if delay else None
     rest, grpc = rest_answers(sent), grpc_answers(sent)
     contexts = {
         protocol: _context(certificate, alpn) if certificate and protocol in tls else None
         for protocol, alpn in (("rest", "http/1.1"), ("grpc", "h2"))
     }
     servers = [
-        await loop.create_server(lambda: RestNull(rest), HOST, 0, ssl=contexts["rest"]),
-        await loop.create_server(lambda: GrpcNull(grpc), HOST, 0, ssl=contexts["grpc"]),
+        await loop.create_server(lambda: RestNull(rest, delayed), HOST, 0, ssl=contexts["rest"]),
+        await loop.create_server(lambda: GrpcNull(grpc, delayed), HOST, 0, ssl=contexts["grpc"]),
     ]
     ports = [server.sockets[0].getsockname()[1] for server in servers]
     sys.stdout.write(json.dumps({"rest_port": ports[0], "grpc_port": ports[1]}) + "\n")
@@ -198,8 +221,15 @@ def main() -> None:
     parser.add_argument("--payloads", type=Path, required=True, metavar="FILE", help="TFRecord of PredictionLog")
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="PEM: the server's certificate and its key")
     parser.add_argument("--tls", nargs="+", default=[], choices=["rest", "grpc"], help="protocols spoken over TLS")
+    parser.add_argument("--delay-ms", type=float, default=0, metavar="MS", help="each answer takes so long")
+    parser.add_argument("--stall-ms", type=float, default=0, metavar="MS", help="nothing is answered for so long")
+    parser.add_argument("--stall-every-ms", type=float, default=2000, metavar="MS", help="from stall to stall")
     arguments = parser.parse_args()
-    uvloop.run(serve(payloads.read(arguments.payloads), arguments.certificate, arguments.tls))
+    delay = None
+    if arguments.delay_ms or arguments.stall_ms:
+        answer, stall, every = arguments.delay_ms, arguments.stall_ms, arguments.stall_every_ms
+        delay = Delay(round(answer * 1e6), round(stall * 1e6), round(every * 1e6))
+    uvloop.run(serve(payloads.read(arguments.payloads), arguments.certificate, arguments.tls, delay))
 
 
 if __name__ == "__main__":

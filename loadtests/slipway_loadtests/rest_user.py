@@ -24,9 +24,9 @@ class RestArrivals(OpenLoopUser):
     protocol = "rest"
 
 
-def prepare(payload: Payload, host: str, port: int) -> bytes:
-    """Make the whole request, headers included."""
-    return post(host, port, payload.rest_path, payload.rest_body)
+def frame(payload: Payload, host: str, port: int, body: bytes) -> bytes:
+    """Make the whole request of a *body* for *payload*'s path, headers included."""
+    return post(host, port, payload.rest_path, body)
 
 
 def connect(host: str, port: int, _payload: Payload, handshake: Handshake | None = None) -> HttpConnection:
@@ -34,13 +34,13 @@ def connect(host: str, port: int, _payload: Payload, handshake: Handshake | None
     return HttpConnection(host, port, handshake)
 
 
-def make(payload: Payload, host: str, port: int, encoding: Encoding) -> bytes:
-    """Make the request from its values: as fast as we can, or as most clients do."""
+def encode(payload: Payload, encoding: Encoding) -> bytes:
+    """Make the body: as it was made beforehand; or from its values, as fast as we can or as most clients do."""
+    if encoding == "prebuilt":
+        return payload.rest_body
     if encoding == "naive":
-        body = _plain_body(payload)
-    else:
-        body = json_predict.encode_request(payload.inputs, signature_name=payload.spec.signature_name)
-    return post(host, port, payload.rest_path, body)
+        return _plain_body(payload)
+    return json_predict.encode_request(payload.inputs, signature_name=payload.spec.signature_name)
 
 
 def _plain_body(payload: Payload) -> bytes:

@@ -9,19 +9,19 @@ from slipway_loadtests.connections import Connection
 from slipway_loadtests.session import Arrivals, Observer, Session
 from slipway_loadtests.tls import Alpn, Handshake, handshake
 from slipway_loadtests.users import LoadUser
-from slipway_wire.loads import Encoding, Protocol, Tls
+from slipway_wire.loads import Encoding, Protocol, Tier, Tls
 from slipway_wire.payloads import Payload, decode_grpc_answer, decode_rest_answer
 from slipway_wire.status import InvalidArgument
 from slipway_wire.tolerances import Tolerances
 
 CLOSED_LOOP: dict[Protocol, type[LoadUser]] = {"rest": rest_user.RestUser, "grpc": grpc_user.GrpcUser}
 OPEN_LOOP: dict[Protocol, type[LoadUser]] = {"rest": rest_user.RestArrivals, "grpc": grpc_user.GrpcArrivals}
-_PREPARE = {"rest": rest_user.prepare, "grpc": grpc_user.prepare}
+_FRAME = {"rest": rest_user.frame, "grpc": grpc_user.frame}
 _CONNECT: dict[Protocol, Callable[[str, int, Payload, Handshake | None], Connection]] = {
     "rest": rest_user.connect,
     "grpc": grpc_user.connect,
 }
-_MAKE = {"rest": rest_user.make, "grpc": grpc_user.make}
+_ENCODE = {"rest": rest_user.encode, "grpc": grpc_user.encode}
 _READ = {"rest": rest_user.read, "grpc": grpc_user.read}
 _ALPN: dict[Protocol, Alpn] = {"rest": "http/1.1", "grpc": "h2"}
 _DECODE = {"rest": decode_rest_answer, "grpc": decode_grpc_answer}
@@ -48,14 +48,15 @@ def session_for(
     observer: Observer | None = None,
     encoding: Encoding = "prebuilt",
     tls: Tls | None = None,
+    tier: Tier = "wire",
 ) -> Session:
     """
-    Make a session that sends *payloads* to *host*:*port*, encoded beforehand or each time anew.
+    Make a session that sends *payloads* to *host*:*port*, encoded beforehand or each time anew, by the clients of *tier*.
 
     Raises:
         OSError: If a certificate that *tls* names cannot be read.
         InvalidArgument: If they call several methods: a connection over gRPC is one method's; or another than predict, which alone can be
-            encoded each time anew.
+            encoded each time anew; or TLS is asked for where only the wire tier speaks it.
     """
     methods = sorted({payload.method for payload in payloads})
     if len(methods) > 1:
@@ -64,18 +65,38 @@ def session_for(
         )
     if encoding != "prebuilt" and methods != ["predict"]:
         raise InvalidArgument(f"{methods[0]}: only requests of predict can be made while the clock runs")
+    if tls and tier != "wire":
+        raise InvalidArgument(f"the {tier} tier speaks no TLS here: take the wire tier")
     named = tls.server_name if tls and tls.server_name else host
-    requests: list[bytes | Callable[[], bytes]] = (
-        [_PREPARE[protocol](payload, named, port) for payload in payloads]
-        if encoding == "prebuilt"
-        else [partial(_MAKE[protocol], payload, named, port, encoding) for payload in payloads]
+    make = [partial(_request, protocol, payload, named, port, encoding, tier) for payload in payloads]
+    connect: Callable[[], Connection] = (
+        partial(_CONNECT[protocol], host, port, payloads[0], handshake(tls, host, _ALPN[protocol]))
+        if tier == "wire"
+        else _library_client(protocol, host, port, payloads[0])
     )
     return Session(
-        requests,
-        partial(_CONNECT[protocol], host, port, payloads[0], handshake(tls, host, _ALPN[protocol])),
+        [each() for each in make] if encoding == "prebuilt" else make,
+        connect,
         answers,
         arrivals=arrivals,
         limit=limit,
         observer=observer,
         read=None if encoding == "prebuilt" else lambda _, answer: _READ[protocol](answer, encoding),
     )
+
+
+def _request(protocol: Protocol, payload: Payload, host: str, port: int, encoding: Encoding, tier: Tier) -> bytes:
+    body = _ENCODE[protocol](payload, encoding)
+    # Libraries write their own headers.
+    return _FRAME[protocol](payload, host, port, body) if tier == "wire" else body
+
+
+def _library_client(protocol: Protocol, host: str, port: int, payload: Payload) -> Callable[[], Connection]:
+    # Each costs tens of milliseconds to import, and grpc wants to be imported behind the fork of Locust's workers.
+    if protocol == "rest":
+        from slipway_loadtests.library_rest import LibraryHttp  # noqa: PLC0415
+
+        return partial(LibraryHttp, host, port, payload.rest_path)
+    from slipway_loadtests.library_grpc import LibraryGrpc  # noqa: PLC0415
+
+    return partial(LibraryGrpc, host, port, payload.grpc_method)

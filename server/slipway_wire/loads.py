@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 Protocol = Literal["rest", "grpc"]
 Encoding = Literal["prebuilt", "per_request", "naive"]
+Tier = Literal["wire", "library", "native"]
 
 
 class _Line:
@@ -61,6 +62,9 @@ class LoadOrder(_Line):
         protocol: Which protocol.
         host: Where the server is.
         port: The port of that protocol.
+        tier: Whose clients send it. `wire`: prepared bytes on sockets, the same engine for both protocols. `library`: what
+            Locust users take, Locust's FastHttpSession (geventhttpclient) and grpcio's stub. `native`: h2load, a
+            program in C that sends one payload, in a closed loop or at a rate, and sees no answer but by its size.
         users: Closed loop: connections, each with one request in flight. Open loop: connections opened
             before the load begins; more are opened when all are busy.
         rate: Open loop: offered requests per second; None: closed loop.
@@ -89,6 +93,7 @@ class LoadOrder(_Line):
     warmup_s: float
     window_s: float
     samples: str
+    tier: Tier = "wire"
     rate: float | None = None
     requests: int | None = None
     drain_s: float = 30.0

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -114,6 +116,24 @@ def scripted_peer(script: Callable[[socket.socket], None]) -> Iterator[int]:
         accepting.join()
         for thread in threads:
             thread.join()
+
+
+@contextlib.contextmanager
+def null_server(payload_file: Path, *flags: str) -> Iterator[dict[str, int]]:
+    """Run the null server of the calibration for *payload_file*; give its ports, `rest_port` and `grpc_port`."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "slipway_loadtests.null_server", "--payloads", payload_file, *flags],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """`locust -f loadtests/locustfile.py`, as somebody would type it."""
 
+import contextlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from tests.loadtests.conftest import grpc_server, half_plus_two_over_grpc, half_plus_two_over_rest, http_server
 
@@ -105,6 +107,23 @@ def test_workers_make_one_load_and_their_raw_times_come_together(ports, payload_
         assert (np.diff(raw.planned_us) >= 0).all()
         # Two processes of half the rate each: one of the whole.
         assert 0.5 < len(raw.planned_us) / (raw.end_us / 1e6) / 200 < 1.5
+
+
+def test_libraries_in_two_processes_know_their_requests_and_come_to_an_end(ports, payload_file, tmp_path):
+    """Grpcio in a process that was forked after its first call never ends, and its master does not notice."""
+    arguments = ["--tier", "library", "--processes", "2", "-t", "4s", "--rate", "60", "--payloads", payload_file]
+    done = locust(tmp_path, *ports, *arguments, "--samples", "raw")
+
+    assert done.returncode == 0, done.stderr
+    found = counts(done)
+    for protocol in ("rest", "grpc"):
+        raw = samples.read(tmp_path / f"raw-{protocol}.npz")
+        assert len(raw.planned_us) == found[protocol][0] > 10
+        assert found[protocol][1] == 0
+    # They have the directory of their raw times for their own.
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            assert process.cwd() != str(tmp_path), process.cmdline()
 
 
 def test_a_wrong_answer_to_a_worker_is_its_masters_exit_code(payload_file, tmp_path):

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 from tests.loadtests.conftest import (
@@ -14,6 +15,7 @@ from tests.loadtests.conftest import (
     half_plus_two_over_grpc,
     half_plus_two_over_rest,
     http_server,
+    null_server,
     scripted_peer,
 )
 
@@ -75,6 +77,9 @@ def server(protocol, before=lambda: None):
 
 
 protocols = pytest.mark.parametrize("protocol", ["rest", "grpc"])
+clients = pytest.mark.parametrize(
+    ("protocol", "tier"), [(protocol, tier) for protocol in ("rest", "grpc") for tier in ("wire", "library")]
+)
 
 
 def test_connections_opened_again_are_counted(generator):
@@ -89,7 +94,7 @@ def test_connections_opened_again_are_counted(generator):
         handler.end_headers()
         handler.wfile.write(answer)
 
-    for order in ({"users": 2}, {"users": 2, "rate": 50.0}):
+    for order in ({"users": 2}, {"users": 2, "rate": 50.0}, {"users": 2, "tier": "library"}):
         with http_server(hang_up) as port:
             _, outcome, _ = generator.run("rest", port, **order)
 
@@ -100,8 +105,8 @@ def test_connections_opened_again_are_counted(generator):
     assert (outcome.reconnects, outcome.bytes_sent_again is None) == (0, False)
 
 
-@protocols
-def test_closed_loop_counts_what_the_server_counts(generator, protocol):
+@clients
+def test_closed_loop_counts_what_the_server_counts(generator, protocol, tier):
     answered, threads = [], set()
 
     def count():
@@ -109,7 +114,7 @@ def test_closed_loop_counts_what_the_server_counts(generator, protocol):
         threads.add(threading.get_ident())
 
     with server(protocol, count) as port:
-        window, outcome, found = generator.run(protocol, port, users=3)
+        window, outcome, found = generator.run(protocol, port, users=3, tier=tier)
 
     assert outcome.requests == len(answered) == len(found.planned_us) > 0
     assert outcome.checked_answers == outcome.requests
@@ -122,18 +127,20 @@ def test_closed_loop_counts_what_the_server_counts(generator, protocol):
     assert found.planned_us.max() < found.end_us
 
 
-@protocols
-def test_a_latency_ends_with_the_answer_not_with_the_submission(generator, protocol):
+@clients
+def test_a_latency_ends_with_the_answer_not_with_the_submission(generator, protocol, tier):
     """A server that thinks for 50 ms cannot be reported faster than that."""
-    with server(protocol, lambda: time.sleep(0.05)) as port:
-        _, _, found = generator.run(protocol, port, users=2)
+    for rate in (None, 60.0):
+        with server(protocol, lambda: time.sleep(0.05)) as port:
+            _, outcome, found = generator.run(protocol, port, tier=tier, rate=rate, warmup_s=0.0, window_s=0.2)
 
-    assert len(found.service_us) >= 2
-    assert found.service_us.min() >= 50_000
+        assert len(found.service_us) >= 2
+        assert found.service_us.min() >= 50_000
+        assert outcome.checked_answers == outcome.requests
 
 
-@protocols
-def test_closed_loop_has_as_many_requests_in_flight_as_users(generator, protocol):
+@clients
+def test_closed_loop_has_as_many_requests_in_flight_as_users(generator, protocol, tier):
     """Not one after the other, as gRPC's own client does under gevent if one call is forgotten."""
     inside, most, lock = [0], [0], threading.Lock()
 
@@ -146,13 +153,13 @@ def test_closed_loop_has_as_many_requests_in_flight_as_users(generator, protocol
             inside[0] -= 1
 
     with server(protocol, think) as port:
-        generator.run(protocol, port, users=5)
+        generator.run(protocol, port, users=5, tier=tier)
 
     assert most == [5]
 
 
-@protocols
-def test_a_stall_is_in_the_latency_of_all_who_were_due_during_it(generator, protocol):
+@clients
+def test_a_stall_is_in_the_latency_of_all_who_were_due_during_it(generator, protocol, tier):
     """A closed loop would have sent nothing meanwhile, and reported one slow request."""
     stall_s, began = 0.3, [0.0]
     lock = threading.Lock()
@@ -164,7 +171,8 @@ def test_a_stall_is_in_the_latency_of_all_who_were_due_during_it(generator, prot
                 time.sleep(stall_s)
 
     with server(protocol, stall_once) as port:
-        _, outcome, found = generator.run(protocol, port, users=4, rate=200.0, seed="s", warmup_s=0.0, window_s=0.5)
+        load = {"rate": 200.0, "seed": "s", "warmup_s": 0.0, "window_s": 0.5}
+        _, outcome, found = generator.run(protocol, port, users=4, tier=tier, **load)
 
     response_us = found.slip_us + found.service_us
     due_us = (began[0] * 1e9 - found.origin_ns) / 1000
@@ -172,6 +180,22 @@ def test_a_stall_is_in_the_latency_of_all_who_were_due_during_it(generator, prot
     assert meanwhile.sum() > 20
     assert (response_us >= due_us + stall_s * 1e6 - found.planned_us - 1000)[meanwhile].all()
     assert outcome.errors == {}
+
+
+def test_a_stall_that_comes_again_is_hidden_from_a_closed_loop(generator, payload_file):
+    """Nobody asks while the server stalls: one request of each user is slow, and all that were due meanwhile are missing."""
+    slow = {}
+    with null_server(payload_file, "--delay-ms", "1", "--stall-ms", "300", "--stall-every-ms", "800") as ports:
+        for rate in (None, 200.0):
+            load = {"users": 1, "rate": rate, "warmup_s": 0.0, "window_s": 1.0}
+            _, outcome, found = generator.run("rest", ports["rest_port"], **load)
+            took = found.slip_us + found.service_us
+            slow[rate] = np.mean(took >= 100_000)
+            assert outcome.errors == {}
+            if rate:
+                assert np.percentile(took, 99) >= 200_000
+
+    assert slow[200.0] > 0.1 > slow[None] > 0
 
 
 def test_both_protocols_meet_the_same_arrivals(generator):
@@ -206,7 +230,8 @@ def test_wrong_answers_are_counted(generator, protocol):
     assert outcome.first_wrong.startswith("payload 1: y[0]: expected 2.5, got 2.5999")
 
 
-def test_errors_are_counted_by_kind_and_the_first_is_told(generator):
+@pytest.mark.parametrize("tier", ["wire", "library"])
+def test_errors_are_counted_by_kind_and_the_first_is_told(generator, tier):
     turn = iter(range(10**9))
 
     def sometimes(handler, body):
@@ -219,7 +244,7 @@ def test_errors_are_counted_by_kind_and_the_first_is_told(generator):
         return None
 
     with http_server(sometimes) as port:
-        _, outcome, found = generator.run("rest", port, users=1)
+        _, outcome, found = generator.run("rest", port, users=1, tier=tier)
 
     assert outcome.first_error == "HTTP 503: busy"
     assert outcome.errors == {"HTTP 503": found.failed.sum()}
@@ -227,16 +252,40 @@ def test_errors_are_counted_by_kind_and_the_first_is_told(generator):
     assert 0 < found.failed.sum() < outcome.requests
 
 
-@pytest.mark.parametrize("rate", [None, 100.0])
-def test_an_answer_that_never_comes_is_a_timeout(generator, rate):
+def test_errors_of_calls_keep_their_status_and_their_channel(generator):
+    turn = iter(range(10**9))
+
+    def sometimes(message, context):
+        if next(turn) % 3 == 0:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        return half_plus_two_over_grpc(message, context)
+
+    found = []
+    for tier in ("wire", "library"):
+        with grpc_server(sometimes) as port:
+            _, outcome, raw = generator.run("grpc", port, users=1, tier=tier)
+        found.append((outcome.first_error, set(outcome.errors), outcome.connections))
+        assert 0 < raw.failed.sum() == outcome.errors["grpc-status 8"] < outcome.requests
+
+    assert found == [("grpc-status 8: busy", {"grpc-status 8"}, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "protocol", "tier"),
+    [(None, "rest", "wire"), (100.0, "rest", "wire"), (100.0, "rest", "library"), (100.0, "grpc", "library")],
+)
+def test_an_answer_that_never_comes_is_a_timeout(generator, rate, protocol, tier):
     """Dropped, it would make a dead server look fast."""
+    over = threading.Event()
 
     def silent(peer):
         while peer.recv(65536):
             pass
 
-    with scripted_peer(silent) as port:
-        _, outcome, found = generator.run("rest", port, users=2, rate=rate, drain_s=0.2)
+    # A server of gRPC has to say something before it is silent.
+    with scripted_peer(silent) if protocol == "rest" else grpc_server(lambda *_: over.wait() and b"") as port:
+        _, outcome, found = generator.run(protocol, port, users=2, rate=rate, drain_s=0.2, tier=tier)
+        over.set()
 
     assert outcome.errors == {"timeout": outcome.requests}
     assert found.failed.all()
@@ -245,9 +294,10 @@ def test_an_answer_that_never_comes_is_a_timeout(generator, rate):
     assert (last >= found.end_us).all()
 
 
-def test_a_server_that_is_not_there_is_an_error_not_a_crash(generator, refused_port):
+@clients
+def test_a_server_that_is_not_there_is_an_error_not_a_crash(generator, refused_port, protocol, tier):
     for rate in (None, 50.0):
-        _, outcome, _ = generator.run("grpc", refused_port, rate=rate, drain_s=0.1)
+        _, outcome, _ = generator.run(protocol, refused_port, rate=rate, drain_s=0.1, tier=tier)
         assert outcome.errors.get("connection refused")
 
 
@@ -258,6 +308,22 @@ def test_first_requests_end_the_load_before_its_window(generator):
 
     assert outcome.requests == len(found.planned_us) == 20
     assert time.monotonic() - began < 30
+
+
+def test_libraries_ask_for_no_compression_and_their_bytes_are_known(generator):
+    """Compressed answers would be another load; and libraries do not tell which connection is theirs."""
+    heads = set()
+
+    def over_rest(handler, body):
+        heads.add((handler.path, handler.headers["Accept-Encoding"], handler.headers["Content-Type"], len(body)))
+        return half_plus_two_over_rest(handler, body)
+
+    with http_server(over_rest) as rest, grpc_server(half_plus_two_over_grpc) as calls:
+        for protocol, port in (("rest", rest), ("grpc", calls)):
+            _, outcome, _ = generator.run(protocol, port, tier="library", users=3)
+            assert outcome.bytes_sent > 50 * outcome.requests
+            assert outcome.bytes_received > 20 * outcome.requests
+    assert {head[:3] for head in heads} == {("/v1/models/m:predict", "identity", "application/json")}
 
 
 def test_bytes_on_the_wire_are_what_the_server_read_and_wrote(generator, payload_file):

@@ -1,11 +1,7 @@
-import json
-import subprocess
-import sys
-
 import grpc
 import numpy as np
 import pytest
-from tests.loadtests.conftest import PREDICT
+from tests.loadtests.conftest import PREDICT, null_server
 
 from slipway_loadtests import h2c, http1
 from slipway_loadtests.connections import RequestFailed
@@ -21,15 +17,8 @@ LARGE = [payloads.make("m", {"x": ROWS}, {"y": ROWS / 2})]
 def ports(tmp_path_factory):
     file = tmp_path_factory.mktemp("null") / "payloads.tfrecord"
     file.write_bytes(payloads.encode(SMALL + LARGE))
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "slipway_loadtests.null_server", "--payloads", file],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    yield json.loads(process.stdout.readline())
-    process.stdin.close()
-    assert process.wait(10) == 0
-    process.stdout.close()
+    with null_server(file) as found:
+        yield found
 
 
 @pytest.mark.parametrize("payload", SMALL + LARGE, ids=lambda payload: f"{len(payload.grpc_message)}B")

@@ -36,6 +36,16 @@ def test_the_meter_counts_all_threads_and_never_goes_back():
     assert after >= during
 
 
+def test_children_count_where_that_is_wanted():
+    """A child's time is in no thread of its parent while it runs."""
+    burn = "import time\nwhile time.process_time() < 0.1: pass\nprint(flush=True)\ninput()"
+    alone, together = cpu.CpuMeter([os.getpid()]), cpu.CpuMeter([os.getpid()], with_children=True)
+    with subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert together.read_ns() - alone.read_ns() >= 80_000_000
+        child.stdin.write(b"\n")
+
+
 def test_processes_that_are_gone_used_nothing_that_is_known():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

@@ -74,6 +74,7 @@ class Watch:
         server_cpus: Sequence[int],
         limited: Sequence[int],
         gpus: Gpus | None,
+        with_children: bool = False,
     ) -> None:
         """
         Prepare.
@@ -86,8 +87,10 @@ class Watch:
             server_cpus: Where the server runs.
             limited: Processes whose quota should not have them wait.
             gpus: The machine's.
+            with_children: Whether the generator has another program make the load.
         """
-        self._server, self._generator = cpu.CpuMeter(server), cpu.CpuMeter([generator])
+        self._server = cpu.CpuMeter(server)
+        self._generator = cpu.CpuMeter([generator], with_children=with_children)
         self._cpus, self._count, self._server_cpus, self._limited, self._gpus = cpus, count, server_cpus, limited, gpus
         self._readings: list[Reading] = []
         self._clocks: list[float | None] = []

@@ -110,7 +110,7 @@ class Machine:
             ServerError: The server died.
         """
         before = scraped(server)
-        watch = self._watch(server, generator)
+        watch = self._watch(server, generator, native=order.tier == "native")
 
         def observe(window: LoadWindow) -> tuple[Reading, Reading | None]:
             _sleep_until(window.begin_ns)
@@ -142,7 +142,7 @@ class Machine:
             conditions=watch.conditions(),
         )
 
-    def _watch(self, server: Loaded, generator: LoadGenerator) -> Watch:
+    def _watch(self, server: Loaded, generator: LoadGenerator, *, native: bool) -> Watch:
         """Prepare to watch one load: a quota of somebody else's server is that server's own affair."""
         pids = server.pids()
         own = pids if isinstance(server, RunningServer) else []
@@ -154,6 +154,7 @@ class Machine:
             server_cpus=self.server_cpus,
             limited=[generator.pid, *own],
             gpus=self._gpus,
+            with_children=native,
         )
 
     def placement(self) -> Placement:
