@@ -41,7 +41,7 @@ def encode(payload: Payload, encoding: Encoding) -> bytes:
     if encoding == "prebuilt":
         return payload.grpc_message
     spec = payload.spec
-    if encoding == "naive":
+    if encoding in {"naive", "plain_prebuilt"}:
         request = messages.PredictRequest()
         request.MergeFromString(
             predict.encode_request(

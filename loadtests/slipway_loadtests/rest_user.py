@@ -38,7 +38,7 @@ def encode(payload: Payload, encoding: Encoding) -> bytes:
     """Make the body: as it was made beforehand; or from its values, as fast as we can or as most clients do."""
     if encoding == "prebuilt":
         return payload.rest_body
-    if encoding == "naive":
+    if encoding in {"naive", "plain_prebuilt"}:
         return _plain_body(payload)
     return json_predict.encode_request(payload.inputs, signature_name=payload.spec.signature_name)
 

@@ -23,6 +23,7 @@ _CONNECT: dict[Protocol, Callable[[str, int, Payload, Handshake | None], Connect
 }
 _ENCODE = {"rest": rest_user.encode, "grpc": grpc_user.encode}
 _READ = {"rest": rest_user.read, "grpc": grpc_user.read}
+_BEFOREHAND: tuple[Encoding, ...] = ("prebuilt", "plain_prebuilt")
 _ALPN: dict[Protocol, Alpn] = {"rest": "http/1.1", "grpc": "h2"}
 _DECODE = {"rest": decode_rest_answer, "grpc": decode_grpc_answer}
 
@@ -64,7 +65,9 @@ def session_for(
             f"the payloads call {' and '.join(methods)}: a load is of one method, take a file for each"
         )
     if encoding != "prebuilt" and methods != ["predict"]:
-        raise InvalidArgument(f"{methods[0]}: only requests of predict can be made while the clock runs")
+        raise InvalidArgument(
+            f"{methods[0]}: only requests of predict can be made otherwise than they are in the payload file"
+        )
     if tls and tier != "wire":
         raise InvalidArgument(f"the {tier} tier speaks no TLS here: take the wire tier")
     named = tls.server_name if tls and tls.server_name else host
@@ -75,13 +78,13 @@ def session_for(
         else _library_client(protocol, host, port, payloads[0])
     )
     return Session(
-        [each() for each in make] if encoding == "prebuilt" else make,
+        [each() for each in make] if encoding in _BEFOREHAND else make,
         connect,
         answers,
         arrivals=arrivals,
         limit=limit,
         observer=observer,
-        read=None if encoding == "prebuilt" else lambda _, answer: _READ[protocol](answer, encoding),
+        read=None if encoding in _BEFOREHAND else lambda _, answer: _READ[protocol](answer, encoding),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 Protocol = Literal["rest", "grpc"]
-Encoding = Literal["prebuilt", "per_request", "naive"]
+Encoding = Literal["prebuilt", "plain_prebuilt", "per_request", "naive"]
 Tier = Literal["wire", "library", "native"]
 
 
@@ -81,8 +81,10 @@ class LoadOrder(_Line):
             the schedule goes on.
         payloads: Path of another payload file than the one that the generator was started with.
         encoding: `prebuilt`: requests are bytes before the load begins, and answers are not read while it lasts.
-            `per_request`: each request is made and each answer read while the clock runs, as fast as we can;
-            `naive`: likewise, as a client does it that does not care (`json.dumps` of lists; one field per value).
+            `plain_prebuilt`: likewise, but made as a client makes them that does not care: JSON with the digits of doubles,
+            protobuf with one field per value. `per_request`: each request is made and each answer read while the clock
+            runs, as fast as we can; `naive`: likewise, as a client does it that does not care (`json.dumps` of lists; one
+            field per value).
         tls: How connections are encrypted; None: they are not.
     """
 

@@ -7,6 +7,7 @@ from tests.workflow.undisturbed import undisturb
 from slipway import benchmark, windows
 from slipway.errors import InvalidMeasurement
 from slipway.records import BenchmarkRecord
+from slipway.scenarios.streams import ENCODINGS
 from slipway_wire import samples
 
 SHORT = {"repetitions": 1, "window_s": 0.1}
@@ -88,16 +89,17 @@ def test_one_request_in_flight_is_what_streams_have(record):
     assert {w.rows for w in scenario(record, "multi_stream").windows} == {8}
 
 
-def test_making_requests_under_the_clock_costs_the_client_more(record):
-    cpu = {
-        label: value
-        for (key, protocol, label), value in values(record, "serialization").items()
-        if (key, protocol) == ("client_cpu", "rest")
+def test_each_way_to_make_requests_has_its_cost_its_bytes_and_its_ratio(record):
+    """How plain clients spell numbers is a matter of bytes, whoever has the time to spell them."""
+    told = values(record, "serialization")
+    weights = {
+        label: value for (key, protocol, label), value in told.items() if (key, protocol) == ("bytes_per_row", "rest")
     }
-    prebuilt, fast, naive = cpu.values()
+    ways = {label for key, _, label in told if key == "client_cpu"}
 
-    assert prebuilt < min(fast, naive)
-    assert len([v for v in scenario(record, "serialization").values if v.key == "grpc_over_rest"]) == 3
+    assert set(weights) == ways == set(ENCODINGS.values())
+    assert weights[ENCODINGS["prebuilt"]] < weights[ENCODINGS["plain_prebuilt"]]
+    assert {label for key, _, label in told if key == "grpc_over_rest"} == ways
 
 
 def test_a_rate_is_found_that_keeps_the_bound(record):

@@ -41,7 +41,7 @@ def _length(scenario: Any) -> tuple[int, float]:
         case "payload":
             return scenario.repetitions * len(scenario.rows), scenario.window_s
         case "serialization":
-            return scenario.repetitions * 3, scenario.window_s
+            return scenario.repetitions * 4, scenario.window_s
         case "mixed":
             return 2 * scenario.repetitions, scenario.window_s
         case "overload":
