@@ -30,7 +30,7 @@ from slipway_wire.status import InvalidArgument
 settings.register_profile("server", deadline=None)
 settings.load_profile("server")
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 def signature(name, method, inputs, outputs):
@@ -211,7 +211,7 @@ def make_serving(servables, *, scheduler=None, labels=None, metrics=None, checks
     return serving, manager
 
 
-def wait_for(condition, what, timeout_s=90.0):
+def wait_for(condition, what, timeout_s=200.0):
     """Wait until *condition* gives something true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (result := condition()):
@@ -267,7 +267,7 @@ class ServerProcess:
         self.process.send_signal(number)
 
     def exit_code(self):
-        return self.process.wait(60.0)
+        return self.process.wait(200.0)
 
     def close(self):
         if hasattr(self, "ready"):

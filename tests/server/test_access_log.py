@@ -11,7 +11,7 @@ from slipway_server.servables.loader import Call
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import InvalidArgument
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 CALLER = Caller(
     "req-1", TraceParent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", is_sampled=True), "ipv4:x:1"
 )

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from slipway_server.background import Background
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 @given(st.lists(st.integers(), max_size=50))

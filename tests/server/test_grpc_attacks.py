@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slipway_wire import messages, paths, predict
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 METHODS = [
     paths.GRPC_PREDICT,
     paths.GRPC_CLASSIFY,

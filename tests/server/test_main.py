@@ -37,7 +37,7 @@ def test_a_combination_that_cannot_be_is_told_in_one_line(capsys):
 def test_both_commands_are_installed(command):
     path = f"{sys.prefix}/bin/{command}"
 
-    result = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=200, check=False)
 
     assert result.returncode == 0
     assert result.stdout.startswith("TensorFlow ModelServer: ")

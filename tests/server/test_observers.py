@@ -6,7 +6,7 @@ from slipway_server.metrics import Metrics
 from slipway_server.observers import Observers
 from slipway_server.settings import parse
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 @pytest.fixture

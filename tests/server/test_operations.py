@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slipway_wire import messages, paths, predict, tfrecord
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 MODEL = "saved_model_half_plus_two_cpu"
 
@@ -72,7 +72,7 @@ def observed(fakes, testdata, tmp_path_factory, collector):
         "--access_log=all",
         "--log_format=json",
         "--admin_port=auto",
-        "--lame_duck_s=2",
+        "--lame_duck_s=4",
         f"--otlp_endpoint=http://127.0.0.1:{collector[0]}",
         "--trace_sample_rate=0",
     )

@@ -18,7 +18,7 @@ from slipway_wire.model_spec import ModelSpec
 from slipway_wire.signatures import CLASSIFY, REGRESS
 from slipway_wire.status import InvalidArgument, NotFound
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 def example(value):

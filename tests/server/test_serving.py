@@ -9,7 +9,7 @@ from slipway_server.servables.loader import Call
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import Code, DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 def half_of(*values):

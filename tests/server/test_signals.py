@@ -17,7 +17,7 @@ def test_a_signal_ends_the_waiting(number):
     async def scenario():
         signals = EndSignals()
         os.kill(os.getpid(), number)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await signals.wait()
 
     play(scenario())

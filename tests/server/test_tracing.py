@@ -14,7 +14,7 @@ from slipway_server.tracing import Tracing, _traces_url
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import InvalidArgument
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 

@@ -109,7 +109,7 @@ def test_a_live_server_serves_tflite_warmed_at_every_allowed_size(start_server, 
     answer = server.rest.post("/v1/models/m:predict", content=b'{"instances": [1.0, 2.0, 5.0]}')
     assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
     grpc_answer = server.channel.unary_unary(paths.GRPC_PREDICT)(
-        predict.encode_request("m", {"x": np.float32([[3.0]])}), timeout=20.0
+        predict.encode_request("m", {"x": np.float32([[3.0]])}), timeout=90.0
     )
     assert predict.decode_response(grpc_answer)[1]["y"].tolist() == [[3.5]]
     metadata = server.rest.get("/v1/models/m/metadata").json()["metadata"]["signature_def"]["signature_def"]

@@ -16,7 +16,7 @@ from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
 from slipway_wire.status import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unavailable
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 class Model:
@@ -599,7 +599,8 @@ def test_idle_threads_are_woken_by_requests_only(counted, model):
 
 
 def test_a_batch_that_waits_for_its_timeout_is_watched_by_one_thread(counted, model):
-    scheduler = counted(batch_timeout_s=0.05, max_batch_size=100)
+    # All twenty come within it, on a machine that has better things to do, too.
+    scheduler = counted(batch_timeout_s=1.0, max_batch_size=100)
     wait_for_idle(scheduler)
     futures = [scheduler.submit(work(model, float(n))) for n in range(20)]
 

@@ -7,7 +7,7 @@ import pytest
 from slipway_server.batching.task import Answer, Task, Work
 from slipway_wire.status import InvalidArgument
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 ANSWER = Answer({"y": np.ones(1)}, 0.0, 0.0)
 
 

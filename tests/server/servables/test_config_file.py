@@ -11,7 +11,7 @@ from slipway_server.servables.storage import LocalStorage
 from slipway_wire import messages
 from slipway_wire.status import FailedPrecondition, InvalidArgument
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 def listing(*names):

@@ -18,7 +18,7 @@ from slipway_server.servables.storage import LocalStorage
 from slipway_wire import messages, text_config
 from slipway_wire.status import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Unknown
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 SOON_S = 0.05
 
 

@@ -18,7 +18,7 @@ from slipway_server.servables.manager import Manager, RetryPolicy, settled
 from slipway_server.servables.policy import availability_preserving, resource_preserving
 from slipway_wire.status import Code, NotFound
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 HERE = "/none"
 
 

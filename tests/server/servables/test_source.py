@@ -11,7 +11,7 @@ from slipway_server.config_files import All, Latest, ModelConfig, Specific
 from slipway_server.servables.source import BasePath, Clock, Polling, Source, aspired_versions, read_versions
 from slipway_server.servables.storage import LocalStorage
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 SETTLE_S = 2.0
 
 

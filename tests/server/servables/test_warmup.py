@@ -193,7 +193,7 @@ def test_threads_replay_at_once_and_each_record_once(version, warm, loaded, monk
     barrier, run = threading.Barrier(3), loaded.run
 
     def together(call):
-        barrier.wait(20.0)
+        barrier.wait(90.0)
         return run(call)
 
     monkeypatch.setattr(loaded, "run", together)
@@ -321,7 +321,7 @@ def test_nobody_is_answered_before_the_last_record_is(version, fakes, loaded):
             later=fakes.Timers(),
         )
         manager.aspire("m", {3: str(directory)})
-        assert loaded.started.acquire(timeout=20.0)
+        assert loaded.started.acquire(timeout=90.0)
 
         assert [status.state for status in manager.statuses("m")] == ["LOADING"]
         with pytest.raises(NotFound):

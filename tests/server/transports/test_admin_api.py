@@ -20,7 +20,7 @@ from slipway_server.transports.http import HttpServer
 from slipway_server.transports.rest_api import error_response
 from slipway_wire import messages
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 class SlowLoader:

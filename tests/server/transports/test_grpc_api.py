@@ -17,7 +17,7 @@ from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 X = {"x": np.float32([1.0, 2.0])}
 
 

@@ -9,13 +9,13 @@ from slipway_wire.status import Unavailable
 def test_auto_is_a_port_that_can_be_listened_on():
     with ports.bind("127.0.0.1", "auto", flag="port") as bound:
         bound.listen()
-        socket.create_connection(bound.getsockname(), timeout=20).close()
+        socket.create_connection(bound.getsockname(), timeout=90).close()
 
 
 def test_nobody_is_let_in_before_somebody_listens():
     """Models load between the two; a client must not hang meanwhile."""
     with ports.bind("127.0.0.1", "auto", flag="port") as bound, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(bound.getsockname(), timeout=20)
+        socket.create_connection(bound.getsockname(), timeout=90)
 
 
 def test_a_port_in_use_is_told_in_one_line_with_the_flag():
@@ -41,7 +41,7 @@ def test_everywhere_is_ipv6_too():
     with ports.bind("0.0.0.0", "auto", flag="rest_api_port", dual_stack=True) as bound:
         bound.listen()
         for host in ("127.0.0.1", "::1"):
-            socket.create_connection((host, bound.getsockname()[1]), timeout=20).close()
+            socket.create_connection((host, bound.getsockname()[1]), timeout=90).close()
 
 
 def test_targets():

@@ -7,7 +7,7 @@ from slipway_server.transports.profiler import PROFILER_SERVICE, ProfilerApi
 from slipway_server.transports.rpc import Unary
 from slipway_wire.status import NotFound, Unavailable
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 async def answer(body, incoming):

@@ -18,7 +18,7 @@ from slipway_server.transports.waiting import Arrivals
 from slipway_wire.signatures import PREDICT
 from slipway_wire.status import Unavailable
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 PREDICT_PATH = "/v1/models/half:predict"
 ONE = b'{"instances": [1.0]}'
 
@@ -499,7 +499,7 @@ def test_a_client_that_leaves_while_its_large_request_is_read_is_not_computed_fo
 
     body = b'{"instances": [%b]}' % b", ".join([b"1.0"] * 300_000)
     with (
-        httpx.Client(base_url=client.base_url, trust_env=False, timeout=0.2) as impatient,
+        httpx.Client(base_url=client.base_url, trust_env=False, timeout=httpx.Timeout(WAIT_S, read=0.2)) as impatient,
         contextlib.suppress(httpx.ReadTimeout),
     ):
         impatient.post(PREDICT_PATH, content=body)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from slipway_server.transports import tls
 from slipway_wire.status import InvalidArgument
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 @pytest.fixture(scope="module")

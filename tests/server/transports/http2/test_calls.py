@@ -131,7 +131,7 @@ class Talk:
 
 
 async def until(condition):
-    for _ in range(20_000):
+    for _ in range(150_000):
         if condition():
             return
         await asyncio.sleep(0.0005)

@@ -17,7 +17,7 @@ from slipway_server.transports.rpc import Unary
 
 from .conftest import REQUEST, Client, read_frames
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 GREETING = (
     frames.PREFACE + frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 2**31 - 1}) + frames.window_update(0, 2**30)
 )
