@@ -15,6 +15,7 @@ rule benchmark:
         image="results/images/{model}/image.json",
         servable=ancient("results/manifests/{model}/{version}.json"),
         golden="results/checkpoints/{model}/{version}/golden.npz",
+        goldens=versions_of("results/checkpoints/{model}/{version}/golden.npz"),
         contract=ancient(contract),
         words=ancient(word_files),
     output:
@@ -35,6 +36,7 @@ rule benchmark:
         server=server_settings,
         servables="results/servables/{model}",
         golden=golden_part,
+        goldens=by_version("results/checkpoints/{model}/{version}/golden.npz"),
         code=code_digest("slipway.benchmark", "slipway_loadtests"),
         tools=tool_versions("locust", "gevent"),
     shell:
@@ -49,6 +51,7 @@ rule benchmark:
         " --servable-record {input.servable:q}"
         " --contract {input.contract:q}"
         " --golden {input.golden:q}"
+        " --version-golden {params.goldens:q}"
         " --threads {threads}"
         " --out {output.record:q}"
         " --samples {output.samples:q}"

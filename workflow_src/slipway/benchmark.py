@@ -14,16 +14,17 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from slipway import comparable, cpu, files, first_requests, golden, payloads, provenance, scenarios
-from slipway.arguments import section
-from slipway.contract import read_contract
+from slipway.arguments import by_version, section
+from slipway.contract import Contract, read_contract
 from slipway.errors import ContractViolation, InvalidMeasurement
+from slipway.golden import Golden
 from slipway.load_generator import LoadGenerator, load_generator
 from slipway.load_plan import PROTOCOLS, Planned, place
 from slipway.locks import waiting_lock
@@ -43,6 +44,7 @@ from slipway.records import (
 from slipway.scenario_settings import STANDARD
 from slipway.scenarios.bench import Bench
 from slipway.scenarios.reload import VersionsReload
+from slipway.scenarios.versions import GoldenVersions, Versions
 from slipway.servers import RunningServer, ServerSpec
 from slipway.settings import BenchmarkSettings, LaunchSettings, ServerSettings
 from slipway.windows import CALIBRATION_S, Windows
@@ -70,6 +72,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--servable-record", required=True, type=Path, help="record of the version's servable")
     parser.add_argument("--contract", required=True, type=Path, help="the model's contract")
     parser.add_argument("--golden", required=True, type=Path, help="golden data of the version")
+    parser.add_argument(
+        "--version-golden",
+        nargs="*",
+        default=[],
+        metavar="V=FILE",
+        help="golden data of other versions: for ab_versions",
+    )
     parser.add_argument("--threads", required=True, type=int, help="CPUs that may be used")
     parser.add_argument("--out", required=True, type=Path, help="record to write")
     parser.add_argument("--samples", required=True, type=Path, help="directory for raw samples")
@@ -109,6 +118,9 @@ def run(arguments: Namespace) -> None:
         why_not_compared=comparable.why_not_under_load(contract, sent[0].spec.signature_key, answered.rows, together),
         log=arguments.out.with_suffix(".server.log"),
         make=make,
+        contract=contract,
+        goldens=by_version(arguments.version_golden),
+        golden=answered,
     )
     failed = arguments.out.with_suffix(".failed.json")
     failed.unlink(missing_ok=True)
@@ -149,6 +161,9 @@ class Subject:
     why_not_compared: str
     log: Path
     make: Callable[[int], Sequence[Payload]]
+    contract: Contract
+    golden: Golden
+    goldens: Mapping[int, Path] = field(default_factory=dict)
 
 
 def declared_settings(server: ServerSettings) -> dict[str, str]:
@@ -184,6 +199,29 @@ def reload_of(subject: Subject, server: RunningServer) -> tuple[VersionsReload |
         others=others,
         config=text_config.parse(messages.ModelServerConfig, config[serving_config.MODELS_CONFIG]),
     ), ""
+
+
+def versions_of(subject: Subject, settings: BenchmarkSettings, server: RunningServer) -> Versions:
+    """Say which versions *server* has, and how each of them is asked and judged."""
+    spec = subject.spec
+    others = {version: golden.read(path) for version, path in subject.goldens.items() if version != subject.version}
+    known = GoldenVersions(
+        grpc=f"{server.host}:{server.grpc_port}",
+        model=spec.model,
+        contract=subject.contract,
+        asked=subject.version,
+        goldens=others | {subject.version: subject.golden},
+        labels=spec.labels(),
+        signature=settings.signature,
+    )
+    return Versions(
+        asked=subject.version,
+        served=tuple(spec.versions()),
+        labels=known.labels,
+        make=known.make,
+        against=known.against,
+        tolerances=subject.tolerances,
+    )
 
 
 def measure(
@@ -293,6 +331,7 @@ class _Session:
             max_batch_size=batching.max_batch_size if batching else None,
             reload=change,
             no_reload=no_reload,
+            versions=versions_of(subject, self.settings, server),
         )
 
     # --- servers ------------------------------------------------------------------------------------

@@ -109,6 +109,25 @@ class HotReload(_Scenario):
     )
 
 
+class AbVersions(_Scenario):
+    """Two versions of the model that one server has at the same time, loaded in turns: does one of them cost more?"""
+
+    kind: Literal["ab_versions"] = "ab_versions"
+    base: int | str | None = Field(
+        None, description="A version, or a label; null: the newest below head that is served, else the next above."
+    )
+    head: int | str | None = Field(None, description="A version, or a label; null: the version that is measured.")
+    pairs: PositiveInt = Field(
+        8,
+        description="Windows of each version under each of the two loads; 6 are the fewest that give a 95 % interval.",
+    )
+    users: PositiveInt = Field(8, description="Closed loop: requests in flight.")
+    share: float = Field(
+        0.5, gt=0, le=0.9, description="Open loop: offered rate, as a share of the slower version's peak."
+    )
+    window_s: PositiveFloat = Field(3.0, description="Length of one measured window.")
+
+
 class Serialization(_Repeated):
     """The same requests prepared beforehand, and made and read while the clock runs: what clients pay for JSON and for protobuf."""
 
@@ -128,6 +147,7 @@ Scenario = Annotated[
     | Overload
     | Soak
     | HotReload
+    | AbVersions
     | Serialization,
     Field(discriminator="kind"),
 ]
@@ -141,6 +161,7 @@ KINDS: dict[str, type[_Scenario]] = {
     "overload": Overload,
     "soak": Soak,
     "hot_reload": HotReload,
+    "ab_versions": AbVersions,
     "serialization": Serialization,
 }
 # What the section `benchmark` itself describes.

@@ -73,6 +73,15 @@ class ServerSpec:
             return serving_config.served_versions(config, self.image.versions)
         return sorted(int(path.name) for path in self.servable_root.iterdir() if path.name.isdigit())
 
+    def labels(self) -> dict[str, int]:
+        """Read which labels versions have in the image's configuration: label -> version."""
+        if self.image is None or self.image_layout is None:
+            return {}
+        if not any(layer.name == "config" for layer in self.image.layers):
+            return {}
+        config = read_layer_files(self.image_layout, self.image, "config", serving_config.DIRECTORY)
+        return serving_config.labels(config)
+
 
 @dataclass(slots=True)
 class RunningServer:

@@ -23,6 +23,7 @@ VERSIONS = Path(__file__).parents[2] / "testdata/saved_model_half_plus_two_2_ver
 CONFIG = """model_config_list { config { name: "m" base_path: "PLACE" model_platform: "tensorflow"
   model_version_policy { all {} } version_labels { key: "stable" value: 123 } version_labels { key: "canary" value: 124 } } }"""
 QUICK = ("--window", "0.1", "--repetitions", "1", "--concurrency", "2", "--rate", "40")
+SETTINGS = "benchmark: {warmup_s: 0.05}\n"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,9 @@ def run(server, files, directory, *words, protected=True):
     bench.add_arguments(parser)
     target = ["--target", f"127.0.0.1:{server.grpc_port}", "--rest-target", f"127.0.0.1:{server.rest_port}"]
     own = ["--cert-file", files / "me.pem", "--ca", files / "ca.pem", "--server-name", "model.example", "--tls"]
-    given = [*target, "--model", "m", *(own if protected else ()), *words, "--out", directory / "out"]
+    (directory / "quick.yaml").write_text(SETTINGS)
+    settings = ["--configfile", directory / "quick.yaml", "--out", directory / "out"]
+    given = [*target, "--model", "m", *(own if protected else ()), *words, *settings]
     code = bench.run(parser.parse_args([str(word) for word in given]))
     return code, TargetResult.read(directory / "out/result.json").benchmark
 
@@ -120,6 +123,31 @@ def test_classify_is_loaded_and_its_answers_checked(server, files, features, tmp
     assert found.scenarios[0].invalid == [
         "not measured: the load calls classify, and only predict is made while the clock runs"
     ]
+
+
+def test_two_versions_are_loaded_in_turns_and_each_gives_its_own_answers(server, files, tmp_path):
+    pairs = ("ab_versions.pairs=1", "ab_versions.window_s=0.2", "ab_versions.users=2", "ab_versions.base=stable")
+    code, found = run(server, files, tmp_path, "--window", "0.1", "--scenario", "ab_versions", "--set", *pairs)
+    (scenario,) = found.scenarios
+    turns = [(w.label, w.protocol) for w in scenario.windows]
+
+    # On a machine that stands still for a whole window, one may have no answer, which is told.
+    assert code == (2 if scenario.invalid else 0)
+    assert sorted(turns[:4]) == [
+        (f"{side}, closed loop", protocol) for side in ("label stable", "version 124") for protocol in ("grpc", "rest")
+    ]
+    # Both of a pair come one after the other, closed loops before open ones.
+    assert all(one[1] == other[1] for one, other in zip(turns[::2], turns[1::2], strict=True))
+    assert [label.rpartition(", ")[2] for label, _ in turns] == ["closed loop"] * 4 + ["open loop"] * 4
+    assert all(not w.repetition.wrong_answers and not w.repetition.errors for w in scenario.windows)
+    assert sum(w.repetition.checked_answers for w in scenario.windows) > 0
+    told = {(v.key, v.protocol, v.label): v.value for v in scenario.values}
+    for key in ("predictions_per_s", "latency_p50"):
+        for protocol in ("rest", "grpc"):
+            assert scenario.invalid or told[key, protocol, "label stable"] > 0
+            assert scenario.invalid or told[f"{key}_ratio", protocol, "version 124 ÷ label stable"] > 0
+    assert any("fewer than 6 pairs" in note for note in scenario.notes)
+    assert "Two versions side by side" in (tmp_path / "out/index.html").read_text()
 
 
 def test_predict_goes_with_any_signature(server, files, features):

@@ -22,6 +22,7 @@ SCENARIOS = {
     "overload": {"overload_s": 0.3, "recovery_s": 0.6, "protocols": ["grpc"], "slo_ms": 60_000},
     "soak": {"minutes": 0.01, "window_s": 0.1, "share": 0.8, "protocols": ["rest"]},
     "hot_reload": {"window_s": 0.2},
+    "ab_versions": {"window_s": 0.1},
 }
 
 
@@ -63,7 +64,7 @@ def test_scenarios_run_alone_and_in_the_order_of_the_config(record):
 
 def test_every_window_has_its_samples_and_right_answers(project, record):
     for one in record.scenarios:
-        if one.name not in ("soak", "hot_reload"):
+        if one.name not in ("soak", "hot_reload", "ab_versions"):
             kept = sorted((project / "out/samples/scenarios" / one.name).glob("*.npz"))
             assert len(kept) == len(one.windows) > 0
             assert all(len(samples.read(path).planned_us) for path in kept)
@@ -145,6 +146,7 @@ def test_a_soak_has_a_point_per_window_and_keeps_no_raw_times(project, record):
 
 def test_what_cannot_be_measured_says_why(record):
     assert scenario(record, "hot_reload").invalid == ["not measured: the image serves no other version of m than 1"]
+    assert scenario(record, "ab_versions").invalid == ["not measured: no other version is served beside version 1"]
 
 
 def test_a_scenario_that_is_cut_short_keeps_its_windows(project, monkeypatch):

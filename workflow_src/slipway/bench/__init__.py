@@ -49,6 +49,7 @@ from slipway.report.content import loads
 from slipway.scenario_settings import KINDS
 from slipway.scenarios.bench import Bench
 from slipway.scenarios.reload import CommandReload
+from slipway.scenarios.versions import Pin, Versions
 from slipway.security import OPEN
 from slipway.servers import version_states
 from slipway.settings import BenchmarkSettings
@@ -300,9 +301,30 @@ class _Run:
                 start_generator=start_generator,
                 log=logs / "null_server.log",
                 reload=CommandReload(command, rest, self.arguments.model, is_pinned, security) if command else None,
+                versions=self._versions_beside(tolerances),
                 no_reload="what changes the versions of this server is not known: name it with --reload-command",
             )
             scenarios.measure(self.bench)
+
+    def _versions_beside(self, tolerances: Tolerances) -> Versions:
+        """Say which versions the server has, as far as it tells; the file's answers are those of the one that is asked."""
+        asked = self._version() or None
+        asking = self.asking
+        has_answers = asking.source.outputs is not None
+
+        def make(pin: Pin, rows: int) -> Sequence[Payload]:
+            if isinstance(pin, str):
+                return asking.by_label(pin).payloads(rows)
+            return asking.of_version(pin, keep_answers=pin == asked).payloads(rows)
+
+        return Versions(
+            asked=asked,
+            served=tuple(sorted(v for v, state in (self.versions or {}).items() if state == "AVAILABLE")),
+            labels={},
+            make=make,
+            against=lambda pin: "the file's" if has_answers and pin == asked else "its own answers before the load",
+            tolerances=tolerances,
+        )
 
     # --- the record ---------------------------------------------------------------------------------
 

@@ -191,15 +191,15 @@ class Asking:
     source: Source
     tolerance: Tolerance
 
-    def of_version(self, version: int) -> "Asking":
-        """Give what asks *version* instead, of which a file's answers say nothing."""
-        return replace(
-            self, spec=replace(self.spec, version=version, label=None), source=replace(self.source, outputs=None)
-        )
+    def of_version(self, version: int, *, keep_answers: bool) -> "Asking":
+        """Give what asks *version* instead; a file's answers say nothing of another version."""
+        source = self.source if keep_answers else replace(self.source, outputs=None)
+        return replace(self, spec=replace(self.spec, version=version, label=None), source=source)
 
     def by_label(self, label: str) -> "Asking":
-        """Give what asks the version with *label* instead."""
-        return replace(self, spec=replace(self.spec, version=None, label=label))
+        """Give what asks the version with *label* instead, whichever that is."""
+        source = replace(self.source, outputs=None)
+        return replace(self, spec=replace(self.spec, version=None, label=label), source=source)
 
     def payloads(self, count: int) -> Sequence[Payload]:
         """

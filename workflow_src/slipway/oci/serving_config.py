@@ -93,6 +93,13 @@ def max_batch_size(files: Mapping[str, bytes]) -> int | None:
     return int(text_config.parse(messages.BatchingParameters, files[BATCHING_CONFIG]).max_batch_size.value)
 
 
+def labels(files: Mapping[str, bytes]) -> dict[str, int]:
+    """Read from configuration *files* which labels versions have: label -> version."""
+    config = text_config.parse(messages.ModelServerConfig, files[MODELS_CONFIG])
+    (model,) = config.model_config_list.config
+    return dict(model.version_labels)
+
+
 def served_versions(files: Mapping[str, bytes], versions: Iterable[int]) -> list[int]:
     """Read from configuration *files* which of the *versions* in an image are served, lowest first."""
     config = text_config.parse(messages.ModelServerConfig, files[MODELS_CONFIG])

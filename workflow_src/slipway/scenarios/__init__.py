@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slipway.load_plan import closed_cells, offered_rate, open_cells
-from slipway.scenarios import overload, pairs, reload, slo, soak, streams
+from slipway.scenarios import ab, overload, pairs, reload, slo, soak, streams
 from slipway.scenarios.bench import Bench
 from slipway.scenarios.plan import common_rows, length
 from slipway.scenarios.taking import Taking
@@ -28,6 +28,7 @@ RUNNERS: dict[str, Callable[[Any, Taking], None]] = {
     "overload": overload.overload,
     "soak": soak.soak,
     "hot_reload": reload.hot_reload,
+    "ab_versions": ab.ab_versions,
 }
 
 

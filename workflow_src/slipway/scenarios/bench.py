@@ -16,6 +16,7 @@ from slipway.load_plan import NAMES, Planned
 from slipway.measuring import Loaded
 from slipway.progress import Steps
 from slipway.records import Load, Payload, Protocol, Repetition, ScenarioRecord
+from slipway.scenarios.versions import Versions
 from slipway.windows import CALIBRATION_S, Windows
 from slipway_wire import payloads as wire_payloads
 
@@ -53,6 +54,8 @@ class Bench:
         max_batch_size: The most rows that a request may have; None: not known.
         reload: A change of versions; None: this server has none to offer.
         no_reload: Why not.
+        versions: What the server has of the model; None: nobody here knows.
+        no_versions: Why not.
         records: Scenarios measured so far.
         payloads: What was sent apart from the windows' own payloads, by rows.
     """
@@ -66,6 +69,8 @@ class Bench:
     max_batch_size: int | None = None
     reload: Reload | None = None
     no_reload: str = "nothing here can change what the server serves"
+    versions: Versions | None = None
+    no_versions: str = "which versions the server has is not known"
     records: list[ScenarioRecord] = field(default_factory=list)
     payloads: dict[int, Payload] = field(default_factory=dict)
     _peaks: dict[Protocol, float] = field(default_factory=dict)

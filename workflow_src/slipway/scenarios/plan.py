@@ -44,6 +44,9 @@ def _length(scenario: Any) -> tuple[int, float]:
             return scenario.repetitions * 4, scenario.window_s
         case "mixed":
             return 2 * scenario.repetitions, scenario.window_s
+        case "ab_versions":
+            # Both versions, under two loads.
+            return 4 * scenario.pairs, scenario.window_s
         case "overload":
             return 1, 1.0 + scenario.overload_s + scenario.recovery_s
         case "soak":

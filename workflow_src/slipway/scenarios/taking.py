@@ -60,6 +60,7 @@ class Wanted:
         may_fail: Whether failed requests are a finding and not the end.
         index: Number of the repetition.
         seed: Of the arrivals, with the settings' own.
+        payloads: The payload file; None: the one for so many rows.
     """
 
     protocol: Protocol
@@ -78,6 +79,7 @@ class Wanted:
     may_fail: bool = False
     index: int = 0
     seed: str = "0"
+    payloads: Path | None = None
 
     @property
     def planned(self) -> Planned:
@@ -161,7 +163,7 @@ class Taking:
     def order(self, wanted: Wanted) -> Any:
         """Make the order for the load generator."""
         bench = self.bench
-        path = bench.unchecked_file(wanted.rows) if wanted.unchecked else bench.file(wanted.rows)
+        path = wanted.payloads or (bench.unchecked_file(wanted.rows) if wanted.unchecked else bench.file(wanted.rows))
         order = bench.windows.ordered(
             bench.server,
             wanted.protocol,

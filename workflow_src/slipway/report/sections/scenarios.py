@@ -10,6 +10,7 @@ from slipway.report.blocks import Block, Figure, Folded, Items, Section, Table, 
 from slipway.report.charts import PROTOCOL_STYLES, Axis, Line, Point
 from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Loads, slug
 from slipway.report.sections.figures import PREDICTIONS, distinct, identifier, measured_figure
+from slipway.report.sections.version_pairs import version_pairs
 
 # Kind -> title and the question; a kind of a newer Slipway has its name for a title.
 TITLES = {
@@ -45,6 +46,13 @@ TITLES = {
     "hot_reload": (
         "Versions change under load",
         "Versions of the model are unloaded and loaded while requests arrive at a steady rate; none may fail.",
+    ),
+    "ab_versions": (
+        "Two versions side by side",
+        (
+            "Two versions that one server has at the same time, loaded in turns: each pair of windows is one of each, right after "
+            "the other in a drawn order. Latencies are those at one offered rate for both."
+        ),
     ),
     "serialization": (
         "What serialization costs the client",
@@ -159,6 +167,8 @@ def _figures(measurement: Loads, scenario: ScenarioRecord) -> list[Figure]:
         _over_time(measurement, scenario, place, name, alike) for place, (name, alike) in enumerate(named.items())
     ]
     figures.append(_by_rows(measurement, scenario))
+    if scenario.kind == "ab_versions":
+        figures.append(version_pairs(measurement, scenario))
     return [figure for figure in figures if figure]
 
 
