@@ -34,10 +34,12 @@ onstart:
         claim_working_directory()
         # Ours alone now: whatever is half-written in it was left by a run that was killed.
         remove_partials(Path("results"), deep=True)
+        shutil.rmtree("results/unfinished", ignore_errors=True)
 
 
 onerror:
     print_errors()
+    draw_what_was_measured()
 
 
 rule all:

@@ -2,7 +2,7 @@
 Image -> REST and gRPC measured under load. One job owns one server, and the machine.
 
 INPUTS:  results/images/{model}/ (proven by results/launch/{model}.json), golden answers
-OUTPUTS: results/benchmarks/{model}/{version}/
+OUTPUTS: results/benchmarks/{model}/{version}/; cut short, its benchmark.failed.json stays, and results/unfinished/ is the report of it
 """
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from slipway.contract import read_contract
 from slipway.contract.batching import check_batching
 from slipway.files import remove_partials
 from slipway.locks import claim_working_directory
-from slipway.logs import plainly, print_errors
+from slipway.logs import BEGAN, plainly, print_errors
 from slipway.provenance import code_digest, tool_versions
 from slipway.records import ServableRecord
 from slipway.settings import cache_directory, of_its_own_models, parse_settings
@@ -50,6 +51,14 @@ def with_signature(function):
     """Tell Snakemake a function's parameters once; it looks them up at each call, 80,000 times for 1,000 models."""
     function.__signature__ = inspect.signature(function)
     return function
+
+
+def draw_what_was_measured():
+    """Draw the report of a benchmark of this run that was cut short, if one was."""
+    from slipway.report.unfinished import draw_unfinished
+
+    models = {m: settings.versions(m) for m in settings.models}
+    draw_unfinished(models, {m: settings.benchmarked(m) for m in models}, settings.report.title, BEGAN)
 
 
 def per_version(pattern):

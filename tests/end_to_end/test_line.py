@@ -1,6 +1,7 @@
 """The whole line for real: TensorFlow, an image, a container, Locust; on a small load."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,10 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
+from slipway.compare.records import Comparison
+from slipway.compare.verdict import EXIT_CODES
 from slipway.records import Result, ServableRecord
 
 ROOT = Path(__file__).parents[2]
+CONTRACT = "config/contracts/digits.yaml"
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
@@ -41,11 +46,40 @@ def others() -> set[int]:
     return servers()
 
 
+def git(directory: Path, *arguments: str) -> str:
+    argv = ["git", "-C", directory, "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(argv, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+
+def commit_twice(directory: Path) -> None:
+    """Make *directory* a repository of this project, in whose first commit the model has one version, hardly trained."""
+    for name in ("Snakefile", "rules", "profiles", "workflow_src", "server", "loadtests", "locks", ".gitignore"):
+        source, copy = ROOT / name, directory / name
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copyfile(source, copy)
+    kept = {path: path.read_text() for path in (directory / "config/config.yaml", directory / CONTRACT)}
+    config, contract = map(yaml.safe_load, kept.values())
+    config["models"]["digits"]["versions"] = {1: {"source": {"kind": "builtin", "name": "digits", "epochs": 1}}}
+    contract["golden"]["min_accuracy"] = 0.3
+    for path, content in zip(kept, (config, contract), strict=True):
+        path.write_text(yaml.safe_dump(content))
+    git(directory, "init", "-q")
+    git(directory, "add", ".")
+    git(directory, "commit", "-qm", "first")
+    for path, text in kept.items():
+        path.write_text(text)
+    git(directory, "commit", "-qam", "second")
+
+
 @pytest.fixture(scope="module")
 def line(tmp_path_factory, others) -> Path:
     """A project directory in which the line has run once."""
     directory = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "config", directory / "config")
+    commit_twice(directory)
     done = snakemake(directory)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
@@ -112,6 +146,42 @@ def test_exporting_again_gives_the_same_bytes_and_reruns_nothing_behind_them(lin
     assert done.returncode == 0, done.stdout + done.stderr
     assert {v: (line / f"results/manifests/digits/{v}.json").read_bytes() for v in (1, 2)} == before
     assert not any(f"rule {stage}:" in done.stdout + done.stderr for stage in ("image", "launch", "benchmark"))
+
+
+def test_a_stored_result_is_made_again_and_measured_beside_what_is_here(line, result):
+    """Its commit is checked out and built by Snakemake; then both servers are loaded in turns."""
+    first, second = git(line, "rev-parse", "HEAD~1"), git(line, "rev-parse", "HEAD")
+    assert (result.environment.commit, result.environment.dirty) == (second, False)
+    # As if the report had been published a commit earlier.
+    where = result.environment.model_copy(update={"commit": first})
+    result.model_copy(update={"environment": where}).write(line / "earlier.json")
+
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("slipway"),
+            *("compare", "--base", "earlier.json", "--protocols", "grpc", "--users", "4"),
+            *("--no-latency", "--window", "0.3"),
+        ],
+        cwd=line,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    made = Comparison.read(line / "results/comparison/comparison.json")
+    assert done.returncode == EXIT_CODES[made.verdict], done.stdout + done.stderr
+    assert not made.cut_short
+    assert (made.base.commit, made.base.image_commit, made.base.version) == (first, first, 1)
+    assert (made.head.commit, made.head.image_commit, made.head.version) == (second, second, 2)
+    assert made.base.engine == made.head.engine
+    assert made.base.image_id != made.head.image_id
+    assert made.base.servable_digest != made.head.servable_digest
+    (cell,) = made.cells
+    assert len(cell.pairs) >= 6
+    # Each side is held against the answers of its own checkpoint.
+    assert all(side.checked_answers > 0 == side.wrong_answers for pair in cell.pairs for side in (pair.base, pair.head))
+    assert "<!doctype html>" in (line / "results/comparison/index.html").read_text().lower()
+    assert done.stdout.startswith(f"{made.verdict.upper()}: digits: . against earlier.json\n")
 
 
 def test_nothing_is_left_running(line, others):

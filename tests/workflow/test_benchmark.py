@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,10 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
-from slipway import benchmark, golden, repetitions, servers, statistics
+from slipway import benchmark, golden, procs, repetitions, servers, statistics
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.golden import Golden
 from slipway.records import BenchmarkRecord, ImageRecord, ServableRecord, TreeManifest
+from slipway.windows import Windows
 from slipway_wire import payloads, predict, samples, tfrecord, warmup_log
 from slipway_wire.tolerances import Tolerances
 
@@ -85,6 +87,16 @@ def project(tmp_path, monkeypatch):
     """A project, and a lock of this test's own."""
     monkeypatch.setattr(benchmark, "lock_path", lambda: tmp_path / "lock")
     return make_project(tmp_path)
+
+
+@pytest.fixture
+def stoppable():
+    """Let signals end us as they end a stage."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    procs.exit_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(project, **settings):
@@ -286,10 +298,37 @@ def test_failed_requests_under_load_fail_the_stage(project, monkeypatch):
 def test_a_server_that_dies_under_load_is_told_with_its_last_words(project, monkeypatch):
     serve(monkeypatch, "dies@300")
 
-    with pytest.raises(ServerError, match=r"died with exit code 134[\s\S]*std::bad_alloc"):
+    with pytest.raises(ServerError, match=r"died with exit code 134[\s\S]*std::bad_alloc[\s\S]*until then: .*failed"):
         run(project, cold_starts=0)
 
     assert left_behind(project) == []
+    told = BenchmarkRecord.read(project / "out/benchmark.failed.json")
+    assert "died with exit code 134" in told.cut_short
+    assert re.fullmatch(r"cut short: \d of \d+ windows and 0 of 0 starts were measured", told.not_measured["the rest"])
+
+
+def test_a_benchmark_that_is_stopped_keeps_what_it_measured_until_then(project, monkeypatch, stoppable):
+    serve(monkeypatch)
+    load = Windows.load
+
+    def stopped(self, server, order):
+        if self.order == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return load(self, server, order)
+
+    monkeypatch.setattr(Windows, "load", stopped)
+    with pytest.raises(procs.Stopped):
+        run(project, cold_starts=0)
+
+    told = BenchmarkRecord.read(project / "out/benchmark.failed.json")
+    assert told.cut_short == "stopped by SIGINT"
+    # Two, or one that a busy machine made measure again.
+    assert sum(len(cell.repetitions) for cell in told.cells) in {1, 2}
+    assert re.fullmatch(
+        r"cut short: [0-2] of \d+ windows and 0 of 0 starts were measured", told.not_measured["the rest"]
+    )
+    assert left_behind(project) == []
+    assert not (project / "out/samples").exists()
 
 
 def test_a_window_that_breaks_a_rule_is_measured_again_once_and_then_does_not_count(project, monkeypatch, capsys):

@@ -23,7 +23,7 @@ import numpy as np
 from slipway import comparable, cpu, files, first_requests, golden, payloads, provenance, scenarios
 from slipway.arguments import by_version, section
 from slipway.contract import Contract, read_contract
-from slipway.errors import ContractViolation, InvalidMeasurement
+from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.golden import Golden
 from slipway.load_generator import LoadGenerator, load_generator
 from slipway.load_plan import PROTOCOLS, Planned, place
@@ -31,6 +31,7 @@ from slipway.locks import waiting_lock
 from slipway.measuring import Machine
 from slipway.oci import serving_config
 from slipway.oci.layout import read_layer_files
+from slipway.procs import Stopped
 from slipway.progress import Steps, steps
 from slipway.records import (
     BenchmarkRecord,
@@ -235,7 +236,7 @@ def measure(
         settings: How.
         cpus: CPUs to divide between server and load generator.
         directory: Gets the payload file and the samples.
-        failed: Gets what was measured until then if the measurement fails.
+        failed: Gets what was measured until then if the measurement fails or is stopped.
 
     Raises:
         ContractViolation: If an answer under load is wrong.
@@ -258,9 +259,12 @@ def measure(
         session = _Session(subject, settings, generator, directory, machine, start_generator)
         try:
             session.run()
-        except (ContractViolation, InvalidMeasurement) as error:
-            session.record().write(failed)
+        except (ContractViolation, InvalidMeasurement, ServerError) as error:
+            session.record(str(error)).write(failed)
             raise type(error)(f"{error}\nWhat was measured until then: {failed}") from error
+        except Stopped as stopped:
+            session.record(f"stopped by {stopped.signal.name}").write(failed)
+            raise
         return session.record()
 
 
@@ -369,8 +373,8 @@ class _Session:
 
     # --- the record ---------------------------------------------------------------------------------
 
-    def record(self) -> BenchmarkRecord:
-        """Give what there is so far."""
+    def record(self, cut_short: str = "") -> BenchmarkRecord:
+        """Give what there is so far, and why there is no more."""
         subject, payload = self.subject, payloads.record(self.subject.sent)
         windows, bench = self.windows, self.bench
         batching = subject.server.batching
@@ -404,9 +408,19 @@ class _Session:
             reruns=windows.reruns,
             resident_bytes=self.resident_bytes,
             locust=provenance.tool_versions("locust", "gevent", "hpack"),
-            not_measured=self._not_measured(),
+            cut_short=cut_short,
+            not_measured=self._not_measured() | self._left(cut_short),
             environment=self.environment,
         )
+
+    def _left(self, cut_short: str) -> dict[str, str]:
+        """Say what is missing of a measurement that was cut short."""
+        if not cut_short:
+            return {}
+        windows, _ = scenarios.length(self.settings, PROTOCOLS)
+        done = max(self.windows.order - self.windows.reruns, 0)
+        starts = f"{len(self.cold_starts)} of {2 * self.starts} starts"
+        return {"the rest": f"cut short: {done} of {windows} windows and {starts} were measured"}
 
     def _not_measured(self) -> dict[str, str]:
         measured = [repetition for cell in self.windows.cells.values() for repetition in cell]

@@ -41,11 +41,12 @@ def plainly() -> Iterator[None]:
         raise SystemExit("\n".join(f"slipway: error: {line}" for line in str(error).splitlines())) from None
 
 
-_parsed_at = time.time()
+# When Snakemake read the rules: whatever is older is of another run.
+BEGAN = time.time()
 
 
 def print_errors(directory: Path = Path("results/logs")) -> None:
     """Repeat the errors of this run at its very end, below everything that Snakemake has to say."""
-    if lines := errors_since(directory, _parsed_at):
+    if lines := errors_since(directory, BEGAN):
         sys.stderr.write("\nWhat went wrong:\n" + "".join(f"  {line}\n" for line in lines))
         sys.stderr.write("Mend it and run the same command again: what is finished is kept.\n")

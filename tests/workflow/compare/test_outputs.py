@@ -59,6 +59,7 @@ def test_an_invalid_comparison_is_an_error_in_junit_not_a_failure():
 
     assert suite.get("failures") == "0"
     assert suite.get("errors") == "1"
+    assert suite.find("testcase[@name='validity']/error").get("message") == "cut short: the server died"
 
 
 def test_annotations_are_for_github_alone(failed):

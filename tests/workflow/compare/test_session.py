@@ -1,15 +1,21 @@
 """Two small servers of real processes and sockets; windows are too short to believe, long enough to count."""
 
+import os
+import re
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from tests.workflow.compare_factory import subject
 
-from slipway import payloads, servers
+from slipway import payloads, procs, servers
 from slipway.benchmark import available_cpus
+from slipway.compare import verdict
+from slipway.compare.page import render
 from slipway.compare.session import Plan, Session
 from slipway.compare.subjects import Side
 from slipway.contract import read_contract
@@ -98,6 +104,34 @@ def test_an_image_is_never_stood_for_by_a_plain_process(sides, tmp_path):
     assert "base is an image, which only a container engine can run; there is none here" in made.cut_short
 
 
-def test_a_wrong_answer_ends_it(sides, tmp_path):
-    with pytest.raises(ContractViolation, match=r"head \(head\), REST, 2 users.*answers under load are wrong"):
-        compare(sides("base"), sides("head", "lies@100"), tmp_path / "out")
+def test_a_wrong_answer_ends_it_and_what_there_is_is_kept(sides, tmp_path):
+    made = compare(sides("base"), sides("head", "lies@100"), tmp_path / "out")
+
+    assert made.verdict == "wrong"
+    assert verdict.EXIT_CODES[made.verdict] == ContractViolation.exit_code
+    [reason] = made.reasons
+    assert re.match(r"head \(head\), REST, 2 users.*answers under load are wrong", reason)
+    assert "Wrong answers" in render(made)
+
+
+def test_one_that_is_stopped_keeps_what_there_is_and_leaves_no_server(sides, tmp_path, monkeypatch):
+    pair, before = Session._pair, {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def stopped(self, sides, planned, told):
+        if sum(map(len, self.cells.values())) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        pair(self, sides, planned, told)
+
+    monkeypatch.setattr(Session, "_pair", stopped)
+    procs.exit_on_signals()
+    try:
+        made = compare(sides("base"), sides("head"), tmp_path / "out")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    assert made.verdict == "invalid"
+    assert made.reasons == ["cut short: stopped by SIGTERM"]
+    assert sum(len(cell.pairs) for cell in made.cells) == 2
+    assert "It was cut short: stopped by SIGTERM." in render(made)
+    assert not [child for child in psutil.Process().children(recursive=True) if "null_server" in str(child.cmdline())]

@@ -11,7 +11,7 @@ from slipway.compare.verdict import change, describe, number, told, told_fixed
 from slipway.report import annotations as annotations_of_ci
 from slipway.report import numbers
 
-_EMOJI: dict[Verdict, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
+_EMOJI: dict[Verdict, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️", "wrong": "❌"}
 _STATES = {"pass": "✅ pass", "fail": "❌ worse", "inconclusive": "❔ inconclusive", "open": "– not decided"}
 
 
@@ -94,13 +94,19 @@ def junit(comparison: Comparison) -> str:
         if result.state == "fail":
             failures += 1
             ET.SubElement(case, "failure", message=numbers.change(result.head / result.base))
-    if comparison.verdict == "invalid":
-        case = ET.SubElement(suite, "testcase", classname="slipway.compare", name="validity")
+    is_error = comparison.verdict in {"invalid", "wrong"}
+    if is_error:
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname="slipway.compare",
+            name="answers" if comparison.verdict == "wrong" else "validity",
+        )
         ET.SubElement(case, "error", message="; ".join(comparison.reasons))
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(failures))
     suite.set("skipped", str(skipped))
-    suite.set("errors", str(int(comparison.verdict == "invalid")))
+    suite.set("errors", str(int(is_error)))
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -114,6 +120,7 @@ def annotations(comparison: Comparison, environment: Mapping[str, str] | None = 
         "fail": "error",
         "inconclusive": "warning",
         "invalid": "warning",
+        "wrong": "error",
     }
     title = f"slipway compare: {comparison.verdict}"
     return "".join(

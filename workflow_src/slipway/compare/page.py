@@ -29,13 +29,20 @@ from slipway.report.page import Page
 from slipway.report.page import render as fill_in
 
 # The colours of the report's own verdicts.
-_COLOURS: dict[Verdict, str] = {"pass": "proven", "fail": "wrong", "inconclusive": "unproven", "invalid": "invalid"}
-_SIGNS: dict[Verdict, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?", "invalid": "!"}
+_COLOURS: dict[Verdict, str] = {
+    "pass": "proven",
+    "fail": "wrong",
+    "inconclusive": "unproven",
+    "invalid": "invalid",
+    "wrong": "wrong",
+}
+_SIGNS: dict[Verdict, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?", "invalid": "!", "wrong": "✕"}
 _WORDS: dict[Verdict, str] = {
     "pass": "Not worse",
     "fail": "Worse",
     "inconclusive": "Inconclusive",
     "invalid": "Measurement invalid",
+    "wrong": "Wrong answers",
 }
 _MARKS = {"pass": ("✓ pass", "ok"), "fail": ("✕ worse", "bad"), "inconclusive": ("? inconclusive", "")}
 _UNDECIDED = Style("tool", "diamond", hollow=True)

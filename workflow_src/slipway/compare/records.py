@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from slipway.records import Digest, EngineRecord, Environment, Load, Payload, Placement, Protocol, Record, Repetition
 
-Verdict = Literal["pass", "fail", "inconclusive", "invalid"]
+Verdict = Literal["pass", "fail", "inconclusive", "invalid", "wrong"]
 
 
 class Subject(Record):

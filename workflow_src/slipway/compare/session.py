@@ -14,7 +14,7 @@ from slipway.compare import metrics, verdict
 from slipway.compare.gate import CONFIRMING, LOOKS
 from slipway.compare.records import ComparedCell, Comparison, Subject, WindowPair
 from slipway.compare.subjects import Side
-from slipway.errors import InvalidMeasurement, ServerError
+from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.load_generator import LoadGenerator, load_generator
 from slipway.load_plan import Planned, offered_rate
 from slipway.measuring import Machine
@@ -97,6 +97,7 @@ class Session:
     rate: float | None = None
     cells: dict[Planned, list[WindowPair]] = field(default_factory=dict)
     cut_short: str = ""
+    is_wrong: bool = False
     _windows: int = 0
 
     def __post_init__(self) -> None:
@@ -110,10 +111,8 @@ class Session:
         Measure until everything is decided.
 
         Returns:
-            What was found; also if it was cut short, by a signal or a fault of a server, and then it says so.
-
-        Raises:
-            ContractViolation: A server answered wrong.
+            What was found; also if it was cut short, by a signal, a fault of a server or a wrong answer, and then it
+            says so.
         """
         try:
             self._run()
@@ -121,6 +120,8 @@ class Session:
             self.cut_short = f"stopped by {stopped.signal.name}"
         except (InvalidMeasurement, ServerError) as error:
             self.cut_short = str(error)
+        except ContractViolation as error:
+            self.cut_short, self.is_wrong = str(error), True
         return self.comparison()
 
     def _run(self) -> None:
@@ -264,7 +265,7 @@ class Session:
         cells = [_cell(planned, pairs) for planned, pairs in self.cells.items()]
         found = metrics.results(cells, self.plan.looks)
         fixed = verdict.fixed_results(self.records["base"], self.records["head"], cells)
-        judged, reasons = verdict.judge(found, fixed, self.cut_short)
+        judged, reasons = verdict.judge(found, fixed, self.cut_short, is_wrong=self.is_wrong)
         return Comparison(
             title=self.title,
             started=self.started,

@@ -9,7 +9,7 @@ from slipway.records import Repetition
 from slipway.report import numbers
 from slipway.report.content import PROTOCOL_NAMES
 
-EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "invalid": 2, "inconclusive": 0}
+EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "invalid": 2, "wrong": 3, "inconclusive": 0}
 STRICT_INCONCLUSIVE = 6
 _IMAGE_MARGIN = 0.01
 _WIRE_MARGIN = 0.005
@@ -65,17 +65,20 @@ def _fixed(
 
 
 def judge(
-    metrics: Sequence[MetricResult], fixed: Sequence[FixedResult], cut_short: str = ""
+    metrics: Sequence[MetricResult], fixed: Sequence[FixedResult], cut_short: str = "", *, is_wrong: bool = False
 ) -> tuple[Verdict, list[str]]:
     """
     Give the verdict of a whole comparison.
 
+    An answer that was wrong is told before anything else, whichever side gave it: a fast wrong answer is not fast.
     Something that got worse beyond doubt fails it, even if the comparison was cut short afterwards. Without a single
     metric that may decide and has enough pairs, it is invalid: nothing was shown either way.
 
     Returns:
         The verdict, and what it rests on, the gravest first.
     """
+    if is_wrong:
+        return "wrong", [cut_short]
     gating = [metric for metric in metrics if metric.gates]
     failed = [told(metric) for metric in gating if metric.state == "fail"]
     failed += [told_fixed(result) for result in fixed if result.state == "fail"]

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=Path, default=Path("results"), metavar="DIR", help="records of all stages")
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME=V1,V2", help="models and their versions")
     parser.add_argument("--benchmarked", nargs="+", default=[], metavar="NAME=V", help="versions that were measured")
+    parser.add_argument(
+        "--partial", action="store_true", help="of a run that was cut short: draw what was measured until then"
+    )
     parser.add_argument("--usage", type=Path, metavar="DIR", help="Snakemake's benchmark files: stage/job.tsv")
     parser.add_argument("--prices", default="null", metavar="JSON", help="report.prices of the settings, as JSON")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the report, whole")
@@ -56,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
             title=arguments.title,
             usage=arguments.usage,
             prices=read_prices(arguments.prices),
+            partial=arguments.partial,
         )
     else:
         raise SettingsError("nothing to draw: give --model NAME=V1,V2 with --benchmarked NAME=V, or --from result.json")

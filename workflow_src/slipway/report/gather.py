@@ -26,6 +26,8 @@ from slipway.records import (
 )
 
 COMMAND = "snakemake --cores all"
+# What a benchmark leaves in the place of its record if it is cut short.
+FAILED_SUFFIX = ".failed.json"
 
 
 def gather(
@@ -36,6 +38,7 @@ def gather(
     title: str,
     usage: Path | None,
     prices: Prices | None = None,
+    partial: bool = False,
 ) -> Result:
     """
     Read the records of *models* below *records*.
@@ -47,11 +50,19 @@ def gather(
         title: Of the report.
         usage: Snakemake's benchmark files, stage/job.tsv; None: no wall times.
         prices: What computing costs, if anybody said.
+        partial: Take what there is: of a benchmark that was cut short what it measured until then; models that did
+            not get as far as an image that answers right are left out.
 
     Raises:
         SourceError: If a record is missing or damaged, or was made from something else than the others.
     """
-    read = [_model(records, name, versions, benchmarked.get(name, ())) for name, versions in models.items()]
+    read = []
+    for name, versions in models.items():
+        try:
+            read.append(_model(records, name, versions, benchmarked.get(name, ()), partial=partial))
+        except SourceError:
+            if not partial:
+                raise
     measured = [record for model in read for record in model.benchmarks]
     if not measured:
         raise SourceError(f"{records}: nothing was measured. Name a version with --benchmarked MODEL=VERSION.")
@@ -81,7 +92,9 @@ def _ended(record: BenchmarkRecord) -> dt.datetime:
     return began.astimezone(dt.UTC) + dt.timedelta(seconds=record.duration_s)
 
 
-def _model(records: Path, model: str, versions: Sequence[int], benchmarked: Sequence[int]) -> ModelResult:
+def _model(
+    records: Path, model: str, versions: Sequence[int], benchmarked: Sequence[int], *, partial: bool
+) -> ModelResult:
     read = [_version(records, model, version) for version in sorted(versions)]
     servables = {version.version: version.servable.tree.digest for version in read}
     if missing := sorted(set(benchmarked) - set(servables)):
@@ -91,6 +104,10 @@ def _model(records: Path, model: str, versions: Sequence[int], benchmarked: Sequ
     measured = []
     for version in sorted(benchmarked):
         path = records / "benchmarks" / model / str(version) / "benchmark.json"
+        if partial and not path.exists():
+            path = path.with_suffix(FAILED_SUFFIX)
+            if not path.exists():
+                continue
         record = BenchmarkRecord.read(path)
         if record.servable_digest != servables[version]:
             raise SourceError(

@@ -76,6 +76,14 @@ def judge(measurement: Measurement) -> Verdict:
         told = [f"{fault}." for fault in faults[1:]]
         told += [f"{comparison.sentence}; {matched}."] if comparison else []
         return Verdict("faulty", f"The server is at fault: {faults[0]}", tuple(told), warnings)
+    if measurement.record.cut_short:
+        reason = measurement.record.cut_short.splitlines()[0].rstrip(".")
+        left = (
+            f"What was measured until then says: {comparison.sentence}."
+            if comparison
+            else "It ended too early to compare."
+        )
+        return Verdict("invalid", f"Cut short: {reason}", (left,), warnings)
     if measurement.repetitions and measurement.invalid > MOST_INVALID * measurement.repetitions:
         rule, count = next(iter(measurement.broken.items()))
         headline = (
