@@ -438,6 +438,8 @@ class _Session:
             )
         if why := self.subject.why_not_compared:
             missing["answers"] = f"their form was checked, their values cannot be compared: {why}"
+        if self.environment.gpus and not self.machine.sees_gpus:
+            missing["GPU"] = "nobody here can ask its driver: pip install nvidia-ml-py (slipway[nvml])"
         if not self.machine.pinned:
             missing["placement"] = "server and load generator may share CPUs: they could not be kept apart"
         if any(r.server_cpu_us_per_request is None for r in measured):

@@ -62,6 +62,11 @@ class Machine:
         self._cpuset = cpu.as_list(self.server_cpus) if self._are_apart else None
         self._gpus = Gpus.find()
 
+    @property
+    def sees_gpus(self) -> bool:
+        """Whether the driver of GPUs here can be asked what they do."""
+        return self._gpus is not None
+
     def take_in(self, generator: LoadGenerator) -> None:
         """Keep *generator* on the generators' CPUs."""
         self.pinned = self.pinned and cpu.keep_on([generator.pid], self.generator_cpus)

@@ -106,6 +106,24 @@ def check_parity(sent: Sequence[Payload], version_directory: Path) -> None:
     """
     try:
         known = signatures.read_signatures(version_directory)
+    except WireError as error:
+        raise SourceError(f"{version_directory}: {error}") from error
+    check_same_values(sent, known, str(version_directory))
+
+
+def check_same_values(sent: Sequence[Payload], known: Mapping[str, Signature], where: str) -> None:
+    """
+    Compare what the two protocols carry, bit for bit.
+
+    Args:
+        sent: Payloads.
+        known: Signatures, by which JSON is read.
+        where: Whose they are, for the error.
+
+    Raises:
+        SourceError: If the two protocols would not ask for the same.
+    """
+    try:
         for number, payload in enumerate(sent):
             over_grpc, over_rest = _over_grpc(payload), _over_rest(payload, known)
             for name in over_grpc.keys() | over_rest.keys():
@@ -116,7 +134,7 @@ def check_parity(sent: Sequence[Payload], version_directory: Path) -> None:
                         "A dtype that JSON cannot carry, or golden data in another dtype than the signature's."
                     )
     except WireError as error:
-        raise SourceError(f"{version_directory}: its signature does not take the golden rows: {error}") from error
+        raise SourceError(f"{where}: its signature does not take the rows: {error}") from error
 
 
 def _over_grpc(payload: Payload) -> Mapping[str, Array]:

@@ -139,6 +139,8 @@ def run(arguments: Namespace) -> int:
         asking = replace(asking, tolerance=Tolerance(arguments.atol, arguments.rtol, any_value=True))
         told = f"{source.told}; the same request is not answered the same, so only the form of answers is checked"
     sent = asking.payloads(settings.rows)
+    if len(places) > 1:
+        payloads.check_same_values(sent, {signature.name: signature}, f"{arguments.model} at {arguments.target[0]}")
     run_ = _Run(arguments, settings, server, asking, sent, told)
     with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.out) as directory:
         fault = run_.measure(directory)
