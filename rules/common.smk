@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slipway.baseline import word_files as word_files_of_baseline
 from slipway.contract import read_contract
+from slipway.contract.backends import check_backend
 from slipway.contract.batching import check_batching
 from slipway.files import remove_partials
 from slipway.locks import claim_working_directory
@@ -206,12 +207,14 @@ def golden_part_of(model):
     """
     What of the contract of *model* golden data depend on: a changed tolerance must not train again.
 
-    It is asked for every version before anything runs: a contract that the server's batching breaks stops here.
+    It is asked for every version before anything runs: a contract that the server's batching breaks, or its backend cannot run, stops here.
     """
     with plainly():
         found = contract_at(settings.models[model].contract)
         own = settings.models[model].server is not None
-        check_batching(model, found, settings.server_of(model), f"models.{model}.server" if own else "server")
+        section = f"models.{model}.server" if own else "server"
+        check_batching(model, found, settings.server_of(model), section)
+        check_backend(model, found, settings.server_of(model), section)
         return found.golden_part()
 
 
@@ -239,6 +242,29 @@ def batch_sizes(wildcards):
     """The batch sizes to warm."""
     batching = settings.server_of(wildcards.model).batching
     return ",".join(map(str, batching.allowed_batch_sizes if batching and batching.allowed_batch_sizes else [1]))
+
+
+def stablehlo(wildcards):
+    """The version as StableHLO, where the model's server runs that."""
+    folder = f"results/stablehlo/{wildcards.model}/{wildcards.version}"
+    return [folder] if settings.server_of(wildcards.model).backend == "stablehlo" else []
+
+
+def stablehlo_record(wildcards):
+    """The record of it, if any."""
+    return [f"{folder}.json" for folder in stablehlo(wildcards)]
+
+
+def stablehlo_options(wildcards):
+    """The options that name both, if any."""
+    return [f"--stablehlo={folder}" for folder in stablehlo(wildcards)] + [
+        f"--stablehlo-record={record}" for record in stablehlo_record(wildcards)
+    ]
+
+
+def compiled_batch_sizes(wildcards):
+    """The numbers of rows that StableHLO is made for."""
+    return ",".join(map(str, settings.server_of(wildcards.model).sizes_to_compile()))
 
 
 def pin_of(model, version):

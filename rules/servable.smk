@@ -18,6 +18,8 @@ checkpoint servable:
         requests="results/warmup/{model}/{version}/tf_serving_warmup_requests",
         warmup="results/warmup/{model}/{version}/warmup.json",
         checkpoint="results/checkpoints/{model}/{version}/checkpoint.json",
+        stablehlo=stablehlo,
+        stablehlo_record=stablehlo_record,
     output:
         servable=directory("results/servables/{model}/{version}"),
         record="results/manifests/{model}/{version}.json",
@@ -28,6 +30,7 @@ checkpoint servable:
     conda:
         "../deploy/env.yaml"
     params:
+        stablehlo=stablehlo_options,
         code=code_digest("slipway.servable"),
     shell:
         "slipway servable"
@@ -37,6 +40,7 @@ checkpoint servable:
         " --warmup {input.requests:q}"
         " --warmup-record {input.warmup:q}"
         " --checkpoint-record {input.checkpoint:q}"
+        " {params.stablehlo:q}"
         " --out {output.servable:q}"
         " --record {output.record:q}"
         " > {log:q} 2>&1"

@@ -194,7 +194,8 @@ class Server:
         self._callers = self._observers.callers()
         self._token = _bearer_token(settings.api_token_file, "api_token_file")
         arrivals = Arrivals(self._loop)
-        self._profiler = _profiler_api() if settings.enable_profiler else None
+        # It is TensorFlow's, which a server of StableHLO goes without.
+        self._profiler = _profiler_api() if settings.enable_profiler and not settings.prefer_stablehlo else None
         self._grpc_api = GrpcApi(
             self._serving,
             arrivals,

@@ -105,6 +105,7 @@ class LoadOptions:
         session_config: Serialized tensorflow.ConfigProto of every session.
         tags: The meta graph to load.
         prefers_tflite: Whether `model.tflite` is served where a version has one.
+        prefers_stablehlo: Whether `stablehlo/` is served where a version has it.
         tflite_interpreters: How many interpreters of one version may run at once.
         op_libraries: Shared libraries of custom ops, loaded before any model.
         modules: Python modules that register ops, imported before any model.
@@ -116,6 +117,7 @@ class LoadOptions:
     session_config: bytes = b""
     tags: tuple[str, ...] = ("serve",)
     prefers_tflite: bool = False
+    prefers_stablehlo: bool = False
     tflite_interpreters: int = 1
     op_libraries: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
@@ -150,6 +152,7 @@ def from_settings(settings: Settings) -> LoadOptions:
         session_config=_completed(config),
         tags=_tags(settings.saved_model_tags.split(",")),
         prefers_tflite=settings.prefer_tflite_model,
+        prefers_stablehlo=settings.prefer_stablehlo,
         tflite_interpreters=_interpreters(settings.num_tflite_pools, settings.num_tflite_interpreters_per_pool),
         op_libraries=_listed(settings.op_library),
         modules=_listed(settings.import_module),
@@ -208,6 +211,7 @@ def _from_platform_config(settings: Settings) -> LoadOptions:
         session_config=_completed(config),
         tags=_tags(bundle.saved_model_tags or ["serve"]),
         prefers_tflite=bundle.prefer_tflite_model,
+        prefers_stablehlo=settings.prefer_stablehlo,
         tflite_interpreters=_interpreters(
             bundle.num_tflite_pools, bundle.num_tflite_interpreters_per_pool or bundle.num_tflite_interpreters
         ),

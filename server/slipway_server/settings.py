@@ -170,6 +170,11 @@ class Settings:
     )
     saved_model_tags: str = _flag("serve", "Comma-separated tags of the meta graph to load.")
     prefer_tflite_model: bool = _flag(False, "Serve model.tflite where a version has one.")
+    prefer_stablehlo: bool = _flag(
+        False,
+        "Serve stablehlo/ where a version has it, with JAX's runtime; TensorFlow is imported when a version without it "
+        "comes. (not in TF Serving)",
+    )
     num_tflite_pools: int = _flag(0, "Pools of TFLite interpreters of a version; 0: one for each CPU.")
     num_tflite_interpreters_per_pool: int = _flag(1, "Interpreters in each pool.")
     ssl_config_file: str = _flag(

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from slipway.contract import read_contract
 
@@ -187,6 +188,36 @@ def test_a_model_that_must_not_be_batched_is_refused_before_anything_is_made(wor
     )
     assert "Traceback" not in output
     assert workflow.take_jobs() == []
+
+
+def test_a_server_without_tensorflow_has_a_stage_of_its_own(workflow):
+    """Of the default line there is nothing in it; the real commands take what the rules give them, as above."""
+    from slipway import cli
+
+    with_classify = (workflow.directory / "config/contracts/digits.yaml").read_text()
+    workflow.edit("config/config.yaml", "server:\n", "server:\n  backend: stablehlo\n")
+    code, output = workflow.run("--dry-run")
+    assert code == 1
+    assert "server.backend: stablehlo: digits's signature classify has the method classify, whose tf.Examples" in output
+
+    contract = yaml.safe_load(with_classify)
+    del contract["signatures"]["classify"]
+    (workflow.directory / "config/contracts/digits.yaml").write_text(yaml.safe_dump(contract))
+    code, output = workflow.run("--dry-run", "--printshellcmds")
+
+    assert code == 0, output
+    told = [line.removeprefix("Shell command: ").split(" > ")[0] for line in output.splitlines()]
+    parsed = [
+        cli.build_parser(only=words[0]).parse_args(words)
+        for words in (
+            shlex.split(line)[1:] for line in told if line.startswith(("slipway stablehlo", "slipway servable"))
+        )
+    ]
+    lowered = {arguments.version: arguments for arguments in parsed if arguments.command == "stablehlo"}
+    assert {arguments.batch_sizes for arguments in lowered.values()} == {"1,2,4,8,16,32"}
+    given = {a.version: (a.stablehlo, a.stablehlo_record) for a in parsed if a.command == "servable"}
+    assert given == {version: (a.out, a.record) for version, a in lowered.items()}
+    assert len(given) == 2
 
 
 def test_a_new_version_leaves_the_others_alone(finished):

@@ -3,12 +3,14 @@ import os
 import pytest
 
 from slipway import cli, files
+from slipway.errors import SettingsError, SourceError
 from slipway.files import SNAKEMAKE_TIMESTAMP
 from slipway.records import (
     CheckpointRecord,
     ExportRecord,
     FileEntry,
     ServableRecord,
+    StableHloRecord,
     TreeManifest,
     WarmupEntry,
     WarmupRecord,
@@ -51,7 +53,7 @@ def parts(tmp_path):
     return tmp_path
 
 
-def servable(parts):
+def servable(parts, **more):
     """Run the command; signal handlers and the watch over ancestors belong to a process of its own."""
     options = {
         "export": "export",
@@ -61,7 +63,7 @@ def servable(parts):
         "checkpoint-record": "checkpoint.json",
         "out": "servable/3",
         "record": "servable.json",
-    }
+    } | more
     words = [word for key, name in options.items() for word in (f"--{key}", str(parts / name))]
     arguments = cli.build_parser("servable").parse_args(["servable", "--model", "m", "--version", "3", *words])
     arguments.run(arguments)
@@ -136,3 +138,36 @@ def test_a_part_that_changed_is_refused_and_nothing_is_left(harm, expected, part
     assert expected in str(caught.value)
     assert not (parts / "servable").exists() or not list((parts / "servable").iterdir())
     assert not (parts / "servable.json").exists()
+
+
+def lowered(parts):
+    """Add what the stage stablehlo leaves."""
+    directory = parts / "hlo"
+    directory.mkdir()
+    (directory / "manifest.json").write_text("{}")
+    tree = TreeManifest.of(directory)
+    StableHloRecord(
+        model="m", version=3, tree=tree, stablehlo="1.0.0", batch_sizes=[1], signatures=[], parity=[], tools={}
+    ).write(parts / "hlo.json")
+    return directory
+
+
+def test_stablehlo_goes_beside_the_saved_model(parts):
+    directory = lowered(parts)
+
+    servable(parts, **{"stablehlo": "hlo", "stablehlo-record": "hlo.json"})
+
+    out = parts / "servable/3"
+    assert {"saved_model.pb", "stablehlo/manifest.json"} <= files.tree_files(out).keys()
+    assert "stablehlo/manifest.json" in manifest.decode((out / MANIFEST_FILE).read_bytes())
+    assert ServableRecord.read(parts / "servable.json").stablehlo_digest == TreeManifest.of(directory).digest
+
+
+def test_stablehlo_that_changed_or_has_no_record_is_refused(parts):
+    directory = lowered(parts)
+
+    with pytest.raises(SettingsError, match="go together"):
+        servable(parts, stablehlo="hlo")
+    (directory / "manifest.json").write_text("{ }")
+    with pytest.raises(SourceError, match="changed after it was written"):
+        servable(parts, **{"stablehlo": "hlo", "stablehlo-record": "hlo.json"})

@@ -194,3 +194,29 @@ def test_a_log_that_is_not_there_is_told():
         SettingsError, match=r"config: models\.digits\.warmup\.recorded\.path: nothing at gone; looked in "
     ):
         check_files(with_warmup({}, warmup=missing))
+
+
+def test_the_sizes_to_compile_are_said_or_those_of_batches_or_powers_of_two():
+    from slipway.settings import BatchingSettings, ServerSettings
+
+    own = ServerSettings(backend="stablehlo", compiled_batch_sizes=[3, 9])
+    loose = BatchingSettings(max_batch_size=24, allowed_batch_sizes=[])
+    assert own.sizes_to_compile() == [3, 9]
+    assert ServerSettings(backend="stablehlo").sizes_to_compile() == [1, 2, 4, 8, 16, 32]
+    assert ServerSettings(backend="stablehlo", batching=loose).sizes_to_compile() == [1, 2, 4, 8, 16, 24]
+    assert ServerSettings(backend="stablehlo", batching=None).sizes_to_compile() == [1, 2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"compiled_batch_sizes": [1]}, "compiled_batch_sizes is for `backend: stablehlo`"),
+        ({"backend": "stablehlo", "compiled_batch_sizes": [4, 1]}, r"compiled_batch_sizes must increase, got \[4, 1\]"),
+        ({"backend": "tflite"}, "saved_model"),
+    ],
+)
+def test_a_backend_that_is_none_or_sizes_that_fit_none_are_refused(given, said):
+    from slipway.settings import ServerSettings
+
+    with pytest.raises(ValueError, match=said):
+        ServerSettings.model_validate(given)

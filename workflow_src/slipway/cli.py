@@ -16,6 +16,7 @@ STAGES = {
     "checkpoint": "make or read a checkpoint; keep golden answers",
     "export": "checkpoint -> SavedModel",
     "validate": "check a SavedModel against its contract",
+    "stablehlo": "SavedModel -> programs that a server without TensorFlow runs",
     "warmup": "write warm-up records and replay them",
     "servable": "assemble SavedModel and warm-up records",
     "api": "write OpenAPI, request bodies and ready programs",

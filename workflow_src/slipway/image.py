@@ -139,11 +139,11 @@ def build(
     with (
         locks.waiting_lock(cache / "lock", lambda pid: _say(f"waiting for process {pid}, which builds an image")),
         files.new_directory(out) as place,
-        Assembly(place, cache, settings, _say) as assembly,
+        Assembly(place, cache, settings, _say, server.backend) as assembly,
     ):
         layers = [
             assembly.base(),
-            assembly.tensorflow(),
+            assembly.framework(),
             assembly.packages(),
             assembly.server(),
             assembly.model(model, {version: servable.directory for version, servable in servables.items()}),

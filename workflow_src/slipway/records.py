@@ -192,6 +192,21 @@ class Parity(Record):
     ok: bool
 
 
+class StableHloRecord(Record):
+    """results/stablehlo/{model}/{version}.json."""
+
+    model: str
+    version: int
+    tree: TreeManifest = Field(description="Programs, weights and their manifest.")
+    stablehlo: str = Field(description="Version of StableHLO that programs are written in.")
+    batch_sizes: list[int] = Field(description="Numbers of rows that there are programs for.")
+    signatures: list[str]
+    parity: list[Parity] = Field(
+        description="Answers of a server without TensorFlow: against golden ones, and of each program against the largest."
+    )
+    tools: dict[str, str]
+
+
 class ValidationRecord(Record):
     """results/validation/{model}/{version}.json."""
 
@@ -268,6 +283,7 @@ class ServableRecord(Record):
     tree: TreeManifest
     checkpoint_digest: Digest
     export_digest: Digest
+    stablehlo_digest: Digest | None = Field(None, description="Where server.backend is stablehlo.")
     warmup_digest: Digest
 
 

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway import files
-from slipway.errors import SourceError
-from slipway.records import CheckpointRecord, ExportRecord, ServableRecord, TreeManifest, WarmupRecord
-from slipway_wire import manifest
+from slipway.errors import SettingsError, SourceError
+from slipway.records import (
+    CheckpointRecord,
+    ExportRecord,
+    ServableRecord,
+    StableHloRecord,
+    TreeManifest,
+    WarmupRecord,
+)
+from slipway_wire import manifest, stablehlo
 from slipway_wire.manifest import MANIFEST_FILE
 from slipway_wire.warmup_log import WARMUP_FILE
 
@@ -22,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", type=int, required=True, help="number of the version")
     parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="the SavedModel")
     parser.add_argument("--export-record", type=Path, required=True, metavar="FILE", help="its record (JSON)")
+    parser.add_argument("--stablehlo", type=Path, metavar="DIR", help="the same as StableHLO, if it is served so")
+    parser.add_argument("--stablehlo-record", type=Path, metavar="FILE", help="its record (JSON)")
     parser.add_argument("--warmup", type=Path, required=True, metavar="FILE", help="the warm-up records (TFRecord)")
     parser.add_argument("--warmup-record", type=Path, required=True, metavar="FILE", help="their record (JSON)")
     parser.add_argument("--checkpoint-record", type=Path, required=True, metavar="FILE", help="the checkpoint's record")
@@ -36,8 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
     warmup = WarmupRecord.read(arguments.warmup_record)
     export.tree.verify(arguments.export)
     verify_warmup(arguments.warmup, warmup)
+    lowered = _lowered(arguments.stablehlo, arguments.stablehlo_record)
     with files.new_directory(arguments.out) as directory:
-        assemble(arguments.export, arguments.warmup, directory)
+        assemble(arguments.export, arguments.warmup, directory, arguments.stablehlo)
         tree = TreeManifest.of(directory)
     ServableRecord(
         model=arguments.model,
@@ -45,8 +55,19 @@ def run(arguments: argparse.Namespace) -> None:
         tree=tree,
         checkpoint_digest=checkpoint.tree.digest,
         export_digest=export.tree.digest,
+        stablehlo_digest=lowered.tree.digest if lowered else None,
         warmup_digest=warmup.digest,
     ).write(arguments.record)
+
+
+def _lowered(directory: Path | None, record: Path | None) -> StableHloRecord | None:
+    if directory is None or record is None:
+        if directory or record:
+            raise SettingsError("--stablehlo and --stablehlo-record go together")
+        return None
+    found = StableHloRecord.read(record)
+    found.tree.verify(directory)
+    return found
 
 
 def verify_warmup(path: Path, record: WarmupRecord) -> None:
@@ -58,13 +79,18 @@ def verify_warmup(path: Path, record: WarmupRecord) -> None:
         raise SourceError(msg)
 
 
-def assemble(export: Path, warmup: Path, directory: Path) -> None:
+def assemble(export: Path, warmup: Path, directory: Path, lowered: Path | None = None) -> None:
     """
     Copy the SavedModel *export* and the records *warmup* into the empty *directory*, with a manifest of both.
 
+    Its StableHLO *lowered*, if any, goes beside the SavedModel, which any other server still finds.
+
     Modes are set, so that any user may read the servable and the image's layer does not depend on a umask.
     """
-    copy_files(files.tree_files(export) | {WARMUP_FILE: warmup}, directory)
+    more = (
+        {f"{stablehlo.DIRECTORY}/{name}": path for name, path in files.tree_files(lowered).items()} if lowered else {}
+    )
+    copy_files(files.tree_files(export) | more | {WARMUP_FILE: warmup}, directory)
 
 
 def copy_files(content: Mapping[str, Path], directory: Path) -> None:

@@ -129,6 +129,10 @@ def log_files(directory: Path) -> list[Path]:
 # --- server, image, launch -------------------------------------------------------------------------
 
 
+# As many as a batch has where nothing else is said.
+_MOST_ROWS = 32
+
+
 class BatchingSettings(Section):
     """The server's batching parameters; names and meanings are TF Serving's."""
 
@@ -160,9 +164,35 @@ class ServerSettings(Section):
         default_factory=BatchingSettings,
         description="null: every request runs by itself.",
     )
+    backend: Literal["saved_model", "stablehlo"] = Field(
+        "saved_model",
+        description="stablehlo: every signature is compiled by XLA, and the image has JAX's runtime in TensorFlow's place; "
+        "for signatures that take and give numbers, in shapes that are known but for the rows.",
+    )
+    compiled_batch_sizes: list[PositiveInt] = Field(
+        default_factory=list,
+        description="Numbers of rows that backend stablehlo is compiled for; without it allowed_batch_sizes, or without "
+        "batching 1, 2, 4, 8, 16 and 32. Other numbers are filled up, or run in parts.",
+    )
     flags: list[str] = Field(
         default_factory=list, description="More flags for the server, such as --num_load_threads=2."
     )
+
+    @model_validator(mode="after")
+    def _compiled_sizes_fit(self) -> "ServerSettings":
+        sizes = self.compiled_batch_sizes
+        if sizes and self.backend != "stablehlo":
+            raise ValueError("compiled_batch_sizes is for `backend: stablehlo`")
+        if sizes != sorted(set(sizes)):
+            raise ValueError(f"compiled_batch_sizes must increase, got {sizes}")
+        return self
+
+    def sizes_to_compile(self) -> list[int]:
+        """List the numbers of rows that a version is compiled for, fewest first."""
+        batching = self.batching
+        most = batching.max_batch_size if batching else _MOST_ROWS
+        powers = [2**power for power in range(most.bit_length()) if 2**power < most]
+        return self.compiled_batch_sizes or (batching.allowed_batch_sizes if batching else []) or [*powers, most]
 
 
 class ImageSettings(Section):

@@ -1,16 +1,25 @@
 """Which loader a version gets: the one place where flags, backends and warm-up meet."""
 
+import functools
+import importlib.util
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from slipway_server import cpus
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
-from slipway_server.servables.loader import Loader
+from slipway_server.servables.loader import Loader, Servable
 from slipway_server.servables.planned import Choices, PlannedLoader, Sizes, same_twice
 from slipway_server.servables.warmup import Prepare, WarmedLoader
+from slipway_wire import messages
+from slipway_wire.status import FailedPrecondition
+
+logger = logging.getLogger(__name__)
 
 # Source: tensorflow_serving/servables/tensorflow/util.h (kMLMDuuidFileName); a label has room for no more.
 _MLMD_FILE = "assets.extra/mlmd_uuid"
@@ -20,6 +29,9 @@ _MAX_MLMD_BYTES = 256
 # TensorFlow when it makes its first device (local_device.cc).
 _POOL_PER_SESSION = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 
+MakeLoader = Callable[[str, int, Path], Loader]
+"""Model, version, version directory -> what loads it."""
+
 
 def loader_maker(
     options: LoadOptions,
@@ -27,9 +39,12 @@ def loader_maker(
     prepare: Callable[[Path], Prepare],
     sizes: Callable[[Path], Sizes] = lambda _directory: same_twice,
     threads: int = 1,
-) -> Callable[[str, int, Path], Loader]:
+) -> MakeLoader:
     """
-    Import TensorFlow, register ops that it does not come with, and return what makes a loader for a version.
+    Import what serves versions, and return what makes a loader for one.
+
+    That is TensorFlow, with ops that it does not come with; or JAX's runtime where StableHLO is preferred, and TensorFlow
+    only once a version comes that has none.
 
     Args:
         options: How to load.
@@ -39,36 +54,18 @@ def loader_maker(
         threads: How many batches, or requests where there are none, run at once.
 
     Raises:
-        WireError: A library or module of ops cannot be loaded.
+        WireError: A library or module of ops cannot be loaded; or JAX is not installed.
     """
-    choices = Choices(options, cpus.count(), cpus.has_gpu(), threads, metrics)
-    if not options.threads.configured_by:
-        os.environ.setdefault(_POOL_PER_SESSION, "1")
-    # TensorFlow takes seconds to import, which a wrong flag or file should not.
-    _import_tensorflow(with_keras=bool(options.modules))
-    from slipway_server.backends import ops, saved_model, tflite  # noqa: PLC0415
 
-    ops.register(options)
+    def with_tensorflow() -> MakeLoader:
+        return _with_tensorflow(options, metrics, sizes, threads)
+
+    choose = _with_stablehlo(options, metrics, with_tensorflow) if options.prefers_stablehlo else with_tensorflow()
 
     def make(model: str, version: int, directory: Path) -> Loader:
-        loader: Loader
         _tell_origin(model, version, directory, metrics)
-        if options.prefers_tflite and (directory / tflite.MODEL_FILE).exists():
-            loader = tflite.TfLiteLoader(directory, options)
-        else:
-            loader = PlannedLoader(
-                lambda planned, is_counted: saved_model.SavedModelLoader(
-                    directory, planned, metrics if is_counted else None
-                ),
-                directory,
-                choices,
-                model=model,
-                version=version,
-                sizes=lambda: sizes(directory),
-                has_plan=lambda servable: isinstance(servable, saved_model.SavedModelServable),
-            )
         return WarmedLoader(
-            loader,
+            choose(model, version, directory),
             directory,
             options.warmup,
             model=model,
@@ -78,6 +75,108 @@ def loader_maker(
         )
 
     return make
+
+
+def _with_tensorflow(
+    options: LoadOptions, metrics: Metrics, sizes: Callable[[Path], Sizes], threads: int
+) -> MakeLoader:
+    choices = Choices(options, cpus.count(), cpus.has_gpu(), threads, metrics)
+    if not options.threads.configured_by:
+        os.environ.setdefault(_POOL_PER_SESSION, "1")
+    # TensorFlow takes seconds to import, which a wrong flag or file should not.
+    _import_tensorflow(with_keras=bool(options.modules))
+    from slipway_server.backends import ops, saved_model, tflite  # noqa: PLC0415
+
+    ops.register(options)
+
+    def choose(model: str, version: int, directory: Path) -> Loader:
+        if options.prefers_tflite and (directory / tflite.MODEL_FILE).exists():
+            return tflite.TfLiteLoader(directory, options)
+        return PlannedLoader(
+            lambda planned, is_counted: saved_model.SavedModelLoader(
+                directory, planned, metrics if is_counted else None
+            ),
+            directory,
+            choices,
+            model=model,
+            version=version,
+            sizes=lambda: sizes(directory),
+            has_plan=lambda servable: isinstance(servable, saved_model.SavedModelServable),
+        )
+
+    return choose
+
+
+def _with_stablehlo(options: LoadOptions, metrics: Metrics, with_tensorflow: Callable[[], MakeLoader]) -> MakeLoader:
+    if missing := [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name) is None]:
+        raise FailedPrecondition(
+            f"--prefer_stablehlo: {missing[0]}, which runs StableHLO, is not installed; pip install 'slipway[server-stablehlo]'"
+        )
+    _set_up_jax(options)
+    from slipway_server.backends import pjrt, stablehlo  # noqa: PLC0415 - half a second, and only for those who want it
+
+    # Here, so that a device that cannot be had is told before any version.
+    logger.info("StableHLO runs on %s", pjrt.device())
+    lock = threading.Lock()
+    otherwise: list[MakeLoader] = []
+
+    def choose(model: str, version: int, directory: Path) -> Loader:
+        return _Later(functools.partial(found, model, version, directory))
+
+    def found(model: str, version: int, directory: Path) -> Loader:
+        if stablehlo.has_stablehlo(directory):
+            return stablehlo.StableHloLoader(directory, metrics)
+        if importlib.util.find_spec("tensorflow") is None:
+            raise stablehlo.no_stablehlo(directory)
+        with lock:  # versions may come from several threads
+            if not otherwise:
+                logger.warning("%s: no StableHLO; importing TensorFlow, which serves its SavedModel", directory)
+                otherwise.append(with_tensorflow())
+        return otherwise[0](model, version, directory)
+
+    return choose
+
+
+class _Later:
+    """A loader that is chosen when it loads: to look may fail, and to import takes its time."""
+
+    def __init__(self, make: Callable[[], Loader]) -> None:
+        self._make = make
+
+    def load(self) -> Servable:
+        return self._make().load()
+
+
+def _set_up_jax(options: LoadOptions) -> None:
+    """
+    Hand to JAX's runtime what flags say, by the environment, which is all that it reads; what stands there already wins.
+
+    Sources: https://docs.jax.dev/en/latest/gpu_memory_allocation.html; xla/pjrt/utils.cc (DefaultThreadPoolSize) for NPROC.
+    """
+    config: Any = messages.ConfigProto.FromString(options.session_config)
+    wanted = {}
+    if config.intra_op_parallelism_threads > 0:
+        wanted["NPROC"] = str(config.intra_op_parallelism_threads)
+    gpu = config.gpu_options
+    if gpu.allow_growth:
+        wanted["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    if gpu.per_process_gpu_memory_fraction > 0:
+        wanted["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpu.per_process_gpu_memory_fraction:g}"
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    without_effect = {
+        "--freeze_variables": options.has_frozen_variables,
+        "--op_library": bool(options.op_libraries),
+        "--import_module": bool(options.modules),
+        "--prefer_tflite_model": options.prefers_tflite,
+        "--xla_cpu_compilation_enabled or --xla_gpu_compilation_enabled": bool(
+            config.graph_options.optimizer_options.global_jit_level
+        ),
+        "--mixed_precision": bool(config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16),
+        "--gpu_memory_limit_mb": bool(gpu.experimental.virtual_devices),
+    }
+    if found := [name for name, is_set in without_effect.items() if is_set]:
+        logger.warning("%s: no effect on versions with StableHLO, which XLA always compiles whole", ", ".join(found))
 
 
 def _import_tensorflow(*, with_keras: bool) -> None:

@@ -15,17 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from slipway_server.servables.loader import Loader, Servable
 from slipway_server.servables.storage import FileState, join
-from slipway_wire.status import Unavailable
+from slipway_wire.status import Code, Unavailable
 
-_ERRNO = {
-    tf.errors.NOT_FOUND: errno.ENOENT,
-    tf.errors.PERMISSION_DENIED: errno.EACCES,
-    tf.errors.UNAUTHENTICATED: errno.EACCES,
-}
+_UNAUTHENTICATED = 16
+_ERRNO = {Code.NOT_FOUND: errno.ENOENT, Code.PERMISSION_DENIED: errno.EACCES, _UNAUTHENTICATED: errno.EACCES}
+
+
+def _tensorflow() -> Any:
+    """Import TensorFlow when a path needs it: a server of StableHLO has none, and its versions lie on a disk."""
+    try:
+        import tensorflow as tf  # noqa: PLC0415
+    except ImportError as error:
+        raise OSError(errno.ENOTSUP, "TensorFlow, whose file systems read it, is not installed here") from error
+    return tf
 
 
 class RemoteStorage:
@@ -33,6 +37,7 @@ class RemoteStorage:
 
     def names(self, directory: str) -> list[str]:
         """List what lies directly in *directory*; an object store knows no empty one."""
+        tf = _tensorflow()
         _check_scheme(directory)
         try:
             # Directories come with a slash at their end, from some file systems.
@@ -42,6 +47,7 @@ class RemoteStorage:
 
     def is_directory(self, path: str) -> bool:
         """Say whether *path* is a directory."""
+        tf = _tensorflow()
         try:
             return bool(tf.io.gfile.isdir(path))
         except tf.errors.OpError as error:
@@ -49,6 +55,7 @@ class RemoteStorage:
 
     def tree(self, directory: str) -> dict[str, FileState]:
         """List all files below *directory*."""
+        tf = _tensorflow()
         files: dict[str, FileState] = {}
         try:
             pending = [""]
@@ -67,6 +74,7 @@ class RemoteStorage:
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """Read *path*."""
+        tf = _tensorflow()
         try:
             with tf.io.gfile.GFile(path, "rb") as file:
                 content: bytes = file.read(limit_bytes)
@@ -80,6 +88,7 @@ class RemoteStorage:
 
     def fetch(self, directory: str, to: Path) -> None:
         """Copy *directory* with all that is in it to the local directory *to*."""
+        tf = _tensorflow()
         for name in self.tree(directory):
             target = to / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +181,7 @@ class FetchedLoader:
 
 def _check_scheme(path: str) -> None:
     """Tell a file system that TensorFlow does not know from a directory that is not there; TensorFlow does not."""
+    tf = _tensorflow()
     scheme = path.partition("://")[0]
     known = [name for name in tf.io.gfile.get_registered_schemes() if name]
     if scheme not in known:

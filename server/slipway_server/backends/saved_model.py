@@ -37,7 +37,7 @@ _CALLER_THREAD = -1
 # Callers choose among outputs: with twenty of them, there are a million choices, each with a graph of its own.
 _MAX_RUNNERS = 256
 
-_TFLITE_FILE = "model.tflite"
+_OTHER_FORMS = {"model.tflite": "--prefer_tflite_model", "stablehlo/manifest.json": "--prefer_stablehlo"}
 _SAVED_MODEL_CONFIG_FILE = "assets.extra/saved_model_config.pb"
 
 _MAX_MESSAGE_BYTES = 2**31 - 1
@@ -198,10 +198,9 @@ class SavedModelLoader:
         try:
             return signatures.read_saved_model(self._directory)
         except NotFound as error:
-            if (self._directory / _TFLITE_FILE).exists():
-                raise NotFound(
-                    f"{error.message}; it holds {_TFLITE_FILE}, which --prefer_tflite_model serves"
-                ) from error
+            for name, flag in _OTHER_FORMS.items():
+                if (self._directory / name).exists():
+                    raise NotFound(f"{error.message}; it holds {name}, which {flag} serves") from error
             raise
 
     def _load_error(self, error: Exception) -> WireError:

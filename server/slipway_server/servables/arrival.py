@@ -12,7 +12,7 @@ from slipway_wire.manifest import MANIFEST_FILE
 from slipway_wire.status import DataLoss, WireError, error_of
 
 _INDEX = "variables/variables.index"
-_MODELS = ("saved_model.pb", "saved_model.pbtxt", "model.tflite")
+_MODELS = ("saved_model.pb", "saved_model.pbtxt", "model.tflite", "stablehlo/manifest.json")
 # Far more than any index or manifest has; what is longer is not read into memory.
 _LIMIT_BYTES = 256 * 2**20
 

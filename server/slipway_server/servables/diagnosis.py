@@ -82,7 +82,7 @@ def diagnose(storage: Storage, model: ModelConfig, names: Sequence[str]) -> str:
 
 
 def diagnose_version(storage: Storage, directory: str) -> str | None:
-    """Say what a version directory that does not load seems to be; None if it looks like a SavedModel."""
+    """Say what a version directory that does not load seems to be; None if it looks like a SavedModel, or like StableHLO."""
     try:
         names = storage.names(directory)
     except NotADirectoryError:
@@ -91,7 +91,7 @@ def diagnose_version(storage: Storage, directory: str) -> str | None:
         return f"{directory} leads nowhere: it is a link whose target is missing, or was removed"
     except OSError as error:
         return f"{directory} cannot be listed: {error.strerror}"
-    if any(map(_SAVED_MODEL.fullmatch, names)):
+    if "stablehlo" in names or any(map(_SAVED_MODEL.fullmatch, names)):
         return None
     if not names:
         return f"{directory} is empty; copy the SavedModel into it (saved_model.pb, variables/)"

@@ -1,21 +1,27 @@
+import importlib.util
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+from tests.server.stablehlo_factory import write_half_plus_two
 
 from slipway_server import cpus
 from slipway_server.backends.loading import loader_maker
 from slipway_server.backends.saved_model import SavedModelServable
+from slipway_server.backends.stablehlo import StableHloServable
 from slipway_server.backends.tflite import TfLiteServable
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
 from slipway_server.servables.warmup import as_it_is
-from slipway_wire import paths, predict, tfrecord, warmup_log
-from slipway_wire.status import InvalidArgument, NotFound
+from slipway_wire import messages, paths, predict, tfrecord, warmup_log
+from slipway_wire.status import FailedPrecondition, InvalidArgument, NotFound
 from slipway_wire.warmup_log import WARMUP_FILE
 
 
@@ -210,3 +216,105 @@ def test_keras_is_imported_for_modules_alone(tmp_path):
 
     assert found() == ["False", "False"]
     assert found("with_keras")[0] == "True"
+
+
+# --- StableHLO -------------------------------------------------------------------------------------
+
+
+def test_stablehlo_is_preferred_where_there_is_any(both):
+    write_half_plus_two(both)
+
+    servable, _ = load(both, prefers_stablehlo=True)
+    assert type(servable) is StableHloServable
+    servable.close()
+    servable, _ = load(both)
+    assert type(servable) is SavedModelServable
+    servable.close()
+
+
+def test_without_stablehlo_tensorflow_serves_the_saved_model(both, caplog):
+    servable, _ = load(both, prefers_stablehlo=True)
+
+    assert type(servable) is SavedModelServable
+    assert "no StableHLO; importing TensorFlow, which serves its SavedModel" in caplog.text
+    servable.close()
+
+
+def test_stablehlo_alone_is_told_with_the_flag_that_serves_it(tmp_path):
+    with pytest.raises(NotFound, match=r"it holds stablehlo/manifest\.json, which --prefer_stablehlo serves$"):
+        load(write_half_plus_two(tmp_path))
+
+
+def _without(monkeypatch, name):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == name else found(asked))
+
+
+def test_what_is_not_installed_is_told(both, monkeypatch):
+    _without(monkeypatch, "tensorflow")
+    with pytest.raises(
+        FailedPrecondition, match=r"/1: no stablehlo/manifest\.json, and TensorFlow, which serves a Saved"
+    ):
+        load(both, prefers_stablehlo=True)
+    _without(monkeypatch, "jaxlib")
+    with pytest.raises(
+        FailedPrecondition, match=r"^--prefer_stablehlo: jaxlib, which runs .* 'slipway\[server-stablehlo\]'$"
+    ):
+        load(both, prefers_stablehlo=True)
+
+
+def test_flags_reach_the_runtime_or_are_told_to_have_no_effect(both, monkeypatch, caplog):
+    """The environment is all that the runtime reads; what an operator has put there stays."""
+    names = ("NPROC", "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+    for name in names[:2]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(names[2], "0.9")
+    config = messages.ConfigProto(intra_op_parallelism_threads=3)
+    config.gpu_options.allow_growth = True
+    config.gpu_options.per_process_gpu_memory_fraction = 0.5
+    write_half_plus_two(both)
+
+    servable, _ = load(
+        both, prefers_stablehlo=True, has_frozen_variables=True, session_config=config.SerializeToString()
+    )
+
+    servable.close()
+    assert [os.environ.get(name) for name in names] == ["3", "false", "0.9"]
+    assert "--freeze_variables: no effect on versions with StableHLO, which XLA always compiles whole" in caplog.text
+
+
+def test_a_live_server_answers_without_tensorflow(start_server, batched_flags, both):
+    """Warm-up, batching, metrics, metadata and errors as with a SavedModel; no SavedModel is there, either."""
+    shutil.rmtree(both / "variables", ignore_errors=True)
+    (both / "saved_model.pb").unlink()
+    (both / "model.tflite").unlink()
+    write_half_plus_two(both, sizes=(2, 4, 8))
+    record = warmup_log.encode("predict", predict.encode_request("m", {"x": np.float32([1.0, 2.0])}))
+    (both / WARMUP_FILE).write_bytes(tfrecord.frame_all([record]))
+
+    server = start_server(
+        *batched_flags, "--prefer_stablehlo", "--tensorflow_intra_op_parallelism=1"
+    ).wait_until_ready()
+
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "jaxlib" in maps
+    assert "tensorflow" not in maps
+    assert server.rest.post("/v1/models/m:predict", content=b'{"instances": [1.0, 2.0, 5.0]}').json() == {
+        "predictions": [2.5, 3.0, 4.5]
+    }
+    predict_grpc = server.channel.unary_unary(paths.GRPC_PREDICT)
+    answer = predict_grpc(predict.encode_request("m", {"x": np.float32([3.0])}), timeout=20.0)
+    assert predict.decode_response(answer)[1]["y"].tolist() == [3.5]
+    with pytest.raises(grpc.RpcError) as refused:
+        predict_grpc(predict.encode_request("m", {"x": np.float64([3.0])}), timeout=20.0)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    metadata = server.rest.get("/v1/models/m/metadata").json()["metadata"]["signature_def"]["signature_def"]
+    assert metadata["serving_default"]["inputs"]["x"] == {
+        "dtype": "DT_FLOAT",
+        "name": "x:0",
+        "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
+    }
+    assert server.metric('slipway_warmup_requests_total{model="m",version="1",source="batch_size",status="OK"}') == 2
+    attempts = server.metric(f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{both}",status="success"}}')
+    assert attempts == 1
+    assert "3 programs of 1 signatures compiled for cpu" in server.log()

@@ -8,7 +8,7 @@ import pytest
 
 from slipway import files
 from slipway.errors import BuildError, SettingsError
-from slipway.oci import base
+from slipway.oci import base, wheels
 from slipway.oci.assembly import ENTRYPOINT, Assembly, server_sources
 from slipway.oci.layout import open_layer
 from slipway.oci.wheels import SITE_PACKAGES
@@ -28,13 +28,13 @@ def servable(tmp_path):
 def assemble(small_world, base_tar, tmp_path, servable):
     """Make all six layers in a new layout; give the records and the layout."""
 
-    def make(name="layout", cache=small_world, model=servable, said=None, **settings):
+    def make(name="layout", cache=small_world, model=servable, said=None, backend="saved_model", **settings):
         place = tmp_path / name
         chosen = ImageSettings(base=base_tar, **settings)
-        with Assembly(place, cache, chosen, (said if said is not None else []).append) as assembly:
+        with Assembly(place, cache, chosen, (said if said is not None else []).append, backend) as assembly:
             layers = [
                 assembly.base(),
-                assembly.tensorflow(),
+                assembly.framework(),
                 assembly.packages(),
                 assembly.server(),
                 assembly.model("half", {1: model}),
@@ -74,6 +74,24 @@ def test_two_clean_builds_give_the_same_blobs_whatever_the_surroundings(
     assert again == layers
     assert files.tree_files(other_place).keys() == files.tree_files(place).keys()
     assert not any(layer.cached for layer in again)
+
+
+def test_an_image_of_stablehlo_has_jax_in_tensorflows_place(assemble, small_world, make_wheel, monkeypatch, tmp_path):
+    jaxlib = make_wheel("jaxlib", "0.10.2", {"jaxlib/xla.so": b"\x7fELF"}, directory=small_world / "wheels")
+    jax = make_wheel("jax", "0.10.2", {"jax/__init__.py": b""}, directory=small_world / "wheels")
+    numpy = make_wheel("numpy", "2.4.6", {"numpy/__init__.py": b""}, directory=small_world / "wheels")
+    lock = tmp_path / "wheels-stablehlo.lock"
+    lock.write_text("".join(f"{w.name}=={w.version} \\\n    --hash=sha256:{w.sha256}\n" for w in (jax, jaxlib, numpy)))
+    monkeypatch.setattr(wheels, "STABLEHLO_LOCK", lock)
+
+    layers, place = assemble(backend="stablehlo")
+
+    assert [layer.name for layer in layers] == ["base", "jax", "packages", "server", "model", "config"]
+    assert f"{SITE_PACKAGES}/jaxlib/xla.so" in members(place, layers[1])
+    assert f"{SITE_PACKAGES}/jax/__init__.py" in members(place, layers[1])
+    names = members(place, layers[2])
+    assert f"{SITE_PACKAGES}/numpy/__init__.py" in names
+    assert not any("tensorflow" in name or "orjson" in name for name in names)
 
 
 def test_a_new_model_makes_only_its_own_layer(assemble, tmp_path, servable):

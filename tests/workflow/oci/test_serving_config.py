@@ -35,6 +35,16 @@ def test_flags_name_the_files_and_end_with_the_users_own():
     text_config.parse(messages.MonitoringConfig, files["monitoring.config"])
 
 
+def test_the_backend_is_a_flag_where_it_is_not_tensorflow():
+    flags = [
+        serving_config.config_files("digits", ServerSettings(backend=backend, flags=["--last"]))["flags"].decode()
+        for backend in ("saved_model", "stablehlo")
+    ]
+
+    assert "stablehlo" not in flags[0]
+    assert flags[1].splitlines()[-2:] == ["--prefer_stablehlo=true", "--last"]
+
+
 def test_without_batching_there_is_no_word_of_it():
     files = serving_config.config_files("digits", ServerSettings(batching=None))
 

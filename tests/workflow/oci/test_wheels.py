@@ -30,6 +30,19 @@ def test_a_lock_gives_names_versions_and_all_hashes():
     ]
 
 
+def test_the_lock_without_tensorflow_has_jax_and_what_the_server_imports_beside_it():
+    text = wheels.STABLEHLO_LOCK.read_text()
+    names = {requirement.name for requirement in read_lock(text)}
+
+    assert "://" not in text
+    assert all(requirement.hashes for requirement in read_lock(text))
+    assert {"jax", "jaxlib", "ml-dtypes", "numpy", "protobuf", "grpcio", "uvloop"} <= names
+    assert not {"tensorflow-cpu", "tensorflow", "keras", "scipy"} & names
+    # One process may run both: what both locks have is the same.
+    common = {r.name: r for r in read_lock(wheels.LOCK.read_text())}
+    assert all(common.get(r.name, r).version == r.version for r in read_lock(text))
+
+
 def test_the_real_lock_names_no_index_and_has_tensorflow():
     text = wheels.LOCK.read_text()
 

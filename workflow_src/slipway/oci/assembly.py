@@ -1,7 +1,7 @@
 """
 The six layers of a model's image, in the order of how rarely they change: what is in each, and what it depends on.
 
-base, tensorflow, packages and server are kept in the cache; model and config are quicker made than kept.
+base, framework, packages and server are kept in the cache; model and config are quicker made than kept.
 """
 
 import contextlib
@@ -30,6 +30,8 @@ _SCRIPTS = {
         b"#!/usr/bin/python3.11 -I\nimport sys\n\nfrom slipway_server.__main__ import main\n\nsys.exit(main())\n"
     ),
 }
+# Backend -> what the names of its wheels begin with.
+_FRAMEWORKS = {"saved_model": "tensorflow", "stablehlo": "jax"}
 _SERVER_PACKAGES = ("slipway_server", "slipway_wire")
 
 
@@ -40,7 +42,14 @@ class Assembly:
     The base's interpreter, which compiles for the other layers, is unpacked only if one of them has to be made.
     """
 
-    def __init__(self, place: Path, cache: Path, settings: ImageSettings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        place: Path,
+        cache: Path,
+        settings: ImageSettings,
+        say: Callable[[str], None],
+        backend: str = "saved_model",
+    ) -> None:
         """
         Say where everything is.
 
@@ -49,6 +58,7 @@ class Assembly:
             cache: Directory for wheels and layers.
             settings: What the base is made from, compression, and so on.
             say: Told of progress.
+            backend: What runs models: saved_model (TensorFlow) or stablehlo (JAX's runtime).
 
         Raises:
             SettingsError: If `image.base` names no file.
@@ -61,7 +71,9 @@ class Assembly:
         self._cleanup = contextlib.ExitStack()
         self._compiler: Compiler | None = None
         self._base: LayerRecord | None = None
-        self.requirements = wheels.read_lock(wheels.LOCK.read_text(encoding="utf-8"))
+        self._framework = _FRAMEWORKS[backend]
+        lock = wheels.STABLEHLO_LOCK if backend == "stablehlo" else wheels.LOCK
+        self.requirements = wheels.read_lock(lock.read_text(encoding="utf-8"))
         self._debs = () if settings.base else tuple(base.read_lock(base.lock_path(settings.suite)))
         self._drifted = 0
 
@@ -101,13 +113,14 @@ class Assembly:
         inputs = {"base": self._base_digests(""), "user": self._settings.user}
         return self._layer("base", inputs, self._base_entries)
 
-    def tensorflow(self) -> LayerRecord:
-        """Make the layer of TensorFlow's own wheel: the largest by far."""
-        return self._wheels("tensorflow", [r for r in self.requirements if r.name.startswith("tensorflow")])
+    def framework(self) -> LayerRecord:
+        """Make the layer of the wheels that run models, TensorFlow's own or JAX's: the largest by far."""
+        name = self._framework
+        return self._wheels(name, [r for r in self.requirements if r.name.startswith(name)])
 
     def packages(self) -> LayerRecord:
         """Make the layer of all other wheels."""
-        return self._wheels("packages", [r for r in self.requirements if not r.name.startswith("tensorflow")])
+        return self._wheels("packages", [r for r in self.requirements if not r.name.startswith(self._framework)])
 
     def server(self) -> LayerRecord:
         """Make the layer of our own code, as it is installed beside this module."""

@@ -32,6 +32,8 @@ def config_files(model: str, server: ServerSettings, serving: ServingSettings | 
     if server.batching is not None:
         texts[BATCHING_CONFIG] = batching_config(server.batching)
         flags += ["--enable_batching=true", f"--batching_parameters_file={DIRECTORY}/{BATCHING_CONFIG}"]
+    if server.backend == "stablehlo":
+        flags.append("--prefer_stablehlo=true")
     texts[FLAGS] = "".join(f"{flag}\n" for flag in [*flags, *server.flags])
     return {name: text.encode() for name, text in sorted(texts.items())}
 

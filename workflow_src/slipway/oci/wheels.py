@@ -23,6 +23,8 @@ from slipway.oci.bytecode import Compiler, pyc_path
 
 _DOWNLOAD = ".download-"
 LOCK = Path(__file__).with_name("wheels.lock")
+# Of a server without TensorFlow.
+STABLEHLO_LOCK = Path(__file__).with_name("wheels-stablehlo.lock")
 # Where Debian's Python looks for what the system's package manager did not install.
 SITE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 
@@ -113,7 +115,9 @@ def fetch(requirements: Sequence[Requirement], cache: Path, say: Callable[[str],
     wheels = []
     for requirement, wheel in found.items():
         if wheel is None:
-            raise BuildError(f"{LOCK.name}: {requirement.name}=={requirement.version}: no wheel with a locked hash.")
+            raise BuildError(
+                f"the image's lock: {requirement.name}=={requirement.version}: no wheel with a locked hash."
+            )
         wheels.append(wheel)
     return sorted(wheels, key=lambda wheel: wheel.name)
 
