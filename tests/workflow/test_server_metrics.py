@@ -71,6 +71,20 @@ slipway_warmup_requests_total{model="other",version="1",source="record",status="
     assert server_metrics.replayed(None, "m") == {}
 
 
+def test_a_thread_plan_is_read_for_the_version_that_has_it():
+    read = parse(
+        'slipway_thread_plan{model="m",version="1",plan="one_batch",reason="measured"} 1\n'
+        'slipway_thread_plan{model="m",version="2",plan="batch_per_core",reason="flag"} 1\n'
+    )
+
+    assert [server_metrics.thread_plan(read, "m", version) for version in (1, 2, 3)] == [
+        "one_batch",
+        "batch_per_core",
+        "",
+    ]
+    assert server_metrics.thread_plan(None, "m", 1) == ""
+
+
 def test_labels_are_read_with_their_escapes_and_in_any_order():
     found = parse('a_total{x="1 \\"quoted\\", comma",y="}"} 3 1700000000000\nb 4\n')
 

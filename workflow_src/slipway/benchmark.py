@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slipway import comparable, cpu, files, first_requests, golden, payloads, provenance, scenarios
+from slipway import comparable, cpu, files, first_requests, golden, payloads, provenance, scenarios, server_metrics
 from slipway.arguments import by_version, section
 from slipway.contract import Contract, read_contract
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
@@ -280,6 +280,7 @@ class _Session:
     start_generator: Callable[[], contextlib.AbstractContextManager[LoadGenerator]]
     cold_starts: list[ColdStart] = field(default_factory=list)
     resident_bytes: int | None = None
+    thread_plan: str = ""
     bench: Bench | None = None
 
     def __post_init__(self) -> None:
@@ -314,6 +315,8 @@ class _Session:
             if windows:
                 with self._server(()) as server:
                     self.engine = server.engine
+                    read = server_metrics.scrape(server.host, server.rest_port)
+                    self.thread_plan = server_metrics.thread_plan(read, self.subject.spec.model, self.subject.version)
                     self.windows.discard(server)
                     self.bench = self._make_bench(server, told)
                     scenarios.measure(self.bench)
@@ -390,6 +393,7 @@ class _Session:
             placement=self.machine.placement(),
             server_flags=list(subject.server.flags),
             batching=batching.model_dump() if batching else None,
+            thread_plan=self.thread_plan,
             payloads=[payload, *(bench.payloads.values() if bench else ())],
             cells=[
                 Cell(

@@ -644,6 +644,10 @@ class BenchmarkRecord(Record):
     placement: Placement
     server_flags: list[str]
     batching: dict[str, int | list[int]] | None
+    thread_plan: str = Field(
+        "",
+        description="Whether a batch had all CPUs (one_batch) or one (batch_per_core), by the server; empty: not told.",
+    )
     payloads: list[Payload]
     cells: list[Cell]
     cold_starts: list[ColdStart]

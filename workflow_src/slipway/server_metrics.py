@@ -68,6 +68,16 @@ def replayed(metrics: Metrics | None, model: str) -> dict[int, int]:
     return dict(found)
 
 
+def thread_plan(metrics: Metrics | None, model: str, version: int) -> str:
+    """Read how many CPUs a batch of *version* has: one_batch, batch_per_core or configured; "" if the server does not say."""
+    wanted = {"model": model, "version": str(version)}
+    for metric, labels in metrics or {}:
+        named = dict(labels)
+        if metric == "slipway_thread_plan" and wanted.items() <= named.items():
+            return named["plan"]
+    return ""
+
+
 def between(before: Metrics | None, after: Metrics | None, *, model: str, protocol: str) -> ServerSide:
     """Take the difference of two readings around a load that had the server to itself."""
     if before is None or after is None:

@@ -2,11 +2,13 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import statistics
 import struct
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 import orjson
 
 from harness import models
-from harness.processes import WAIT_S, Started, cpu_s
+from harness.processes import BENCH, WAIT_S, Started, cpu_s
 from slipway_wire import paths, predict
 from slipway_wire.payloads import Payload
 
@@ -85,6 +87,7 @@ def load(command: Sequence[str], cpus: Sequence[int], seconds: float) -> tuple[s
         text=True,
         timeout=seconds + WAIT_S,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(BENCH)},
     )
     took = time.monotonic() - began
     after = os.times()
@@ -136,6 +139,28 @@ def drive(
     if server.has_metrics and good_answers(server, request.model) - answered < done:
         raise SystemExit(f"{request.model} over {protocol}: not all of {done} requests were answered well")
     return {"per_s": done / took, "cpu_us": 1e6 * used / max(done, 1), "generator_cpu": share}
+
+
+def at_rate(
+    protocol: str, server: Started, request: Request, per_s: float, seconds: float, cpus: Sequence[int]
+) -> dict[str, float]:
+    """
+    Send *per_s* requests a second on *cpus*, for *seconds*, and give what they took; see `paced.paced`.
+
+    gRPC has 8 connections, REST 64 with one request each.
+    """
+    grpc = protocol == "grpc"
+    body = request.grpc if grpc else request.rest and request.rest.with_suffix(".json")
+    port, path = (server.grpc_port, request.grpc_path) if grpc else (server.rest_port, request.rest_path)
+    answered = good_answers(server, request.model)
+    command = [sys.executable, "-m", "harness.inside", "paced", protocol, str(port), path, str(body)]
+    command += [str(8 if grpc else 64), str(per_s), str(seconds)]
+    output, share = load(command, cpus, seconds)
+    found: dict[str, float] = json.loads(output)
+    # Over gRPC an error is an answer like any other.
+    if good_answers(server, request.model) - answered < round(found["per_s"] * seconds):
+        raise SystemExit(f"{request.model} over {protocol}: not all requests were answered well")
+    return {**found, "generator_cpu": share}
 
 
 def _wrk(

@@ -169,9 +169,20 @@ def _export_recommender(directory: Path) -> None:
     path.write_bytes(found.SerializeToString(deterministic=True))
 
 
-def call_in_process(directory: Path, asked: Question, seconds: float, callers: int, rows: int) -> None:
+def call_in_process(
+    directory: Path,
+    asked: Question,
+    seconds: float,
+    callers: int,
+    rows: int,
+    *,
+    count: int = 0,
+    is_frozen: bool = False,
+) -> None:
     """
     Ask the model of *directory* as the server does, for *seconds* a line of standard input; print a record of each.
+
+    Prints a line as soon as it is warm.
 
     Args:
         directory: Of one version.
@@ -180,6 +191,8 @@ def call_in_process(directory: Path, asked: Question, seconds: float, callers: i
         callers: Threads.
         rows: If it is given, the one row of *asked* is repeated so often, and an op has one thread: what batch threads do at
             their best. `per_s` and `cpu_us` are then those of a row.
+        count: If it is given, each caller makes so many calls instead, and *seconds* do not count.
+        is_frozen: Whether variables become constants.
     """
     from slipway_server.backends.saved_model import SavedModelLoader  # noqa: PLC0415
     from slipway_server.load_options import from_settings  # noqa: PLC0415
@@ -187,7 +200,8 @@ def call_in_process(directory: Path, asked: Question, seconds: float, callers: i
     from slipway_server.settings import Settings  # noqa: PLC0415
 
     servable = SavedModelLoader(
-        directory, from_settings(Settings(tensorflow_intra_op_parallelism=1 if rows else 0))
+        directory,
+        from_settings(Settings(tensorflow_intra_op_parallelism=1 if rows else 0, freeze_variables=is_frozen)),
     ).load()
     signature = servable.signatures[asked.signature]
     arrays = [np.repeat(array, max(rows, 1), axis=0) for array in asked.inputs.values()]
@@ -196,12 +210,16 @@ def call_in_process(directory: Path, asked: Question, seconds: float, callers: i
 
     def repeat(until: float) -> int:
         calls = 0
-        while time.monotonic() < until:
+        while calls < count if count else time.monotonic() < until:
             servable.run(call)
             calls += 1
         return calls
 
-    repeat(time.monotonic() + min(seconds, 1.0))
+    if count:
+        servable.run(call)
+    else:
+        repeat(time.monotonic() + min(seconds, 1.0))
+    print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
         if not line.strip():
             break

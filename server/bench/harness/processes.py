@@ -121,29 +121,48 @@ class Servers:
         *,
         is_pinned: bool,
         rows: int = 0,
+        count: int = 0,
+        is_frozen: bool = False,
     ) -> Callable[[], dict[str, float]]:
-        """Start a process that calls *model* itself; give what measures it once. *rows*: of each call, 0: as it is asked."""
-        name = f"in-process-{model}-{callers}-{rows}"
+        """
+        Start a process that calls *model* itself; give what measures it once.
+
+        Args:
+            base_path: Of the model.
+            model: Its name.
+            which: Question that is asked.
+            callers: Threads.
+            seconds: For how long.
+            is_pinned: Whether it has the servers' CPUs alone.
+            rows: Of each call; 0: as it is asked.
+            count: Calls of each caller, instead of a time.
+            is_frozen: Whether variables become constants.
+        """
+        name = f"in-process-{model}-{callers}-{rows}{'-frozen' if is_frozen else ''}"
+        more = [f"--count={count}", *(["--frozen"] if is_frozen else [])]
         process = self.inside(
             name,
-            ["call", model, which, str(base_path / "1"), str(seconds), str(callers), str(rows)],
+            ["call", model, which, str(base_path / "1"), str(seconds), str(callers), str(rows), *more],
             is_pinned=is_pinned,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
+        def line() -> str:
+            assert process.stdout is not None
+            if not (line := process.stdout.readline()):
+                raise SystemExit(f"{name} ended; its log is in {self.directory} (kept with --output)")
+            return str(line)
+
         def measure() -> dict[str, float]:
             assert process.stdin is not None
-            assert process.stdout is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit(f"{name} ended; its log is in {self.directory} (kept with --output)")
-            found: dict[str, float] = json.loads(line)
+            found: dict[str, float] = json.loads(line())
             return found
 
+        line()  # else its warm-up would be in somebody's measurement
         return measure
 
     def slipway(self, name: str, models: Mapping[str, Path], flags: Sequence[str], *, is_pinned: bool) -> Started:

@@ -12,13 +12,14 @@ def markdown(results: Mapping[str, Any]) -> str:
 
     Args:
         results: What `overhead.json` holds: `environment`, `rounds`, `seconds`, `targets`, and, where they were measured,
-            `tables` (title -> cell name -> rounds, per_s, cpu_us, generator_cpu), `large`, `peers`, `skipped`.
+            `tables` (title -> cell name -> rounds, per_s, cpu_us, generator_cpu), `latency`, `large`, `peers`, `skipped`.
     """
     return "\n".join(
         [
             *_heading(results),
             *_targets(results["targets"]),
             *(line for title, cells in results["tables"].items() for line in _cells(title, cells)),
+            *_latency(results.get("latency", {})),
             *_large(results.get("large", {})),
             *_tuning(results.get("tuning", {})),
             *(line for what, why in results["skipped"].items() for line in ("", f"{what} was left out: {why}.")),
@@ -59,6 +60,20 @@ def _cells(title: str, cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, cell in cells.items():
         generator = f"{cell['generator_cpu']['median']:.2f}" if "generator_cpu" in cell else ""
         yield f"| {name} | {shown(cell['per_s'])} | {shown(cell['cpu_us'])} | {generator} |"
+
+
+def _latency(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    if not cells:
+        return
+    yield from (
+        "",
+        "### At half of the rate that is reached, open loop",
+        "",
+        "| | requests/s | p50, ms | p99, ms | sent too late by, p99, ms |",
+        "|---|--:|--:|--:|--:|",
+    )
+    for name, cell in cells.items():
+        yield f"| {name} | {' | '.join(shown(cell[key]) for key in ('per_s', 'p50_ms', 'p99_ms', 'late_p99_ms'))} |"
 
 
 def _large(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

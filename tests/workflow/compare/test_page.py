@@ -68,6 +68,23 @@ def test_an_image_is_said_to_be_of_its_own_commit_not_of_its_directorys(changes,
     assert made_at(subject().model_copy(update=changes)).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("base", "head", "warns"),
+    [("one_batch", "batch_per_core", True), ("one_batch", "one_batch", False), ("", "batch_per_core", False)],
+)
+def test_servers_that_run_the_model_in_different_ways_are_told(base, head, warns):
+    made = comparison([cell(PAIRS["pass"])])
+    changes = {
+        which: getattr(made, which).model_copy(update={"thread_plan": plan})
+        for which, plan in (("base", base), ("head", head))
+    }
+
+    page = render(made.model_copy(update=changes))
+
+    assert ("Thread plans differ" in page) == warns
+    assert head in page
+
+
 def test_a_metric_that_does_not_decide_says_why_without_a_pointer():
     page = render(comparison([cell([pair(i, invalid=[repetitions.DISTURBED]) for i in range(6)])]))
 

@@ -330,15 +330,25 @@ def _subjects(comparison: Comparison) -> Section:
         ),
         ("CPUs", f"servers {comparison.placement.server_cpus}, load generators {comparison.placement.generator_cpus}"),
         ("Machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'logical CPU')}, {where.kernel}"),
+        *_thread_plans(comparison),
         ("Seed", str(comparison.seed)),
         ("Took", numbers.duration(comparison.duration_s)),
     )
     return Section("subjects", "What was compared", "Subjects", "", (table, Items(items)))
 
 
+def _thread_plans(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Warn of servers that run the model in different ways, for each of them measures which is better when it starts."""
+    base, head = comparison.base.thread_plan, comparison.head.thread_plan
+    if base == head or not (base and head):
+        return ()
+    told = f"base has {base}, head {head}: part of the difference may be that. --thread_plan in server.flags settles it"
+    return (("Thread plans differ", told),)
+
+
 _FACTS = (
     *("asked for", "directory is at", "image was made at", "model", "image", "size", "servable", "flags", "engine"),
-    *("ready after", "memory"),
+    *("ready after", "memory", "thread plan"),
 )
 
 
@@ -356,6 +366,7 @@ def _fact(subject: Subject, name: str) -> str:
         "engine": f"{engine.name} {engine.version}" if engine else "not started",
         "ready after": numbers.duration(subject.ready_s),
         "memory": numbers.size(subject.resident_bytes),
+        "thread plan": subject.thread_plan or "not told",
     }[name]
 
 

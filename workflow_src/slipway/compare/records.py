@@ -28,6 +28,7 @@ class Subject(Record):
     engine: EngineRecord | None = None
     ready_s: float | None = None
     resident_bytes: int | None = None
+    thread_plan: str = Field("", description="As the server tells it; it may have been measured. Empty: not told.")
 
 
 class WindowPair(Record):

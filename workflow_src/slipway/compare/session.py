@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from slipway import comparable, cpu, measuring, payloads, provenance, repetitions
+from slipway import comparable, cpu, measuring, payloads, provenance, repetitions, server_metrics
 from slipway.compare import metrics, verdict
 from slipway.compare.gate import CONFIRMING, LOOKS
 from slipway.compare.records import ComparedCell, Comparison, Subject, WindowPair
@@ -151,7 +151,15 @@ class Session:
         running = self._start(which, stack)
         server = running.server
         self.records[which] = self.records[which].model_copy(
-            update={"engine": server.engine, "ready_s": server.ready_s}
+            update={
+                "engine": server.engine,
+                "ready_s": server.ready_s,
+                "thread_plan": server_metrics.thread_plan(
+                    server_metrics.scrape(server.host, server.rest_port),
+                    running.side.record.model,
+                    running.side.record.version,
+                ),
+            }
         )
         if running.side.is_image and not server.engine.isolated:
             tried = ", ".join(f"{name}: {why}" for name, why in server.engine.rejected.items())

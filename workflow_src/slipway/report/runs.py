@@ -131,6 +131,7 @@ def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
         ),
         "batching": batching_in_words(record.batching),
         "server flags": " ".join(record.server_flags) or "none",
+        **({"thread plan": record.thread_plan} if record.thread_plan else {}),
     } | _of_target(record.target)
 
 
