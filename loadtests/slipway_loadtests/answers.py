@@ -16,6 +16,8 @@ _CHEAP_BYTES = 4096
 # A server whose answers never repeat may not fill the memory: so much is for the load under way, as much again for
 # answers that were found good before.
 _MAX_KEPT_BYTES = 64 * 2**20
+# Characters of what a decoder says, for the one line that the fault is told in.
+_MOST_TOLD = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Answers:
         try:
             found = self._decode(payload, answer)
         except Exception as error:  # whatever a decoder says of bytes that are no answer
-            return f"cannot be read: {error}"
+            # An error quotes what came, with its own lines.
+            return f"cannot be read: {' '.join(str(error).split())[:_MOST_TOLD]}"
         fault = difference(expected, found, lambda name: self._tolerance(payload, name))
         if fault is None and self._good_bytes <= _MAX_KEPT_BYTES:
             self._good[payload].add(answer)

@@ -71,6 +71,21 @@ def test_what_cannot_be_read_is_wrong():
     assert "cannot be read" in judge.judge().first_wrong
 
 
+def test_an_error_in_the_place_of_an_answer_is_told_in_one_line():
+    """Under status 200, say."""
+
+    def decode(_payload, answer):
+        raise ValueError(f"no answer: {answer.decode()}")
+
+    judge, _ = judge_of(decode=decode)
+    judge.see(0, b'{\n  "error": "out of luck"\n}' + b" " * 10_000 + b"x" * 10_000)
+    told = judge.judge().first_wrong
+
+    assert told.startswith('payload 0: cannot be read: no answer: { "error": "out of luck" } x')
+    assert "\n" not in told
+    assert len(told) < 400
+
+
 def test_where_no_value_is_known_the_form_is_judged_and_nothing_counts_as_compared():
     judge, _ = judge_of(tolerance=Tolerance(any_value=True))
     for _ in range(5):

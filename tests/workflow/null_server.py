@@ -42,6 +42,8 @@ def answer(protocol, x):
             return x
         if MISCHIEF == "refuses":
             return None
+        if MISCHIEF in {"errs", "halves"} and protocol == "REST":
+            return MISCHIEF
         if MISCHIEF == "dawdles":
             with lock:  # one request at a time: at most 500 a second on any machine
                 time.sleep(0.002)
@@ -90,9 +92,9 @@ class Rest(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         y = answer("REST", np.array(document.get("instances", document.get("inputs")), np.float32))
-        if MISCHIEF == "errs":
+        if isinstance(y, str) and y == "errs":
             return self.finish_with(200, b'{"error": "out of luck"}')
-        if MISCHIEF == "halves":
+        if isinstance(y, str):
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()

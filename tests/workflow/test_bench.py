@@ -126,6 +126,8 @@ def test_a_server_slower_than_the_schedule_is_an_invalid_measurement(tmp_path, c
     [
         ("lies@400", ContractViolation, r"m at http.*answers under load are wrong: payload \d+: y"),
         ("dies@400", (InvalidMeasurement, ServerError), r"requests failed .*no longer answers: the server died"),
+        ("halves@400", InvalidMeasurement, r"m at http.*requests failed \(\w+.*the first: "),
+        ("errs@400", ContractViolation, r"m at http.*answers under load are wrong: .*out of luck"),
     ],
 )
 def test_a_server_that_turns_bad_under_load_leaves_a_partial_report(mischief, error, message, tmp_path):

@@ -114,7 +114,10 @@ def test_a_result_of_the_oldest_slipway_is_read_and_drawn(tmp_path):
             r"written by Slipway 99\.1\.0, and this is .*\(99\.1\.0\)",
         ),
         ({"later_field": 1}, "later_field: Extra inputs are not permitted.*damaged or from another version"),
-        ({"schema": "slipway.comparison/2"}, "schema: Input should be"),
+        (
+            {"schema": "slipway.comparison/2"},
+            r"expected slipway.result/1, found slipway.comparison/2: it is another file",
+        ),
         ({"environment": 3}, "environment: Input should be"),
     ],
 )

@@ -763,7 +763,7 @@ class Result(Record):
 
 
 def _newer(path: Path, known: str) -> str:
-    """Say how a result that cannot be read is newer than this Slipway; "" if it is not, or cannot be told."""
+    """Say of a result that cannot be read that it is newer than this Slipway, or another file; "" if that cannot be told."""
     try:
         found = json.loads(path.read_bytes())
         schema = str(found.get("schema", ""))
@@ -776,6 +776,8 @@ def _newer(path: Path, known: str) -> str:
         what = f"it is {schema}, and Slipway {__version__} reads up to {known}"
     elif _numbers(writer) > _numbers(__version__):
         what = f"it was written by Slipway {writer}, and this is {__version__}"
+    elif name.startswith("slipway.") and name != known_name:
+        return f"expected {known}, found {schema}: it is another file of Slipway's."
     else:
         return ""
     return f"{what}. Use the newer Slipway for it{f' ({writer})' if writer else ''}; nothing is wrong with the file."

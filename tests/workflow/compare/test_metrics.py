@@ -58,3 +58,16 @@ def test_what_cannot_be_read_is_not_a_pair():
     result = found([pair(base={"server_cpu_us_per_request": None})])
 
     assert (result.pairs, result.ratio, result.base) == (0, None, None)
+
+
+def test_a_head_that_falls_behind_a_rate_that_base_keeps_is_worse_and_no_excuse():
+    behind = [repetitions.LATE, repetitions.OFF_RATE]
+    pairs = [pair(i, latency=(500.0, 90_000.0 + i), invalid=behind) for i in range(14)]
+    p99 = found(pairs, "open", "p99")
+    assert (p99.state, p99.gates, p99.void) == ("fail", True, 0)
+
+    # A disturbed host, or a base that does not keep the rate either, is one.
+    disturbed = [pair(i, invalid=[*behind, repetitions.DISTURBED]) for i in range(14)]
+    both = [pair(i, base={"invalid": behind}, invalid=behind) for i in range(14)]
+    for pairs in (disturbed, both):
+        assert all(m.void == 14 for m in results([cell(pairs, "open")]))

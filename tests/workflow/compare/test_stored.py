@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from tests.workflow import result_factory as factory
 
@@ -42,6 +44,36 @@ def test_results_of_another_machine_settings_or_model_are_refused_with_the_fact_
 ):
     with pytest.raises(SourceError, match=message):
         compare(base, written(tmp_path / "head.json", **changes))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda text: text[: len(text) // 2], r"damaged or from another version: delete it and run again\."),
+        (lambda _: "", r"damaged or from another version"),
+        (
+            lambda text: text.replace("slipway.result/1", "slipway.result/2"),
+            r"it is slipway.result/2, and Slipway .* reads up",
+        ),
+        (
+            lambda text: text.replace("slipway.result/1", "slipway.comparison/1"),
+            r"found slipway.comparison/1: it is another",
+        ),
+    ],
+)
+@pytest.mark.parametrize("head", ["base.json", "."])
+def test_a_result_that_cannot_be_read_is_one_line(tmp_path, base, capsys, monkeypatch, harm, message, head):
+    """Beside another result, or as what is to be made again and measured."""
+    monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").touch()
+    (tmp_path / "bad.json").write_text(harm(base.read_text()))
+
+    assert cli.main(["compare", "--base", "bad.json", "--head", head, "--out", "out"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.search(rf"^slipway compare: error: bad\.json: .*{message}", line)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_tells_and_ends_well_or_refuses_with_2(tmp_path, base, capsys, monkeypatch):

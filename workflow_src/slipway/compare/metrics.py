@@ -23,6 +23,9 @@ _VOID_FOR_CPU = {
     repetitions.IDLE,
     repetitions.UNDECLARED,
 }
+# What a head that cannot keep up breaks by itself: the rate is half of what base can take, and base did. Its latencies count
+# from the planned time, so that they say by how much it fell behind.
+_OVERRUN = {repetitions.OFF_RATE, repetitions.LATE, repetitions.UNSTEADY}
 # On a host where more pairs than this were disturbed, times on the wall are told but decide nothing.
 MOST_VOID = 0.25
 
@@ -54,7 +57,7 @@ class Metric:
 
     def counts(self, pair: WindowPair) -> bool:
         """Say whether both windows of *pair* are good enough for this metric, and have it."""
-        broken = {*pair.base.invalid, *pair.head.invalid}
+        broken = {*pair.base.invalid, *(() if _is_overrun(pair.head) else pair.head.invalid)}
         if self.is_cpu:
             broken &= _VOID_FOR_CPU
         return not broken and bool(self.read(pair.base)) and bool(self.read(pair.head))
@@ -66,6 +69,10 @@ class Metric:
         assert head
         change = math.log(head / base)
         return change if self.more_is_worse else -change
+
+
+def _is_overrun(repetition: Repetition) -> bool:
+    return repetitions.OFF_RATE in repetition.invalid and _OVERRUN.issuperset(repetition.invalid)
 
 
 def _cpu(repetition: Repetition) -> float | None:
