@@ -16,6 +16,7 @@ from slipway import files
 from slipway.errors import SourceError
 from slipway.prices import Prices
 from slipway_wire import __version__
+from slipway_wire.loads import Tier
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Protocol = Literal["rest", "grpc"]
@@ -554,6 +555,11 @@ class ScenarioWindow(Record):
     protocol: Protocol
     rows: int = Field(description="In each request.")
     load: Load
+    tier: Tier = Field(
+        "wire",
+        description="Whose clients sent it: the load generator's own (wire), libraries that Python programs take (library), or "
+        "h2load (native). Everything outside of scenarios is of the wire tier.",
+    )
     repetition: Repetition
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from slipway.records import Protocol
 from slipway.source_settings import Section
+from slipway_wire.loads import Tier
 
 
 class _Scenario(Section):
@@ -137,6 +138,27 @@ class Serialization(_Repeated):
     repetitions: PositiveInt = Field(2, description="Windows of each way.")
 
 
+class Clients(_Repeated):
+    """The same load by other clients: what a Python client pays, and whether h2load finds the same server as the load generator."""
+
+    kind: Literal["clients"] = "clients"
+    tiers: list[Tier] = Field(
+        ["wire", "library", "native"],
+        min_length=1,
+        description="Whose clients: the load generator's own (wire), Locust's FastHttpSession and grpcio (library), h2load "
+        "(native; left out where it is not installed).",
+    )
+    users: PositiveInt = Field(16, description="Requests in flight; enough that the server is the limit.")
+    rows: PositiveInt = 1
+    window_s: PositiveFloat = Field(2.0, description="Length of one measured window.")
+    most_apart: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Above it, as a share, the wire tier and h2load disagree, and the load generator is not believed.",
+    )
+
+
 Scenario = Annotated[
     SingleStream
     | MultiStream
@@ -148,7 +170,8 @@ Scenario = Annotated[
     | Soak
     | HotReload
     | AbVersions
-    | Serialization,
+    | Serialization
+    | Clients,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[_Scenario]] = {
@@ -163,6 +186,7 @@ KINDS: dict[str, type[_Scenario]] = {
     "hot_reload": HotReload,
     "ab_versions": AbVersions,
     "serialization": Serialization,
+    "clients": Clients,
 }
 # What the section `benchmark` itself describes.
 STANDARD = ("cold_start", "saturation", "open_loop")

@@ -1,5 +1,7 @@
 """Every kind of scenario on a small server of real processes and sockets: what it takes down, not how fast anything is."""
 
+import shutil
+
 import pytest
 from tests.workflow import test_benchmark as stage
 from tests.workflow.undisturbed import undisturb
@@ -17,6 +19,7 @@ SCENARIOS = {
     "offline": {"total_rows": 160, "rows": 5, "protocols": ["grpc"]},
     "sizes": SHORT | {"kind": "payload", "rows": [1, 4, 64]},
     "serialization": SHORT,
+    "clients": SHORT | {"users": 2, "most_apart": 1},
     "server_slo": {"probe_s": 1, "resolution": 1, "confirmations": 1, "protocols": ["rest"], "slo_ms": 1000},
     "mixed": SHORT | {"share": 0.4, "window_s": 0.3},
     "overload": {"overload_s": 0.3, "recovery_s": 0.6, "protocols": ["grpc"], "slo_ms": 60_000},
@@ -101,6 +104,23 @@ def test_each_way_to_make_requests_has_its_cost_its_bytes_and_its_ratio(record):
     assert set(weights) == ways == set(ENCODINGS.values())
     assert weights[ENCODINGS["prebuilt"]] < weights[ENCODINGS["plain_prebuilt"]]
     assert {label for key, _, label in told if key == "grpc_over_rest"} == ways
+
+
+def test_clients_of_each_tier_send_the_same_and_are_named(record):
+    """Who sends what decides what a ratio says; h2load is there to be held against."""
+    found, told = scenario(record, "clients"), values(record, "clients")
+    tiers = ["wire tier", "library tier", *(["native tier"] if shutil.which("h2load") else [])]
+
+    assert {window.label.partition(" (")[0] for window in found.windows} == set(tiers)
+    assert len(found.windows) == 2 * len(tiers)
+    assert all(window.label.startswith(window.tier) for window in found.windows)
+    for key in ("requests_per_s", "client_cpu", "latency_p50"):
+        assert [value > 0 for (name, *_), value in told.items() if name == key] == [True] * 2 * len(tiers)
+    # One number for both protocols would hide which one is wrong.
+    assert {protocol for key, protocol, _ in told if key == "native_over_wire"} == (
+        {"rest", "grpc"} if "native tier" in tiers else set()
+    )
+    assert bool(found.notes) == ("native tier" not in tiers)
 
 
 def test_a_rate_is_found_that_keeps_the_bound(record):

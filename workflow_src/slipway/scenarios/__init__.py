@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slipway.load_plan import closed_cells, offered_rate, open_cells
-from slipway.scenarios import ab, overload, pairs, reload, slo, soak, streams
+from slipway.scenarios import ab, clients, overload, pairs, reload, slo, soak, streams
 from slipway.scenarios.bench import Bench
 from slipway.scenarios.plan import common_rows, length
 from slipway.scenarios.taking import Taking
@@ -23,6 +23,7 @@ RUNNERS: dict[str, Callable[[Any, Taking], None]] = {
     "offline": streams.offline,
     "payload": streams.payload,
     "serialization": streams.serialization,
+    "clients": clients.clients,
     "server_slo": slo.server_slo,
     "mixed": pairs.mixed,
     "overload": overload.overload,

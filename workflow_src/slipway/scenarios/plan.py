@@ -42,6 +42,8 @@ def _length(scenario: Any) -> tuple[int, float]:
             return scenario.repetitions * len(scenario.rows), scenario.window_s
         case "serialization":
             return scenario.repetitions * 4, scenario.window_s
+        case "clients":
+            return scenario.repetitions * len(scenario.tiers), scenario.window_s
         case "mixed":
             return 2 * scenario.repetitions, scenario.window_s
         case "ab_versions":

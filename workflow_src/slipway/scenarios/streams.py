@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from slipway import repetitions, statistics
@@ -14,7 +14,7 @@ from slipway_wire.loads import Encoding
 T = TypeVar("T")
 _DEFAULT_BATCH = 32
 # A generator that makes requests while the clock runs is part of what is measured, not a limit to it.
-_CLIENT_IS_MEASURED = frozenset({repetitions.SATURATED, repetitions.NEAR_CEILING, repetitions.LAGGING})
+CLIENT_IS_MEASURED = frozenset({repetitions.SATURATED, repetitions.NEAR_CEILING, repetitions.LAGGING})
 ENCODINGS: dict[Encoding, str] = {
     "prebuilt": "prepared beforehand",
     # The digits of doubles are what json.dumps writes of float32; most published sizes of JSON are of these.
@@ -155,7 +155,7 @@ def serialization(settings: Serialization, taking: Taking) -> None:
                 warmup_s=taking.bench.windows.settings.warmup_s,
                 rows=settings.rows,
                 encoding=encoding,
-                forgiven=_CLIENT_IS_MEASURED if encoding in {"per_request", "naive"} else frozenset(),
+                forgiven=CLIENT_IS_MEASURED if encoding in {"per_request", "naive"} else frozenset(),
                 index=index,
             )
         )
@@ -173,15 +173,15 @@ def serialization(settings: Serialization, taking: Taking) -> None:
             client = [r.generator_cpu_us_per_request for r in counted]
             taking.median("client_cpu", "Client CPU per request", "us", client, **more)
         if set(found) == {"rest", "grpc"}:
-            _ratio(taking, found, label)
+            ratio(taking, found, label)
 
 
-def _ratio(taking: Taking, found: dict[Protocol, dict[int, Repetition]], label: str) -> None:
+def ratio(taking: Taking, found: Mapping[Protocol, Mapping[int, Repetition]], label: str) -> None:
+    """Take down how many times as many requests gRPC gets through as REST, in the repetitions (number -> it) of both."""
     both = sorted(found["rest"].keys() & found["grpc"].keys())
     pairs = [(found["grpc"][index].throughput_rps, found["rest"][index].throughput_rps) for index in both]
     usable = [(grpc, rest) for grpc, rest in pairs if grpc and rest]
-    ratio = statistics.paired_ratio([grpc for grpc, _ in usable], [rest for _, rest in usable])
-    if ratio:
-        taking.value(
-            "grpc_over_rest", "gRPC ÷ REST, requests", "ratio", ratio.value, label=label, low=ratio.low, high=ratio.high
-        )
+    paired = statistics.paired_ratio([grpc for grpc, _ in usable], [rest for _, rest in usable])
+    if paired:
+        bounds = {"low": paired.low, "high": paired.high}
+        taking.value("grpc_over_rest", "gRPC ÷ REST, requests", "ratio", paired.value, label=label, **bounds)

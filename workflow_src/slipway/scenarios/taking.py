@@ -22,7 +22,7 @@ from slipway.records import (
 from slipway.repetitions import Window
 from slipway.scenarios.bench import Bench
 from slipway.windows import OVERHEAD_S
-from slipway_wire.loads import Encoding, LoadWindow
+from slipway_wire.loads import Encoding, LoadWindow, Tier
 
 # Rules that another try may keep: what was wrong with the machine, not with the server.
 _TRANSIENT = {
@@ -54,6 +54,8 @@ class Wanted:
         rows: In each request.
         requests: Closed loop: end after so many.
         encoding: Beforehand or per request.
+        tier: Whose clients send it.
+        payloads: Path of a payload file of its own; None: that of *rows*.
         forgiven: Rules that do not hold here.
         unchecked: Whether answers may be any, for another version may give them.
         retry: Whether a window that the machine spoiled is measured again.
@@ -73,6 +75,8 @@ class Wanted:
     rows: int = 1
     requests: int | None = None
     encoding: Encoding = "prebuilt"
+    tier: Tier = "wire"
+    payloads: str | None = None
     forgiven: frozenset[str] = frozenset()
     unchecked: bool = False
     retry: bool = True
@@ -178,14 +182,16 @@ class Taking:
             steps=list(wanted.steps),
             requests=wanted.requests,
             encoding=wanted.encoding,
-            payloads=str(path) if path else None,
+            tier=wanted.tier,
+            payloads=wanted.payloads or (str(path) if path else None),
             seed=f"{bench.windows.settings.seed}/{self.name}/{wanted.seed}",
         )
 
     def take_down(self, wanted: Wanted, window: Window) -> Repetition:
         """Make the record of a window that was measured, and end the scenario at what may not be."""
         bench, planned = self.bench, wanted.planned
-        ceiling = bench.ceiling(wanted.protocol, wanted.rows) if wanted.encoding == "prebuilt" else None
+        calibrated = wanted.encoding == "prebuilt" and wanted.tier == "wire"
+        ceiling = bench.ceiling(wanted.protocol, wanted.rows) if calibrated else None
         made = repetitions.repetition(
             window,
             planned.load,
@@ -200,7 +206,12 @@ class Taking:
         made = made.model_copy(update={"invalid": [rule for rule in made.invalid if rule not in wanted.forgiven]})
         self.windows.append(
             ScenarioWindow(
-                label=wanted.label, protocol=wanted.protocol, rows=wanted.rows, load=planned.load, repetition=made
+                label=wanted.label,
+                protocol=wanted.protocol,
+                rows=wanted.rows,
+                load=planned.load,
+                tier=wanted.tier,
+                repetition=made,
             )
         )
         outcome = window.outcome

@@ -31,7 +31,7 @@ def protocols(measurement: Loads) -> Section | None:
         title="REST against gRPC",
         short="REST vs gRPC",
         lead="Same values, same server, same number of connections and requests in flight, one load-generator engine "
-        "for both. REST and gRPC are compared within each repetition, then over repetitions.",
+        "for both (the wire tier: clients that cost the load generator alike). REST and gRPC are compared within each repetition, then over repetitions.",
         blocks=(Pair((ratios, *_bytes_figures(measurement))), comparison_table(measurement)),
     )
 

@@ -61,6 +61,13 @@ TITLES = {
             "with `json.dumps` of lists and one protobuf field per value."
         ),
     ),
+    "clients": (
+        "The same load by other clients",
+        (
+            "One request again and again: by the load generator itself, by the clients that Python programs take, and by h2load. "
+            "Each ratio is of one kind of client on both sides. h2load is there to find out whether the load generator is right."
+        ),
+    ),
 }
 _COLUMNS: tuple[Protocol | None, ...] = (*PROTOCOLS, None)
 _SHOWN: dict[str, Callable[[float | None], str]] = {
