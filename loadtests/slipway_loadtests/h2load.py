@@ -13,8 +13,10 @@ from slipway_wire.payloads import Payload
 from slipway_wire.samples import Samples
 
 PROGRAM = "h2load"
-# For it to start, beyond the load that is wanted.
-START_S = 0.1
+# What it says when the load begins.
+STARTED = "Main benchmark duration is started"
+# Before the window begins and after it ends, for the window is announced when the load has begun.
+_LONGER_S = 0.2
 LOST = "connection lost"
 _OK = 200
 _GRPC_PREFIX_BYTES = 5
@@ -51,7 +53,7 @@ def command(order: LoadOrder, payload: Payload, body: Path, log: Path) -> list[s
         body: File with the request's body; of gRPC with the five bytes in front of a message.
         log: File for a line per request; h2load appends to it.
     """
-    seconds = order.warmup_s + order.window_s + START_S
+    seconds = order.warmup_s + order.window_s + _LONGER_S
     words = [PROGRAM, "-t1", f"-c{order.users}", "-m1", "-D", f"{round(seconds * 1000)}ms"]
     words += ["-d", str(body), f"--log-file={log}"]
     if order.rate is not None:
@@ -96,10 +98,11 @@ def parse_log(text: str, window: LoadWindow, wall_ns: int) -> tuple[Samples, Cou
     columns = len(text.partition("\n")[0].split()) or 3
     rows = np.array(text.split(), np.int64).reshape(-1, columns)
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    planned_us = np.maximum(rows[:, 0] - (wall_ns + window.origin_ns) // 1000, 0)
+    planned_us = rows[:, 0] - (wall_ns + window.origin_ns) // 1000
     end_us = (window.end_ns - window.origin_ns) // 1000
-    # What left after the window belongs to the time that h2load had to start in.
-    rows, planned_us = rows[planned_us < end_us], planned_us[planned_us < end_us]
+    # It begins before the load that was announced, and ends after it.
+    ours = (planned_us >= 0) & (planned_us < end_us)
+    rows, planned_us = rows[ours], planned_us[ours]
     failed = rows[:, 1] != _OK
     errors = Counter(f"HTTP {status}" if status > 0 else LOST for status in rows[failed, 1].tolist())
     made = Samples(

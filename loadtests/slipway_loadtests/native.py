@@ -7,6 +7,7 @@ when a request left, never when it was due, and says nothing of requests that we
 """
 
 import contextlib
+import itertools
 import subprocess
 import tempfile
 import time
@@ -20,12 +21,14 @@ from slipway_loadtests.alarm import Alarm, now_ns
 from slipway_loadtests.answers import Answers
 from slipway_loadtests.connections import RequestFailed
 from slipway_loadtests.h2c import message
-from slipway_loadtests.h2load import LOST, PROGRAM, START_S, Told, command, parse_log, parse_told, wrong_size
+from slipway_loadtests.h2load import LOST, PROGRAM, STARTED, Told, command, parse_log, parse_told, wrong_size
 from slipway_wire import samples
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
 from slipway_wire.payloads import Payload
 
 _NOTICE_NS = 20_000_000
+# To write its log and its numbers.
+_PATIENCE_S = 30.0
 # For one answer.
 _ANSWER_S = 60.0
 
@@ -43,22 +46,20 @@ def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable
     Raises:
         ValueError: If *order* asks for what h2load cannot do, or h2load fails.
     """
-    if order.requests is not None or order.steps or order.encoding != "prebuilt" or order.tls:
-        raise ValueError(f"{PROGRAM} makes a closed loop or one rate, of a request made beforehand, without TLS")
+    if order.requests is not None or order.steps or order.encoding != "prebuilt" or order.tls or order.origin_ns:
+        raise ValueError(
+            f"{PROGRAM} makes a closed loop or one rate, from when it has started, of a request made beforehand, without TLS"
+        )
     answer, refusal = _ask(order, payload)
     if answer is not None:
         answers.see(0, answer)
-    origin = now_ns() + _NOTICE_NS if order.origin_ns is None else order.origin_ns
-    begin = origin + round(order.warmup_s * 1e9)
-    # A server that does not answer once gets no load.
-    end = begin + round(order.window_s * 1e9) if answer is not None else begin
-    window = LoadWindow(origin_ns=origin, begin_ns=begin, end_ns=end)
-    announce(window)
+        window, text, told, cpu = _load(order, payload, announce)
+    else:
+        # A server that does not answer once gets no load.
+        window, text, told = LoadWindow(origin_ns=now_ns(), begin_ns=now_ns(), end_ns=now_ns()), "", Told(0, 0, 0)
+        cpu = [(window.begin_ns, 0), (window.end_ns, 0)]
+        announce(window)
     wall_ns = time.time_ns() - now_ns()
-    _sleep_until(origin)
-    text, told, cpu = "", Told(0, 0, 0), [(begin, 0), (end, 0)]
-    if answer is not None:
-        text, told, cpu = _load(order, payload, window)
     found, errors = parse_log(text, window, wall_ns)
     samples.write(Path(order.samples), found)
     fault = None
@@ -103,25 +104,34 @@ def _ask(order: LoadOrder, payload: Payload) -> tuple[bytes | None, RequestFaile
         return None, failure
 
 
-def _load(order: LoadOrder, payload: Payload, window: LoadWindow) -> tuple[str, Told, list[tuple[int, int]]]:
-    """Run h2load; give its log, what it told, and its CPU time at the begin and at the end of *window*."""
+def _load(
+    order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], None]
+) -> tuple[LoadWindow, str, Told, list[tuple[int, int]]]:
+    """Run h2load; give the window, its log, what it told, and its CPU time at the begin and at the end of the window."""
     with tempfile.TemporaryDirectory(prefix="slipway-h2load-") as directory:
         body, log = Path(directory, "body"), Path(directory, "log")
         body.write_bytes(payload.rest_body if order.protocol == "rest" else message(payload.grpc_message))
         process = subprocess.Popen(
             command(order, payload, body, log), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        assert process.stdout is not None
         try:
+            # On a busy machine a program may take longer to start than the whole window.
+            begun = list(itertools.takewhile(lambda line: STARTED not in line, process.stdout))
+            origin = now_ns() + _NOTICE_NS
+            begin = origin + round(order.warmup_s * 1e9)
+            window = LoadWindow(origin_ns=origin, begin_ns=begin, end_ns=begin + round(order.window_s * 1e9))
+            announce(window)
             cpu = []
             for moment in (window.begin_ns, window.end_ns):
                 _sleep_until(moment)
                 cpu.append((now_ns(), _cpu_ns(process.pid)))
-            output, _ = process.communicate(timeout=order.drain_s + START_S)
+            output, _ = process.communicate(timeout=order.drain_s + _PATIENCE_S)
         finally:
             process.kill()
             process.wait()
         text = log.read_text(encoding="ascii") if log.exists() else ""
-        return text, parse_told(output), cpu
+        return window, text, parse_told("".join(begun) + output), cpu
 
 
 def _cpu_ns(pid: int) -> int:
