@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -77,14 +78,14 @@ def _tiers(settings: Clients, taking: Taking) -> list[Tier]:
     return tiers
 
 
-def _one_payload(taking: Taking, rows: int) -> str:
+def _one_payload(taking: Taking, rows: int) -> Path:
     """Write a payload file of one request, for h2load knows no more; give its path."""
     bench = taking.bench
     path = bench.windows.directory / f"payloads-{taking.name}.tfrecord"
     # What is sent is among what the record describes.
     bench.file(rows)
     path.write_bytes(payloads.encode(list(bench.make_payloads(rows))[:1]))
-    return str(path)
+    return path
 
 
 def _cross_check(

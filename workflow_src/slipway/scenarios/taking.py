@@ -55,7 +55,6 @@ class Wanted:
         requests: Closed loop: end after so many.
         encoding: Beforehand or per request.
         tier: Whose clients send it.
-        payloads: Path of a payload file of its own; None: that of *rows*.
         forgiven: Rules that do not hold here.
         unchecked: Whether answers may be any, for another version may give them.
         retry: Whether a window that the machine spoiled is measured again.
@@ -76,7 +75,6 @@ class Wanted:
     requests: int | None = None
     encoding: Encoding = "prebuilt"
     tier: Tier = "wire"
-    payloads: str | None = None
     forgiven: frozenset[str] = frozenset()
     unchecked: bool = False
     retry: bool = True
@@ -183,7 +181,7 @@ class Taking:
             requests=wanted.requests,
             encoding=wanted.encoding,
             tier=wanted.tier,
-            payloads=wanted.payloads or (str(path) if path else None),
+            payloads=str(path) if path else None,
             seed=f"{bench.windows.settings.seed}/{self.name}/{wanted.seed}",
         )
 
