@@ -25,7 +25,7 @@ from slipway_loadtests.connections import RequestFailed
 from slipway_loadtests.session import Arrivals, Observer, Session
 from slipway_loadtests.sessions import CLOSED_LOOP, OPEN_LOOP, answers_for, session_for
 from slipway_wire import payloads, samples
-from slipway_wire.loads import Protocol
+from slipway_wire.loads import Protocol, Tls
 from slipway_wire.payloads import Payload
 from slipway_wire.samples import Samples
 from slipway_wire.status import WireError
@@ -79,6 +79,11 @@ def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
         default="wire",
         help="whose clients send: our own, equal in both protocols, or Locust's FastHttpSession and grpcio",
     )
+    group.add_argument("--grpc-tls", action="store_true", help="gRPC over TLS; REST has it where --host is https://")
+    group.add_argument("--ca-file", default=None, help="certificates (PEM) that the server's is checked with")
+    group.add_argument("--cert-file", default=None, help="own certificate (PEM), for servers that ask for one")
+    group.add_argument("--key-file", default=None, help="its private key, if --cert-file has none")
+    group.add_argument("--server-name", default=None, help="what the server's certificate is for, if not for the host")
     group.add_argument("--samples", default="", help="keep raw times in SAMPLES-rest.npz and SAMPLES-grpc.npz")
 
 
@@ -105,8 +110,15 @@ def _begin(environment: Environment, **_: Any) -> None:
     options, count = environment.parsed_options, distributed.workers(environment)
     address = urlsplit(environment.host or _DEFAULT_HOST)
     host, ports = address.hostname or "127.0.0.1", {"rest": address.port or 8501, "grpc": options.grpc_port}
+    tls = Tls(
+        authorities=options.ca_file,
+        certificate=options.cert_file,
+        key=options.key_file,
+        server_name=options.server_name,
+    )
+    protected = {"rest": tls if address.scheme == "https" else None, "grpc": tls if options.grpc_tls else None}
     try:
-        sent = _payloads(options, host, ports["rest"])
+        sent = _payloads(options, host, ports["rest"], protected["rest"])
         tolerances = _tolerances(options)
         environment.sessions = {
             protocol: session_for(
@@ -119,6 +131,7 @@ def _begin(environment: Environment, **_: Any) -> None:
                 if options.rate
                 else None,
                 observer=_observer(environment, protocol, sent[0].method.capitalize()),
+                tls=protected[protocol],
                 tier=options.tier,
             )
             for protocol in _PROTOCOLS["both"]
@@ -149,10 +162,10 @@ def _hear_worker(data: dict[str, Any], **_: Any) -> None:
         distributed.collect(environment, data)
 
 
-def _payloads(options: Any, host: str, port: int) -> list[Payload]:
+def _payloads(options: Any, host: str, port: int, tls: Tls | None) -> list[Payload]:
     if options.payloads:
         return payloads.read(Path(options.payloads))
-    signature = drawing.ask_signature(host, port, options.model, options.signature)
+    signature = drawing.ask_signature(host, port, options.model, options.signature, tls)
     return list(drawing.draw(options.model, signature, rows=options.rows, seed=options.seed))
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway_loadtests.http1 import HttpConnection, get
+from slipway_loadtests.tls import handshake
 from slipway_wire import model_metadata, payloads
+from slipway_wire.loads import Tls
 from slipway_wire.paths import rest_path
 from slipway_wire.payloads import Payload
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
@@ -16,17 +18,19 @@ from slipway_wire.status import InvalidArgument
 DISTINCT = 8
 
 
-def ask_signature(host: str, port: int, model: str, name: str) -> Signature:
+def ask_signature(host: str, port: int, model: str, name: str, tls: Tls | None = None) -> Signature:
     """
-    Ask a server over REST for a signature of *model*.
+    Ask a server over REST, or over HTTPS if *tls* is given, for a signature of *model*.
 
     Raises:
+        OSError: If a certificate that *tls* names cannot be read.
         RequestFailed: If it does not answer.
         InvalidArgument: If there is no such signature, or it is not one for Predict.
     """
-    connection = HttpConnection(host, port)
+    connection = HttpConnection(host, port, handshake(tls, host, "http/1.1"))
     try:
-        body = connection.call(get(host, port, rest_path(model, "metadata")))
+        named = tls.server_name if tls and tls.server_name else host
+        body = connection.call(get(named, port, rest_path(model, "metadata")))
     finally:
         connection.close()
     _, signatures = model_metadata.decode_json(body)

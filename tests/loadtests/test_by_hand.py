@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import trustme
 from tests.loadtests.conftest import grpc_server, half_plus_two_over_grpc, half_plus_two_over_rest, http_server
 
 from slipway_wire import model_metadata, samples
@@ -17,9 +18,9 @@ from slipway_wire.model_spec import ModelSpec
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests/locustfile.py"
 
 
-def locust(directory, rest_port, grpc_port, *arguments):
+def locust(directory, rest_port, grpc_port, *arguments, scheme="http"):
     command = [Path(sys.executable).with_name("locust"), "-f", LOCUSTFILE, "--headless", "-t", "1s", "--json"]
-    address = ["--host", f"http://127.0.0.1:{rest_port}", "--grpc-port", str(grpc_port), "--model", "m"]
+    address = ["--host", f"{scheme}://127.0.0.1:{rest_port}", "--grpc-port", str(grpc_port), "--model", "m"]
     return subprocess.run(
         [*command, *address, *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=60
     )
@@ -48,6 +49,22 @@ def test_both_protocols_are_loaded_and_every_request_reaches_locust(ports, paylo
         assert len(raw.planned_us) == found[protocol][0] > 10
         assert found[protocol][1] == 0
         assert raw.service_us.min() > 0
+
+
+def test_https_and_grpc_tls_are_spoken_where_they_are_asked_for(payload_file, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("model.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    words = ["--payloads", payload_file, "--certificate", tmp_path / "server.pem", "--tls", "rest", "grpc"]
+    argv = [sys.executable, "-I", "-m", "slipway_loadtests.null_server", *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        ports = json.loads(server.stdout.readline()).values()
+        trusted = ["--ca-file", "ca.pem", "--server-name", "model.example", "--grpc-tls"]
+        done = locust(tmp_path, *ports, *trusted, "-u", "2", "-r", "2", "--payloads", payload_file, scheme="https")
+        server.stdin.close()
+
+    assert done.returncode == 0, done.stderr
+    assert all(requests > 0 and failures == 0 for requests, failures in counts(done).values())
 
 
 def test_a_rate_is_offered_on_a_schedule(ports, payload_file, tmp_path):

@@ -1,11 +1,14 @@
 """The page and the table of a target, from made-up results."""
 
+import json
+
 import pytest
 from tests.workflow import result_factory
 
 from slipway import cli
 from slipway.bench import page
 from slipway.records import ScenarioRecord, ScenarioValue, TargetRecord, TargetResult
+from slipway.report import runs
 from slipway.report.content import loads
 
 
@@ -61,6 +64,29 @@ def test_a_result_of_a_target_is_drawn_again_by_the_report(tmp_path):
     names = sorted(path.name for path in again.iterdir())
     assert names == ["cells.csv", "index.html", "result.json"]
     assert all((again / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
+
+
+def test_a_result_from_before_tls_labels_and_methods_is_still_drawn(tmp_path):
+    page.write(made(), tmp_path)
+    document = json.loads((tmp_path / "result.json").read_text())
+    for name in ("tls", "label", "method"):
+        del document["benchmark"]["target"][name]
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    text = page.render_page(TargetResult.read(tmp_path / "result.json"))
+
+    assert "called by predict" in text
+    assert "Asked by label" not in text
+
+
+def test_tls_and_label_are_told(tmp_path):
+    target = made().benchmark.target.model_copy(update={"tls": {"grpc": "TLSv1.3, X"}, "label": "canary"})
+    text = page.render_page(made(target=target))
+
+    assert "gRPC: TLSv1.3, X" in text
+    assert "canary" in text
+    facts = runs.facts(made(target=target).benchmark, result_factory.environment())
+    assert (facts["TLS"], facts["called"].rpartition(", ")[2]) == ("gRPC: TLSv1.3, X", "label canary")
+    assert "TLS" not in runs.facts(result_factory.benchmark("half", 3), result_factory.environment())
 
 
 @pytest.mark.parametrize(
