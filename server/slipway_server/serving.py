@@ -4,19 +4,20 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, Self
 
 from slipway_server.batching.scheduler import Answer, Scheduler, Work
+from slipway_server.batching.task import Run
 from slipway_server.callers import Caller
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.instruments import Rows
 from slipway_server.metrics import Metrics, RequestKind
 from slipway_server.servables.calls import Signatures, check_method
 from slipway_server.servables.configuration import Change, Configuration, replace_by
-from slipway_server.servables.loader import Call, JointCall, Tensors
+from slipway_server.servables.loader import Call, JointCall, Servable, Tensors
 from slipway_server.servables.manager import Handle, Manager
 from slipway_wire.inference import INPUTS
 from slipway_wire.model_spec import ModelSpec
@@ -171,18 +172,16 @@ class Serving:
 
     def submit(self, handle: Handle, call: Call | JointCall, deadline: float) -> "Future[Answer]":
         """Queue *call* for the servable of *handle*; see `Scheduler.submit`."""
-
-        def run(inputs: Tensors) -> Tensors:
-            if isinstance(call, JointCall):
-                calls = [Call(one.signature, inputs, one.outputs) for one in call.calls]
-                return call.joined(handle.servable.run_together(calls))
-            return handle.servable.run(Call(call.signature, inputs, call.outputs))
-
-        several = tuple([one.signature for one in call.calls]) if isinstance(call, JointCall) else call.signature
-        key = (id(handle.servable), several, tuple(call.outputs))
-        return self._scheduler.submit(
-            Work(handle.model, key, run, call.inputs, deadline, handle.servable.batching_policy)
-        )
+        servable = handle.servable
+        run: Run
+        if isinstance(call, JointCall):
+            several: Hashable = tuple([one.signature for one in call.calls])
+            run = partial(_run_together, servable, call)
+        else:
+            several = call.signature
+            run = partial(_run_alone, servable, call)
+        key = (id(servable), several, tuple(call.outputs))
+        return self._scheduler.submit(Work(handle.model, key, run, call.inputs, deadline, servable.batching_policy))
 
     def late(self, policy: BatchingPolicy | None) -> WireError:
         """Return what a caller is told whose time was over before its work, batched as *policy* says, began."""
@@ -242,7 +241,21 @@ class Serving:
         ]
 
 
+def _run_alone(servable: Servable, call: Call, inputs: Tensors) -> Tensors:
+    return servable.run(Call(call.signature, inputs, call.outputs))
+
+
+def _run_together(servable: Servable, call: JointCall, inputs: Tensors) -> Tensors:
+    return call.joined(servable.run_together([Call(one.signature, inputs, one.outputs) for one in call.calls]))
+
+
 _NO_SPEC = ModelSpec("")
+
+
+@lru_cache(maxsize=1024)
+def _request_kind(model: str, version: str, signature: str, protocol: Protocol, api: Api) -> RequestKind:
+    """Make what a request is counted as: the same few again and again."""
+    return RequestKind(model, version, signature, protocol, api)
 
 
 @lru_cache(maxsize=1024)
@@ -341,7 +354,7 @@ class Exchange:
         except BaseException:
             handle.release()
             raise
-        future.add_done_callback(lambda _: handle.release())
+        future.add_done_callback(handle.release_after)
         return future
 
     def expire(self, future: "Future[Answer]") -> WireError:
@@ -380,7 +393,7 @@ class Exchange:
         elif self._is_encoding:
             self.stages_s[4] = now - self._encoding_since
         self._serving.metrics.count_request(
-            RequestKind(self.model, self.version, self.signature, self.protocol, self.api),
+            _request_kind(self.model, self.version, self.signature, self.protocol, self.api),
             self.code.name,
             self.latency_s,
             self.stages_s,

@@ -169,7 +169,12 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> dict[str,
     tensorflow/cc/saved_model/util.cc (GetInputValues).
     """
     if len(inputs) == len(signature.inputs) and all(map(inputs.__contains__, signature.inputs)):
-        return {alias: inputs[alias] for alias in signature.inputs}
+        # One needs no order, and a dictionary no copy.
+        return (
+            inputs
+            if len(inputs) == 1 and type(inputs) is dict
+            else {alias: inputs[alias] for alias in signature.inputs}
+        )
     wanted, sent = signature.inputs.keys(), inputs.keys()
     if len(sent) > len(wanted) or (len(sent) < len(wanted) and not signature.defaults):
         raise InvalidArgument(
@@ -203,6 +208,8 @@ def check_output_filter(signature: Signature, output_filter: Iterable[str]) -> t
     Raises:
         InvalidArgument: If one is unknown or named twice, in TF Serving's words.
     """
+    if not output_filter:
+        return tuple(signature.outputs)
     wanted: set[str] = set()
     for alias in output_filter:
         if alias not in signature.outputs:
@@ -213,7 +220,7 @@ def check_output_filter(signature: Signature, output_filter: Iterable[str]) -> t
         if alias in wanted:
             raise InvalidArgument(f"duplicate output tensor alias: {alias}")
         wanted.add(alias)
-    return tuple([alias for alias in signature.outputs if not wanted or alias in wanted])
+    return tuple([alias for alias in signature.outputs if alias in wanted])
 
 
 def _names(names: Iterable[str]) -> str:

@@ -570,12 +570,17 @@ def _queue_key(work: Work, policy: BatchingPolicy) -> Hashable:
 
     TF Serving queues by signature only, and fails a whole batch when inner shapes differ in it.
     """
-
-    def likeness(array: Array) -> object:
-        return array.ndim if policy.pad_variable_length_inputs else array.shape[1:]
-
+    likeness = _rank if policy.pad_variable_length_inputs else _inner_shape
     inputs = work.inputs
     if len(inputs) == 1:
         ((name, array),) = inputs.items()
         return work.key, name, likeness(array), array.dtype
     return work.key, tuple((name, likeness(array), array.dtype) for name, array in sorted(inputs.items()))
+
+
+def _rank(array: Array) -> object:
+    return array.ndim
+
+
+def _inner_shape(array: Array) -> object:
+    return array.shape[1:]

@@ -77,6 +77,10 @@ class Handle:
         if entry is not None:
             self._manager._give_back(entry)  # noqa: SLF001  # a handle is the manager's own other half
 
+    def release_after(self, _done: object) -> None:
+        """Do what `release` does, as a callback of a future."""
+        self.release()
+
     def __enter__(self) -> Self:
         return self
 

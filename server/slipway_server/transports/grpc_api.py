@@ -7,17 +7,19 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from slipway_server.batching.scheduler import Answer
 from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
-from slipway_server.servables.loader import JointCall
-from slipway_server.serving import Serving
+from slipway_server.servables.loader import JointCall, Tensors
+from slipway_server.serving import Exchange, Serving
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
+from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import InvalidArgument, NotFound
 
 logger = logging.getLogger(__name__)
@@ -99,30 +101,21 @@ class GrpcApi:
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Predict."""
         with self._serving.exchange("grpc", "Predict", body=body, caller=incoming.caller) as exchange:
-
-            def begin() -> "Future[Answer]":
-                request = predict.decode_request(body)
-                return exchange.start(
-                    request.spec, lambda signatures: predict_call(request, signatures), incoming.timeout_s
-                )
-
             if len(body) < _LARGE_BYTES:
-                answer = await self._arrivals.of(begin())
+                answer = await self._arrivals.of(_begin_predict(exchange, body, incoming.timeout_s))
             else:
+                begin = partial(_begin_predict, exchange, body, incoming.timeout_s)
                 answer = await self._arrivals.begun_on(self._codec_threads, begin)
             outputs = exchange.answered(answer)
-
-            def encode() -> bytes:
-                return predict.encode_response(
-                    exchange.spec,
-                    outputs,
-                    as_content=self._as_content,
-                    content_min_bytes=self._content_min_bytes,
-                )
-
             if sum([array.nbytes for array in outputs.values()]) < _LARGE_BYTES:
-                return exchange.encoded(encode())
-            return exchange.encoded(self._sized(await self._arrivals.of(self._codec_threads.submit(encode))))
+                return exchange.encoded(self._encode(exchange.spec, outputs))
+            encoding = self._codec_threads.submit(self._encode, exchange.spec, outputs)
+            return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
+
+    def _encode(self, spec: ModelSpec, outputs: Tensors) -> bytes:
+        return predict.encode_response(
+            spec, outputs, as_content=self._as_content, content_min_bytes=self._content_min_bytes
+        )
 
     def _sized(self, answer: bytes) -> bytes:
         """Say once what clients make of an answer that is larger than they expect."""
@@ -140,7 +133,7 @@ class GrpcApi:
         with self._serving.exchange("grpc", "Classify", body=body, caller=incoming.caller) as exchange:
             request = inference.decode_classify_request(body)
             answer = await self._arrivals.of(
-                exchange.start(request.spec, lambda signatures: classify_call(request, signatures), incoming.timeout_s)
+                exchange.start(request.spec, partial(classify_call, request), incoming.timeout_s)
             )
             classification = inference.classification(exchange.answered(answer), len(request.examples))
             return exchange.encoded(inference.encode_classify_response(exchange.spec, classification))
@@ -150,7 +143,7 @@ class GrpcApi:
         with self._serving.exchange("grpc", "Regress", body=body, caller=incoming.caller) as exchange:
             request = inference.decode_regress_request(body)
             answer = await self._arrivals.of(
-                exchange.start(request.spec, lambda signatures: regress_call(request, signatures), incoming.timeout_s)
+                exchange.start(request.spec, partial(regress_call, request), incoming.timeout_s)
             )
             regression = inference.regression(exchange.answered(answer), len(request.examples))
             return exchange.encoded(inference.encode_regress_response(exchange.spec, regression))
@@ -249,6 +242,11 @@ class GrpcApi:
             raise NotFound(f"unknown service {service}")
         is_ready = self._serving.is_ready(model)
         return _serialized(messages.HealthCheckResponse(status="SERVING" if is_ready else "NOT_SERVING"))
+
+
+def _begin_predict(exchange: Exchange, body: bytes, timeout_s: float) -> "Future[Answer]":
+    request = predict.decode_request(body)
+    return exchange.start(request.spec, partial(predict_call, request), timeout_s)
 
 
 def _metric(name: str) -> str:

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from slipway_server.batching.scheduler import Answer
@@ -172,21 +172,24 @@ class RestApi:
     async def predict(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:predict."""
         with self._serving.exchange("rest", "Predict", body=body, caller=caller) as exchange:
-
-            def begin() -> "tuple[ParsedRequest, Future[Answer]]":
-                request = json_predict.parse_request(body)
-                named = _named(spec, request.signature_name)
-                return request, exchange.start(
-                    named, lambda signatures: _predict_call(request, named, signatures), self._timeout.timeout_s
-                )
-
-            request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
+            if len(body) < _LARGE_BYTES:
+                request, future = self._begin_predict(exchange, spec, body)
+            else:
+                request, future = await self._begin_aside(partial(self._begin_predict, exchange, spec, body))
             outputs = exchange.answered(await self._arrive(exchange, future))
+            if _is_large(outputs):
+                return _answer_of(exchange, await self._aside(partial(self._encode, request, outputs)))
+            return _answer_of(exchange, self._encode(request, outputs))
 
-            def encode() -> bytes:
-                return json_predict.encode_response(outputs, row_format=request.row_format, non_finite=self._non_finite)
+    def _begin_predict(
+        self, exchange: Exchange, spec: ModelSpec, body: bytes
+    ) -> "tuple[ParsedRequest, Future[Answer]]":
+        request = json_predict.parse_request(body)
+        named = _named(spec, request.signature_name)
+        return request, exchange.start(named, partial(_predict_call, request, named), self._timeout.timeout_s)
 
-            return _answer_of(exchange, await self._aside(encode) if _is_large(outputs) else encode())
+    def _encode(self, request: ParsedRequest, outputs: Tensors) -> bytes:
+        return json_predict.encode_response(outputs, row_format=request.row_format, non_finite=self._non_finite)
 
     async def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:classify."""
@@ -194,9 +197,7 @@ class RestApi:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
                 request = _examples_request(spec, body)
-                return request, exchange.start(
-                    request.spec, lambda signatures: classify_call(request, signatures), self._timeout.timeout_s
-                )
+                return request, exchange.start(request.spec, partial(classify_call, request), self._timeout.timeout_s)
 
             request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrive(exchange, future))
@@ -213,9 +214,7 @@ class RestApi:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
                 request = _examples_request(spec, body)
-                return request, exchange.start(
-                    request.spec, lambda signatures: regress_call(request, signatures), self._timeout.timeout_s
-                )
+                return request, exchange.start(request.spec, partial(regress_call, request), self._timeout.timeout_s)
 
             request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrive(exchange, future))
