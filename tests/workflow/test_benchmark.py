@@ -20,6 +20,7 @@ from slipway import benchmark, golden, procs, repetitions, servers, statistics
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
 from slipway.golden import Golden
 from slipway.records import BenchmarkRecord, ImageRecord, ServableRecord, TreeManifest
+from slipway.settings import ServerSettings
 from slipway.windows import Windows
 from slipway_wire import payloads, predict, samples, tfrecord, warmup_log
 from slipway_wire.tolerances import Tolerances
@@ -387,3 +388,19 @@ def test_no_more_cpus_are_used_than_the_job_was_given():
 
     assert benchmark.available_cpus(1) == available[:1]
     assert benchmark.available_cpus(10_000) == available
+
+
+def test_what_a_config_declares_has_the_names_by_which_the_server_tells_it():
+    """Otherwise nothing would be compared; `tests/server/test_app.py` has the server's side."""
+    server = ServerSettings(flags=["--grpc_max_threads=3", "--enable_model_warmup"])
+
+    assert benchmark.declared_settings(server) == {
+        "batching": "on",
+        "batching.max_batch_size": "32",
+        "batching.batch_timeout_micros": "0",
+        "batching.max_enqueued_batches": "64",
+        "batching.num_batch_threads": "2",
+        "batching.allowed_batch_sizes": "1,2,4,8,16,32",
+        "grpc_max_threads": "3",
+    }
+    assert benchmark.declared_settings(ServerSettings(batching=None)) == {"batching": "off"}

@@ -217,6 +217,13 @@ def test_settings_that_the_server_tells_otherwise_void_a_window():
     assert found.undeclared == ["batching.max_batch_size: declared 32, the server says 8"]
 
 
+def test_settings_that_a_server_does_not_tell_are_not_called_equal():
+    """TF Serving tells none."""
+    assert repetitions.undeclared_settings({"batching": "on"}, {}) is None
+    assert repetitions.undeclared_settings({}, {"batching": "on"}) is None
+    assert repetitions.undeclared_settings({"batching": "on", "more": "1"}, {"batching": "on"}) == []
+
+
 def test_requests_under_way_are_counted_at_both_ends():
     """800 a second that take half a millisecond are 0.4 at the client; the server has them for a tenth of that."""
     found = repetition(window(server=ServerSide(2000, {}, {}, latency_s=0.00005)))

@@ -486,8 +486,9 @@ class Repetition(Record):
     throttled_share: float | None = Field(
         None, description="Of the window, how long a quota had the server or the load generator wait (0..1)."
     )
-    undeclared: list[str] = Field(
-        default_factory=list, description="Settings that the server tells, where they differ from those declared."
+    undeclared: list[str] | None = Field(
+        None,
+        description="Settings that the server tells, where they differ from those declared; null: none could be compared.",
     )
     gpu: GpuUse | None = Field(None, description="null: no GPU did anything, or nothing here can ask one.")
     histogram: dict[int, int] = Field(description="Log-linear latency histogram: upper bound in µs -> count.")

@@ -257,8 +257,10 @@ def in_flight_at_client(samples: Samples) -> float:
     return float(np.maximum(under_way, 0).sum() / (samples.end_us - samples.begin_us))
 
 
-def undeclared_settings(declared: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
-    """List the settings that a server tells otherwise than they were *declared*; what it does not tell is not judged."""
+def undeclared_settings(declared: Mapping[str, str], told: Mapping[str, str]) -> list[str] | None:
+    """List the settings that a server tells otherwise than they were *declared*; None: it tells none of them."""
+    if not declared.keys() & told.keys():
+        return None
     return [
         f"{name}: declared {value}, the server says {told[name]}"
         for name, value in declared.items()

@@ -21,6 +21,8 @@ from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, Loads
 from slipway.report.sections.figures import name_of
 from slipway.report.verdict import MOST_INVALID
 
+# What a column is made of where nothing was measured.
+_NOTHING_SEEN = {*numbers.NOT_MEASURED, *",; "}
 # A generator busier than this may be what was measured.
 BUSY = 0.7
 
@@ -37,7 +39,8 @@ def validity(measured: Sequence[Loads]) -> Section:
         id="validity",
         title="Can these numbers be trusted?",
         short="Validity",
-        lead="A repetition that breaks a rule counts nowhere above; it stays in the data and is shown here.",
+        lead="A repetition that breaks a rule counts nowhere above, but for CPU time and bytes where only the clock on the wall "
+        "was disturbed; it stays in the data and is shown here. What the machine or the server does not tell could not be looked at.",
         blocks=tuple(blocks),
     )
 
@@ -142,6 +145,8 @@ def _checks(measurement: Loads) -> Table:
 
 def _rule(name: str, limit: str, seen: str, count: int) -> tuple[TableCell, ...]:
     verdict = passed(ok=True) if count == 0 else TableCell("! broken", "c", "bad")
+    if count == 0 and seen and not set(seen) - _NOTHING_SEEN:
+        verdict = TableCell("not looked at", "c")
     return (*row(name, limit, seen or numbers.NOT_MEASURED if count else seen, str(count)), verdict)
 
 
@@ -190,7 +195,10 @@ def _share_of_users(found: tuple[float | None, float]) -> float | None:
 
 
 def _undeclared(every: Sequence[Repetition]) -> str:
-    return "; ".join(dict.fromkeys(line for r in every for line in r.undeclared))
+    compared = [r.undeclared for r in every if r.undeclared is not None]
+    return "; ".join(dict.fromkeys(line for lines in compared for line in lines)) or (
+        "equal" if compared else numbers.NOT_MEASURED
+    )
 
 
 def _gpu_slowed(every: Sequence[Repetition]) -> str:
