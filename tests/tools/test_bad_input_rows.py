@@ -55,6 +55,9 @@ SHOWN = {
         (STORED, "test_a_result_that_cannot_be_read_is_one_line"),
         (RECORDS, "test_a_result_that_cannot_be_read_says_in_a_line_whether_it_is_newer"),
     ],
+    "a result of a run that was cut short": [
+        (STORED, "test_results_of_another_machine_settings_or_model_are_refused_with_the_fact_and_both_values")
+    ],
     "results of other machines": [
         (STORED, "test_results_of_another_machine_settings_or_model_are_refused_with_the_fact_and_both_values")
     ],

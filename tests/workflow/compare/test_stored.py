@@ -37,6 +37,10 @@ def test_two_results_are_put_beside_each_other_without_a_verdict(tmp_path, base)
         ),
         ({"server_flags": []}, "server flags: --port=8500 --rest_api_port=8501 in base, none in head"),
         ({"name": "letters"}, "model: digits in base, letters in head"),
+        (
+            {"cut_short": "stopped by SIGINT"},
+            r"head.json: its numbers are not those of a whole run: .*: stopped by SIGINT\.",
+        ),
     ],
 )
 def test_results_of_another_machine_settings_or_model_are_refused_with_the_fact_and_both_values(

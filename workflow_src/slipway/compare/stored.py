@@ -17,9 +17,16 @@ def compare(base: Path, head: Path) -> str:
         Markdown.
 
     Raises:
-        SourceError: One cannot be read, or they differ in a fact that numbers depend on; it names the fact and both values.
+        SourceError: One cannot be read or was cut short, or they differ in a fact that numbers depend on; it names the
+            fact and both values.
     """
     read = {path: Result.read(path) for path in (base, head)}
+    for path, result in read.items():
+        for record in (record for model in result.models for record in model.benchmarks if record.cut_short):
+            reason = record.cut_short.splitlines()[0].rstrip(".")
+            raise SourceError(
+                f"{path}: its numbers are not those of a whole run: {record.model} was cut short: {reason}."
+            )
     entries = {path: run_entry(result, result.run_id, "sha256:" + "0" * 64) for path, result in read.items()}
     runs = {path: _only(entry, path) for path, entry in entries.items()}
     one, other = runs[base], runs[head]
