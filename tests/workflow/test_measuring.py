@@ -1,7 +1,7 @@
 import pytest
 
 from slipway.errors import ContractViolation, InvalidMeasurement
-from slipway.measuring import Machine, stop_at_faults
+from slipway.measuring import Machine, is_loopback, stop_at_faults
 from slipway_wire.loads import LoadOutcome
 
 
@@ -43,3 +43,11 @@ def test_a_wrong_answer_or_a_failed_request_ends_a_measurement():
         stop_at_faults(outcome(wrong_answers=2, first_wrong="y is off"), "m")
     with pytest.raises(InvalidMeasurement, match=r"m: 3 of 100 requests failed \(503: 3\); the first: full"):
         stop_at_faults(outcome(errors={"503": 3}, first_error="full"), "m")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.7", False), ("example.test", False)],
+)
+def test_this_machine_is_known_by_its_names(host, expected):
+    assert is_loopback(host) == expected

@@ -217,6 +217,14 @@ def test_settings_that_the_server_tells_otherwise_void_a_window():
     assert found.undeclared == ["batching.max_batch_size: declared 32, the server says 8"]
 
 
+def test_what_a_network_loses_is_part_of_what_is_measured_there():
+    """`slipway bench` of a server far away: only on loopback is a byte that is sent twice the machine's fault."""
+    far = dataclasses.replace(window(bytes_sent_again=100_000), is_local=False)
+
+    assert repetition(far).invalid == []
+    assert repetition(far).sent_again_share == 0.25
+
+
 def test_settings_that_a_server_does_not_tell_are_not_called_equal():
     """TF Serving tells none."""
     assert repetitions.undeclared_settings({"batching": "on"}, {}) is None

@@ -1,6 +1,7 @@
 """A machine that measures: its CPUs divided between servers and load generators, and one window of load."""
 
 import contextlib
+import ipaddress
 import os
 import time
 import typing
@@ -145,6 +146,7 @@ class Machine:
             end=end,
             server=server_metrics.between(before, after, model=model, protocol=order.protocol),
             conditions=watch.conditions(),
+            is_local=is_loopback(order.host),
         )
 
     def _watch(self, server: Loaded, generator: LoadGenerator, *, native: bool) -> Watch:
@@ -193,6 +195,14 @@ def order(server: Loaded, protocol: Protocol, path: Path, *, users: int, warmup_
         samples=str(path),
         tls=protected.of_load() if protected else None,
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether *host* names this machine to itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def stop_at_faults(outcome: LoadOutcome, subject: str) -> None:

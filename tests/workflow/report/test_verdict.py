@@ -1,6 +1,7 @@
 import pytest
 from tests.workflow import result_factory as factory
 
+from slipway import repetitions
 from slipway.records import EngineRecord, ScenarioRecord, ScenarioWindow
 from slipway.report.content import measurements
 from slipway.report.verdict import STATES, Verdict, inverse, judge, worst
@@ -207,3 +208,15 @@ def test_scenarios_alone_have_a_verdict_of_their_own(scenarios, state):
 
     assert verdict.state == state
     assert "compare" not in verdict.headline
+
+
+def test_on_a_busy_machine_cpu_time_still_says_something():
+    """A shared runner disturbs every window; what a request costs the server it hardly changes."""
+    disturbed = judged(changed(lambda _c, r: r.model_copy(update={"invalid": [repetitions.DISTURBED]})))
+    miscounted = judged(changed(lambda _c, r: r.model_copy(update={"invalid": [repetitions.MISCOUNTED]})))
+
+    assert disturbed.state == "invalid"
+    (told,) = [sentence for sentence in disturbed.sentences if sentence.startswith("CPU time still counts")]
+    assert "at 64 in flight the server spends 1.8" in told
+    assert told.endswith("as much on a request over REST.")
+    assert not any("CPU" in sentence for sentence in miscounted.sentences)

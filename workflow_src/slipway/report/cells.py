@@ -18,6 +18,15 @@ _MEASURED = (
     "generator_cpu_us_per_request",
     "generator_utilisation",
     "foreign_cpu_cores",
+    "disturbed_slots",
+    "stolen_share",
+    "clock_share",
+    "throttled_share",
+    "trend",
+    "in_flight",
+    "server_in_flight",
+    "reconnects",
+    "sent_again_share",
 )
 COLUMNS = (
     *("model", "version", "cell", "protocol", "payload", "load", "concurrency", "rate", "repetition", "order"),

@@ -91,9 +91,8 @@ def judge(measurement: Measurement) -> Verdict:
             f"broke a rule, {count} of them this one: {rule}"
         )
         left = f"What is left says: {comparison.sentence}." if comparison else "No load was measured validly on both."
-        return Verdict(
-            "invalid", headline, (left, "Leave the machine to the benchmark alone, and run it again."), warnings
-        )
+        advice = "Leave the machine to the benchmark alone, and run it again."
+        return Verdict("invalid", headline, (left, *_cpu_alone(measurement), advice), warnings)
     if comparison is None and not measurement.cells and measurement.record.scenarios:
         return _of_scenarios_alone(measurement, matched, warnings)
     if comparison is None:
@@ -247,6 +246,18 @@ def _cause(level: Level | None) -> tuple[str, ...]:
     return (
         f"The server spends {numbers.times(more)} the CPU time on a {slower} request: the difference is waiting, not work.",
     )
+
+
+def _cpu_alone(measurement: Measurement) -> tuple[str, ...]:
+    """Tell what server CPU time says where times on the wall say nothing: a busy machine hardly changes it."""
+    told = [level for level in measurement.closed if "server_cpu" in level.ratios and "throughput" not in level.ratios]
+    if not told:
+        return ()
+    level = told[-1]
+    ratio = level.ratios["server_cpu"]
+    more, shown = ("REST", ratio) if ratio.value >= 1 else ("gRPC", inverse(ratio))
+    spent = f"{numbers.with_interval(shown, numbers.times)} as much on a request over {more}"
+    return (f"CPU time still counts, for a busy machine hardly changes it: at {level.name} the server spends {spent}.",)
 
 
 # --- warnings --------------------------------------------------------------------------------------
