@@ -104,6 +104,9 @@ def test_each_way_to_make_requests_has_its_cost_its_bytes_and_its_ratio(record):
     assert set(weights) == ways == set(ENCODINGS.values())
     assert weights[ENCODINGS["prebuilt"]] < weights[ENCODINGS["plain_prebuilt"]]
     assert {label for key, _, label in told if key == "grpc_over_rest"} == ways
+    sizes = {label: value for (key, _, label), value in told.items() if key == "rest_over_grpc_bytes"}
+    assert sizes.keys() == ways
+    assert sizes[ENCODINGS["plain_prebuilt"]] > sizes[ENCODINGS["prebuilt"]] > 0
 
 
 def test_clients_of_each_tier_send_the_same_and_are_named(record):

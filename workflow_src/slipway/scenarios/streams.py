@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TypeVar
 
 from slipway import repetitions, statistics
@@ -174,6 +175,10 @@ def serialization(settings: Serialization, taking: Taking) -> None:
             taking.median("client_cpu", "Client CPU per request", "us", client, **more)
         if set(found) == {"rest", "grpc"}:
             ratio(taking, found, label)
+            sizes = {p: [size for r in of.values() if (size := _bytes(r, settings.rows))] for p, of in found.items()}
+            if all(sizes.values()):
+                rest, grpc = median(sizes["rest"]), median(sizes["grpc"])
+                taking.value("rest_over_grpc_bytes", "REST ÷ gRPC, bytes", "ratio", rest / grpc, label=label)
 
 
 def ratio(taking: Taking, found: Mapping[Protocol, Mapping[int, Repetition]], label: str) -> None:

@@ -82,6 +82,12 @@ def test_only_the_first_is_in_the_navigation_and_names_are_told(written):
     assert written() == ()
 
 
+def test_what_serialization_costs_is_told_next_to_what_was_published(written):
+    (section,) = written(scenario("serialization"))
+
+    assert "7,680 images/s and 620 MB" in str(section.blocks)
+
+
 def test_a_kind_of_a_newer_slipway_is_shown_by_its_name(written):
     (section,) = written(scenario("time_travel"))
 

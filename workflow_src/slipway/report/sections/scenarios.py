@@ -69,6 +69,14 @@ TITLES = {
         ),
     ),
 }
+_PUBLISHED = (
+    "One that is often quoted served 100,000 MNIST images with requests that were prepared beforehand: 7,680 images/s and 620 MB over "
+    "REST, 25,961 images/s and 320 MB over gRPC, 3.4 times as fast in 0.52 of the bytes. Such ratios are of the values and of "
+    "the digits as much as of the protocols: 784 floats that are mostly zero take 6,268 bytes of JSON with the digits of doubles, "
+    "as json.dumps writes them (that is the 620 MB), and 4,134 with the shortest digits that read back equal; 784 that are all "
+    "different take 15,903 and 8,346; in protobuf all take 3,183. So compare like with like: “prepared beforehand, as plain clients "
+    "make them” is what was published, and every row has its own ratio."
+)
 _COLUMNS: tuple[Protocol | None, ...] = (*PROTOCOLS, None)
 _SHOWN: dict[str, Callable[[float | None], str]] = {
     "1/s": lambda v: numbers.number(v) + ("" if v is None else " /s"),
@@ -99,6 +107,8 @@ def _section(measurement: Loads, scenario: ScenarioRecord, place: int) -> Sectio
     ]
     blocks: list[Block] = [Items(tuple(told))] if told else []
     blocks += [_values(scenario)] if scenario.values else []
+    if scenario.kind == "serialization":
+        blocks.append(Items((("Next to a published comparison", _PUBLISHED),)))
     blocks += _figures(measurement, scenario)
     if scenario.windows:
         count = numbers.counted(len(scenario.windows), "window")
