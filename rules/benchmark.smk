@@ -15,7 +15,7 @@ rule benchmark:
         image="results/images/{model}/image.json",
         servable=ancient("results/manifests/{model}/{version}.json"),
         golden="results/checkpoints/{model}/{version}/golden.npz",
-        goldens=versions_of("results/checkpoints/{model}/{version}/golden.npz"),
+        goldens=ancient(other_goldens),
         contract=ancient(contract),
         words=ancient(word_files),
     output:
@@ -36,7 +36,7 @@ rule benchmark:
         server=server_settings,
         servables="results/servables/{model}",
         golden=golden_part,
-        goldens=by_version("results/checkpoints/{model}/{version}/golden.npz"),
+        goldens=other_goldens_by_version,
         code=code_digest("slipway.benchmark", "slipway_loadtests"),
         tools=tool_versions("locust", "gevent"),
     shell:

@@ -93,6 +93,21 @@ def by_version(pattern):
     )
 
 
+def other_versions(wildcards):
+    """List the versions of the job's model beside its own."""
+    return [v for v in settings.versions(wildcards.model) if v != int(wildcards.version)]
+
+
+def other_goldens(wildcards):
+    """The golden data of the other versions: what ab_versions holds their answers against."""
+    return [f"results/checkpoints/{wildcards.model}/{v}/golden.npz" for v in other_versions(wildcards)]
+
+
+def other_goldens_by_version(wildcards):
+    """Make `V=path` arguments of them."""
+    return [f"{v}={path}" for v, path in zip(other_versions(wildcards), other_goldens(wildcards), strict=True)]
+
+
 def version_source(wildcards):
     """What the settings say that the version is made from."""
     return settings.models[wildcards.model].versions[int(wildcards.version)].source

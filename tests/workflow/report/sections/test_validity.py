@@ -2,7 +2,7 @@ import pytest
 from tests.workflow import result_factory as factory
 
 from slipway import repetitions as rules
-from slipway.records import Placement
+from slipway.records import Placement, TargetRecord
 from slipway.report.sections.validity import _count_cpus, limits, validity
 
 
@@ -51,6 +51,23 @@ def test_limits_follow_from_what_was_measured(measured):
     assert told["Few repetitions"].startswith("2 valid ones")
     assert "0.8 cores" in told["A busy machine"]
     assert "No batching" in told
+
+
+def test_tls_on_one_side_is_part_of_a_ratio(measured):
+    record = factory.benchmark("digits", 2, repetitions=2)
+    target = TargetRecord(
+        addresses={"rest": "h:8501", "grpc": "h:8500"},
+        signature=factory.version("digits", 2).validation.signatures[0],
+        payload="drawn",
+        tls={"grpc": "TLSv1.3"},
+    )
+
+    def told(tls):
+        return dict(limits(measured(record.model_copy(update={"target": target.model_copy(update={"tls": tls})}))))
+
+    assert told(target.tls)["TLS on one side"].startswith("gRPC has TLS and REST has none")
+    assert "TLS on one side" not in told({"rest": "TLSv1.3", "grpc": "TLSv1.3"})
+    assert "TLS on one side" not in told({})
 
 
 @pytest.mark.parametrize(("listed", "count"), [("0", 1), ("0-2,5", 4), ("", 0), ("all", 0), ("1-x", 0)])

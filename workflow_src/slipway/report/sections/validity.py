@@ -216,6 +216,11 @@ def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
     if target:
         told = ", ".join(f"{name} at {where}" for name, where in sorted(target.addresses.items()))
         lines.append(("Somebody else's server", f"{told}: what it runs on, and what else it does, is not known here"))
+        plain = [PROTOCOL_NAMES[p] for p in PROTOCOLS if p in target.addresses and p not in target.tls]
+        if target.tls and plain:
+            (secured, *_) = (PROTOCOL_NAMES[p] for p in PROTOCOLS if p in target.tls)
+            told = f"{secured} has TLS and {plain[0]} has none: a ratio of the two has TLS's price in it"
+            lines.append(("TLS on one side", told))
     elif not measurement.record.engine.isolated:
         lines.append(("No isolation", "the server was a plain local process; nothing here speaks for the image"))
     if target:
