@@ -4,12 +4,13 @@ What the server adds to a model call: CPU per request and throughput, next to an
     python server/bench/overhead.py [--quick] [--rounds=5] [--seconds=5] [--output=DIRECTORY] [--peers=litserve,mlserver]
 
 Needs `wrk` and `h2load` (Debian: apt-get install wrk nghttp2-client), TensorFlow, and for the compute-bound part Keras. Writes
-`overhead.json` and `overhead.md`, and prints the latter.
+`overhead.json`, `overhead.md` and `overhead.svg`, and prints the second. `--plot=FILE.json` only draws what an earlier run wrote.
 
 small: half_plus_two, a CNN of the size of the digits model, and a recommender that is sent serialized tf.Examples. The server on one
 CPU, the load generator on the others; next to the server an echo on grpc.aio and one on our own HTTP layer, which take the same
 requests and give answers of the same size, and the same call in a process without any protocol. latency: p99 of the small models at
-half of the rate that they reach, by an open loop; placed as in small. compute_bound (ResNet50, batch 8, as it is and frozen): nothing
+half of the rate that they reach, by an open loop; placed as in small. plans: the small models with either thread plan, nothing
+pinned. compute_bound (ResNet50, batch 8, as it is and frozen): nothing
 is pinned, and the same calls are made in the process that loaded the model. large (224x224x3, batch 32): one request at a
 time, REST and gRPC in turn. peers, if any are named: the small models on other servers, each in an environment of its own (made by
 pip where it is missing), with the same model call, at the best of a few settings, answers checked; nothing is pinned, for those
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import loads, models, peers, table
+from harness import loads, models, peers, plot, table
 from harness.loads import Request
 from harness.models import CNN, HALF, LARGE, RECOMMENDER, RESNET, Question
 from harness.processes import WAIT_S, Servers, Started
@@ -51,6 +52,7 @@ OF_PEERS |= {(RECOMMENDER, "grpc"): 10, (RECOMMENDER, "rest"): 20}
 OF_LIMIT = {"grpc": 0.45, "rest": 0.35}
 LIMIT_ROWS = 32
 P99_MS = 3.0
+PLANS = ("one_batch", "batch_per_core")
 
 
 class Bench:
@@ -166,6 +168,26 @@ class Bench:
         seconds, cpus = self._arguments.seconds, self._client_cpus
         peak = loads.drive(protocol, server, request, seconds, cpus, IN_FLIGHT)["per_s"]
         return {"peak_per_s": peak, **loads.at_rate(protocol, server, request, peak / 2, seconds, cpus)}
+
+    def plans(self) -> None:
+        """Serve the small models with either thread plan, all CPUs for the server and the load together."""
+        cpus = self._all_cpus
+        for model in self._arguments.models:
+            base_path = self.servers.export(model)
+            request = self._request(model, "Predict", models.questions(model)["Predict"])
+            cells = {}
+            for plan in PLANS:
+                flags = [f"--thread_plan={plan}", "--enable_batching"]
+                server = self.servers.slipway(f"{model}-{plan}", {model: base_path}, flags, is_pinned=False)
+                for count in (1, IN_FLIGHT):
+                    drive = partial(loads.drive, "grpc", server, request, self._arguments.seconds, cpus, count)
+                    cells[f"{plan}, {count} in flight"] = Cell(f"{plan}, {count} in flight", drive)
+                    drive()  # else the first round would pay for the first run of each batch size
+            self._measure(f"{model}, thread plans, gRPC", cells)
+            for count in (1, IN_FLIGHT):
+                one, other = (f"{plan}, {count} in flight" for plan in PLANS)
+                for key, what in (("per_s", "throughput"), ("cpu_us", "CPU a request")):
+                    self._aim(Target(f"{model}: {other} : one_batch, {what}", ratio(cells, other, one, key)))
 
     def compute_bound(self) -> None:
         """ResNet50, batch 8, over gRPC and in process, on all CPUs; with variables, and with constants instead."""
@@ -309,6 +331,7 @@ class Bench:
 PARTS: Mapping[str, Callable[[Bench], None]] = {
     "small": Bench.small,
     "latency": Bench.latency,
+    "plans": Bench.plans,
     "compute_bound": Bench.compute_bound,
     "large": Bench.large,
     "peers": Bench.beside,
@@ -341,6 +364,9 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, help="directory for results and logs; by default results go to standard output only"
     )
+    parser.add_argument(
+        "--plot", type=Path, help="measure nothing: write the drawing of this overhead.json beside it, as .svg"
+    )
     parser.add_argument("--only", type=_names, help=f"parts, with commas: {', '.join(PARTS)}")
     parser.add_argument(
         "--models", type=_names, default=[HALF, CNN, RECOMMENDER], help="of small and peers, with commas (default: all)"
@@ -356,6 +382,9 @@ def main() -> int:
         help="where the virtual environments of other servers are, or are made",
     )
     arguments = parser.parse_args()
+    if arguments.plot:
+        arguments.plot.with_suffix(".svg").write_text(plot.svg(json.loads(arguments.plot.read_text())))
+        return 0
     parts = arguments.only or [part for part in PARTS if part != "peers" or arguments.peers]
     for given, known in (
         (parts, tuple(PARTS)),
@@ -384,6 +413,8 @@ def main() -> int:
             if arguments.output:
                 (directory / "overhead.json").write_text(json.dumps(bench.results, indent=2) + "\n")
                 (directory / "overhead.md").write_text(told)
+                if bench.results["tables"]:
+                    (directory / "overhead.svg").write_text(plot.svg(bench.results))
             sys.stdout.write(told)
     return 0
 

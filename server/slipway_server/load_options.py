@@ -69,7 +69,7 @@ class ThreadOptions:
     plan: WantedPlan = DEFAULT_PLAN
     by_model: Mapping[str, WantedPlan] = field(default_factory=dict)
     configured_by: str = ""
-    limit_s: float = 1.0
+    limit_s: float = 2.0
 
     def wanted(self, model: str) -> WantedPlan:
         """Return what is wanted for *model*."""

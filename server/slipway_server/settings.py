@@ -144,7 +144,7 @@ class Settings:
         "version's warm-up records. MODEL=PLAN says it of one model; separate by commas. (not in TF Serving)",
     )
     thread_plan_limit_s: float = _flag(
-        1.0, "With --thread_plan=auto, measure only models for which this takes no longer (s). (not in TF Serving)"
+        2.0, "With --thread_plan=auto, measure only models for which this takes no longer (s). (not in TF Serving)"
     )
     tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto of every session; flags go over it.")
     platform_config_file: str = _flag(

@@ -232,7 +232,8 @@ class PlannedLoader:
             verdict.plan,
             "measured",
             f"next to one_batch, batch_per_core has {verdict.small:.2f} of the throughput in the smallest batches and "
-            f"{verdict.large:.2f} in the largest, and a request that is alone takes {verdict.delay:.2f} of the time",
+            f"{verdict.large:.2f} in the largest; a request that is alone takes {verdict.delay:.2f} and "
+            f"{verdict.large_delay:.2f} of the time",
         )
 
     def _instead_of(self, servable: Servable, plan: Plan | None) -> Servable:
@@ -243,8 +244,8 @@ class PlannedLoader:
     def _round_s(self, smallest_s: float, largest_s: float) -> float:
         """Say how long a round takes at most: on one CPU a call takes its time as often as there were CPUs to share it."""
         smallest_s, largest_s = (max(_WINDOW_S, one_s * self._choices.cpus) for one_s in (smallest_s, largest_s))
-        # Both plans: the smallest size alone, and each size on all threads.
-        return 2 * (2 * smallest_s + largest_s)
+        # Both plans, each size alone and on all threads.
+        return 2 * 2 * (smallest_s + largest_s)
 
     def _verdict(
         self, one_batch: Servable, batch_per_core: Servable, calls: tuple[AnyCall, AnyCall], until: float
@@ -298,10 +299,10 @@ def _timing(servable: Servable, calls: tuple[AnyCall, AnyCall], pool: ThreadPool
     smallest, largest = calls
     lone_s = 1 / _per_s(servable, smallest, pool, 1)
     small_per_s = _per_s(servable, smallest, pool, callers) * _rows(smallest)
-    large_per_s = small_per_s
-    if _rows(largest) != _rows(smallest):
-        large_per_s = _per_s(servable, largest, pool, callers) * _rows(largest)
-    return Timing(lone_s, small_per_s, large_per_s)
+    if largest is smallest:
+        return Timing(lone_s, small_per_s, lone_s, small_per_s)
+    large_lone_s = 1 / _per_s(servable, largest, pool, 1)
+    return Timing(lone_s, small_per_s, large_lone_s, _per_s(servable, largest, pool, callers) * _rows(largest))
 
 
 def _per_s(servable: Servable, call: AnyCall, pool: ThreadPoolExecutor, callers: int) -> float:

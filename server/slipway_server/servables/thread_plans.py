@@ -21,6 +21,9 @@ MAX_LOSS = 0.9
 MAX_DELAY = 1.1
 """Time that a request which is alone may take with the other plan, in what it takes with the default one."""
 
+MAX_LARGE_DELAY = 2.0
+"""The same of a request with the rows of the largest batch, which more than one CPU could have shared."""
+
 MIN_ROUNDS = 5
 """Fewer rounds decide nothing: one of them may have been disturbed."""
 
@@ -39,11 +42,13 @@ class Timing:
     Attributes:
         lone_s: Seconds of a call of the smallest size with no other beside it.
         small_per_s: Rows a second in calls of that size, as many at once as there are threads and CPUs.
-        large_per_s: The same in calls of the largest size.
+        large_lone_s: As lone_s, of the largest size.
+        large_per_s: As small_per_s, in calls of the largest size.
     """
 
     lone_s: float
     small_per_s: float
+    large_lone_s: float
     large_per_s: float
 
 
@@ -64,13 +69,15 @@ class Verdict:
         plan: Which to take.
         small: Throughput at the smallest size.
         large: Throughput at the largest size.
-        delay: Time of a request that is alone.
+        delay: Time of a request of the smallest size that is alone.
+        large_delay: Time of one of the largest size.
     """
 
     plan: Plan
     small: float = 1.0
     large: float = 1.0
     delay: float = 1.0
+    large_delay: float = 1.0
 
 
 def decide(rounds: Sequence[Round]) -> Verdict:
@@ -78,7 +85,7 @@ def decide(rounds: Sequence[Round]) -> Verdict:
     Choose by what counts: throughput when there is more work than CPUs, and no harm to a request that is alone.
 
     The default stays unless the other plan clearly gains: the geometric mean of its throughput at both sizes is up by
-    MIN_GAIN, neither falls below MAX_LOSS, and a lone request takes no longer than MAX_DELAY.
+    MIN_GAIN, neither falls below MAX_LOSS, and a lone request takes no longer than MAX_DELAY, or MAX_LARGE_DELAY if it is large.
     """
     if not rounds:
         return Verdict(DEFAULT_PLAN)
@@ -87,10 +94,11 @@ def decide(rounds: Sequence[Round]) -> Verdict:
         return statistics.median([value(one.batch_per_core) / value(one.one_batch) for one in rounds])
 
     small, large = median(lambda timing: timing.small_per_s), median(lambda timing: timing.large_per_s)
-    delay = median(lambda timing: timing.lone_s)
+    delay, large_delay = median(lambda timing: timing.lone_s), median(lambda timing: timing.large_lone_s)
     gains = math.sqrt(small * large) >= MIN_GAIN and min(small, large) >= MAX_LOSS
-    is_better = len(rounds) >= MIN_ROUNDS and gains and delay <= MAX_DELAY
-    return Verdict("batch_per_core" if is_better else DEFAULT_PLAN, small, large, delay)
+    is_harmless = delay <= MAX_DELAY and large_delay <= MAX_LARGE_DELAY
+    plan: Plan = "batch_per_core" if len(rounds) >= MIN_ROUNDS and gains and is_harmless else DEFAULT_PLAN
+    return Verdict(plan, small, large, delay, large_delay)
 
 
 def is_hopeless(rounds: Sequence[Round]) -> bool:

@@ -118,7 +118,7 @@ def test_the_cpu_of_children_counts(harness):
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ("--only=tiny", "tiny: not one of small, latency, compute_bound, large, peers"),
+        ("--only=tiny", "tiny: not one of small, latency, plans, compute_bound, large, peers"),
         ("--peers=triton", "triton: not one of litserve, mlserver"),
         ("--models=digits", "digits: not one of half_plus_two, digits_cnn, recommender"),
     ],

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import threading
 
@@ -16,9 +17,9 @@ from slipway_wire.status import InvalidArgument
 from slipway_wire.warmup_log import WARMUP_FILE
 
 CPUS = 4
-BASE = Timing(1e-3, 1e3, 1e4)
-BETTER = Round(BASE, Timing(5e-4, 2e3, 2e4))
-WORSE = Round(BASE, Timing(2e-3, 5e2, 5e3))
+BASE = Timing(1e-3, 1e3, 1e-2, 1e4)
+BETTER = Round(BASE, Timing(5e-4, 2e3, 5e-3, 2e4))
+WORSE = Round(BASE, Timing(2e-3, 5e2, 2e-2, 5e3))
 
 
 @pytest.fixture
@@ -283,10 +284,10 @@ def test_measuring_gives_times_of_both_plans(fakes, monkeypatch):
         number > 0
         for one in rounds
         for timing in (one.one_batch, one.batch_per_core)
-        for number in (timing.lone_s, timing.small_per_s, timing.large_per_s)
+        for number in dataclasses.astuple(timing)
     )
-    # One alone, two at once, two at once of the larger size, in each round.
-    assert sorted(one.rows) == sorted(other.rows) == [1] * 3 * len(rounds) + [3] * 2 * len(rounds)
+    # Of either size, one alone and two at once, in each round.
+    assert sorted(one.rows) == sorted(other.rows) == [1] * 3 * len(rounds) + [3] * 3 * len(rounds)
     joint = JointCall((call, call))
     assert len(list(planned.measured(one, other, (joint, joint), 1))) == len(rounds)
-    assert len(one.rows) == (5 + 2 * 2) * len(rounds)
+    assert len(one.rows) == (6 + 2 * 2) * len(rounds)
