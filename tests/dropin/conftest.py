@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.dropin import saved_models, warm_up
-from tests.dropin.processes import WAIT_S, BareServer, Process, Server, free_ports, wait_for
+from tests.dropin.processes import WAIT_S, BareServer, Process, Server, wait_for
 
+from slipway.servers import free_ports
 from slipway_wire import messages, paths, predict
 
 TESTDATA = Path(__file__).parents[1] / "testdata"
@@ -163,7 +164,7 @@ class Fleet:
             "--rest_api_enable_cors_support",
             "--enable_grpc_healthcheck_service=true",
             f"--grpc_socket_path={self.socket}",
-            "--rest_api_timeout_in_ms=1000",
+            "--rest_api_timeout_in_ms=4000",
             "--max_num_load_retries=0",
             "--num_request_iterations_for_warmup=3",
         )
@@ -223,7 +224,7 @@ class Fleet:
             f"--batching_parameters_file={parameters}",
             f"--monitoring_config_file={TESTDATA / 'monitoring_config.txt'}",
             "--enable_serialization_as_tensor_content",
-            "--rest_api_timeout_in_ms=1500",
+            "--rest_api_timeout_in_ms=4000",
         )
 
     def _moving(self):

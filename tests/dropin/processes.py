@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,13 +10,14 @@ from pathlib import Path
 import grpc
 import httpx
 
+from slipway.servers import free_ports
 from slipway_wire import messages, paths, predict, tensors
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 """Nothing takes so long; a test that waits for it has failed."""
 FLAGS_FOR_ALL = tuple(os.environ.get("SLIPWAY_DROPIN_FLAGS", "").split())
 """Of whoever wants to see the suite with another setting, such as `--grpc_transport=grpcio`."""
-START_S = 120.0
+START_S = 400.0
 """TensorFlow alone takes seconds to import, and all servers start at once; less than the timeout of one test."""
 
 
@@ -28,15 +28,6 @@ def wait_for(condition, what, timeout_s=WAIT_S):
         assert time.monotonic() < deadline, f"waited {timeout_s} s in vain for {what() if callable(what) else what}"
         time.sleep(0.01)
     return result
-
-
-def free_ports(count):
-    """Find ports that nobody listens on."""
-    bound = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in bound]
-    for one in bound:
-        one.close()
-    return ports
 
 
 class Process:

@@ -53,10 +53,15 @@ def outcome(call):
 
 
 @pytest.mark.behaviour("1.3-enable_batching", "1.3-batching_parameters_file", "8.1-fields", "8.2-joined", "8.2-padding")
-def test_requests_share_batches_and_get_their_own_rows(batched):
+def test_requests_share_batches_and_get_their_own_rows(batched, busy):
     """Both protocols, several sizes, two signatures."""
     runs = "slipway_batches_total"
     before = batched.metric(runs)
+    # However quick or slow the machine: these meet in the queue, as both threads are busy.
+    met = [future(batched, predict_request("types", "float", {"x": np.float32([n])})) for n in range(6)]
+    wait_until_queued(batched, "types", 6)
+    busy()
+    assert [outcome(call) for call in met] == [[float(n)] for n in range(6)]
 
     def ask(worker):
         with httpx.Client(base_url=batched.rest.base_url, trust_env=False, timeout=WAIT_S) as client:
@@ -75,7 +80,8 @@ def test_requests_share_batches_and_get_their_own_rows(batched):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(4)))
 
-    assert batched.metric(runs) - before < 100
+    # With those that occupied the threads, 108 requests.
+    assert batched.metric(runs) - before < 106
 
 
 # signature, inputs, part of the message
@@ -189,7 +195,7 @@ def test_a_request_that_waits_too_long(batched, busy):
     answer = batched.ask("types:predict", {"signature_name": "int64", "instances": [1]})
 
     assert answer == (429, {"error": "Run() timeout exceeded while waiting in batching queue"})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # not the default of 30 s
 
 
 @pytest.mark.behaviour("8.2-expired", "5.0-deadline")
@@ -197,10 +203,13 @@ def test_an_expired_or_cancelled_request_is_never_run(batched, busy):
     """`open` would let a `wait` pass, if it ran."""
     opening = predict_request("gated", "open", {"x": np.float32([1])})
     batched.refusal(paths.GRPC_PREDICT, opening, timeout=0.2)
+    wait_until_queued(batched, "gated", 0)
     cancelled = future(batched, opening)
+    wait_until_queued(batched, "gated", 1)
     cancelled.cancel()
     with contextlib.suppress(grpc.FutureCancelledError):
         cancelled.result()
+    wait_until_queued(batched, "gated", 0)
     busy()
 
     code, _ = batched.refusal(paths.GRPC_PREDICT, predict_request("gated", "wait", {"x": np.float32([1])}), timeout=0.3)

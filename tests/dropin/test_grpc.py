@@ -207,7 +207,7 @@ def test_a_call_ends_at_its_deadline(server, open_gate):
     refused = server.refusal(paths.GRPC_PREDICT, predict_request("gated", "wait", ONE), timeout=0.3)
 
     assert refused[0] == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     open_gate(server)
     assert server.predict("gated", ONE, signature_name="wait")[1] == {"y": [1.0]}
 

@@ -6,7 +6,7 @@ import socket
 import grpc
 import numpy as np
 import pytest
-from tests.dropin.processes import wait_for
+from tests.dropin.processes import START_S, WAIT_S, wait_for
 
 from slipway_wire import paths, predict
 
@@ -237,7 +237,7 @@ def test_channel_arguments_reach_grpc(bare):
 def test_the_unix_socket_replaces_a_stale_file_and_answers(server, fleet):
     with grpc.insecure_channel(f"unix:{fleet.socket}") as channel:
         answer = channel.unary_unary(paths.GRPC_PREDICT)(
-            predict.encode_request("half_plus_two", {"x": np.float32([1.0])}), timeout=20
+            predict.encode_request("half_plus_two", {"x": np.float32([1.0])}), timeout=WAIT_S
         )
 
     assert predict.decode_response(answer)[1]["y"].tolist() == [2.5]
@@ -256,7 +256,7 @@ def test_the_port_opens_when_every_model_serves(fleet, late, copy_model):
     copy_model(fleet.models / "not_late" / "1", late.base_path / "00000001")
     with grpc.insecure_channel(f"127.0.0.1:{late.port}") as channel:
         answer = channel.unary_unary(paths.GRPC_PREDICT)(
-            predict.encode_request("late", {"x": np.float32([2.0])}), wait_for_ready=True, timeout=30
+            predict.encode_request("late", {"x": np.float32([2.0])}), wait_for_ready=True, timeout=START_S
         )
 
     assert predict.decode_response(answer)[1]["y"].tolist() == [4.0]

@@ -285,7 +285,7 @@ def test_curl_as_in_every_tutorial(server):
 
 @pytest.mark.behaviour("1.3-rest_api_timeout_in_ms")
 def test_a_request_ends_at_the_rest_timeout(server, open_gate):
-    """1 s is allowed; the model answers when told."""
+    """4 s are allowed; the model answers when told."""
     assert server.ask("gated:predict", {"signature_name": "wait", "instances": [1.0]})[0] == 504
     open_gate(server)
     assert server.ask("gated:predict", {"signature_name": "wait", "instances": [1.0]}) == (200, {"predictions": [1.0]})

@@ -14,7 +14,6 @@ import httpx
 import numpy as np
 import pytest
 import uvloop
-from hypothesis import settings
 
 from slipway_server.batching.scheduler import DirectScheduler
 from slipway_server.metrics import Metrics
@@ -25,10 +24,6 @@ from slipway_server.serving import Serving
 from slipway_wire import dtypes, messages
 from slipway_wire.signatures import CLASSIFY, PREDICT, REGRESS, Signature, TensorSpec
 from slipway_wire.status import InvalidArgument
-
-# A busy machine is no failure.
-settings.register_profile("server", deadline=None)
-settings.load_profile("server")
 
 WAIT_S = 90.0
 

@@ -67,9 +67,7 @@ def resident_mb(server):
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
-LIVE = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+LIVE = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @LIVE

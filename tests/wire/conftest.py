@@ -5,13 +5,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
-# How long an example takes says something about the machine, not about the code.
-settings.register_profile("wire", deadline=None)
-settings.load_profile("wire")
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 

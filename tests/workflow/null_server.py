@@ -1,7 +1,8 @@
 """
 half_plus_two over REST and gRPC behind TF Serving's flags, without TensorFlow: what the benchmark measures in its tests.
 
-The first argument is what goes wrong and from which request on, e.g. `dies@50`; `nothing@0` is a good server.
+The first argument is what goes wrong and from which request on, e.g. `dies@50`, or as soon as which file is there, e.g.
+`dies@/tmp/now`; `nothing@0` is a good server. Without ports it chooses its own and says them: gRPC's, then REST's.
 """
 
 import http.server
@@ -29,11 +30,15 @@ counts = {"REST": 0, "gRPC": 0}
 lock = threading.Lock()
 
 
+def has_begun(number):
+    return number >= int(BEGIN) if BEGIN.isdecimal() else os.path.exists(BEGIN)  # noqa: PTH110  # for each request
+
+
 def answer(protocol, x):
     with lock:
         counts[protocol] += 1
     number = next(requests)
-    if number >= int(BEGIN):
+    if has_begun(number):
         if MISCHIEF == "dies":
             sys.stderr.write("terminate called after throwing an instance of 'std::bad_alloc'\n")
             sys.stderr.flush()
@@ -140,10 +145,13 @@ def leave(*_):
 signal.signal(signal.SIGTERM, leave)
 grpc_server = grpc.server(futures.ThreadPoolExecutor(8))
 grpc_server.add_generic_rpc_handlers((Predict(),))
-grpc_server.add_insecure_port(f"{HOST}:{FLAGS['port']}")
+grpc_port = grpc_server.add_insecure_port(f"{HOST}:{FLAGS.get('port', 0)}")
 grpc_server.start()
 http.server.ThreadingHTTPServer.request_queue_size = 128
-rest_server = http.server.ThreadingHTTPServer((HOST, int(FLAGS["rest_api_port"])), Rest)
+rest_server = http.server.ThreadingHTTPServer((HOST, int(FLAGS.get("rest_api_port", 0))), Rest)
 rest_server.daemon_threads = True
 rest_server.handle_error = lambda *_: None  # clients hang up when a load ends
+if "port" not in FLAGS:
+    sys.stdout.write(f"{grpc_port} {rest_server.server_port}\n")
+    sys.stdout.flush()
 rest_server.serve_forever()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from tests.workflow.mischief import after_one_window
 
 from slipway import benchmark, golden, procs, repetitions, servers, statistics
 from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
@@ -269,7 +270,7 @@ def test_nothing_is_left_behind_and_an_older_failure_is_gone(measured):
 
 
 def test_wrong_answers_under_load_fail_the_stage_as_a_broken_contract(project, monkeypatch):
-    serve(monkeypatch, "lies@200")
+    serve(monkeypatch, after_one_window(monkeypatch, project, "lies"))
 
     with pytest.raises(
         ContractViolation, match=r"m version 1, .*answers under load are wrong: payload \d+: y\[0"
@@ -286,7 +287,7 @@ def test_wrong_answers_under_load_fail_the_stage_as_a_broken_contract(project, m
 
 
 def test_failed_requests_under_load_fail_the_stage(project, monkeypatch):
-    serve(monkeypatch, "refuses@500")
+    serve(monkeypatch, after_one_window(monkeypatch, project, "refuses"))
 
     with pytest.raises(
         InvalidMeasurement, match=r"requests failed \((HTTP 429|grpc-status 8): \d+\); the first: .*queue is full"
@@ -297,7 +298,7 @@ def test_failed_requests_under_load_fail_the_stage(project, monkeypatch):
 
 
 def test_a_server_that_dies_under_load_is_told_with_its_last_words(project, monkeypatch):
-    serve(monkeypatch, "dies@300")
+    serve(monkeypatch, after_one_window(monkeypatch, project, "dies"))
 
     with pytest.raises(ServerError, match=r"died with exit code 134[\s\S]*std::bad_alloc[\s\S]*until then: .*failed"):
         run(project, cold_starts=0)

@@ -7,7 +7,9 @@ alone: any server with TensorFlow Serving's interface would do.
 
 import contextlib
 import http.client
+import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -36,6 +38,10 @@ HOST = "127.0.0.1"
 # Until the port opens a try costs microseconds; afterwards the server answers in about one millisecond.
 _POLL_S = 0.005
 _TAIL_LINES = 8
+# Below are ports that services are known by.
+_LEAST_OWN_PORT = 12_000
+_PORTS_A_PROCESS = 256
+_tried = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,12 +312,32 @@ def _process_argv(spec: ServerSpec, flags: tuple[str, ...], cleanup: contextlib.
 
 
 def free_ports(count: int) -> list[int]:
-    """Find *count* different TCP ports that nobody listens on at `HOST`."""
+    """
+    Find *count* different TCP ports that nobody listens on at `HOST`.
+
+    They lie below those that the kernel hands out, each process in a place of its own: until a server has bound them, nobody
+    is given them by chance.
+    """
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        found: list[int] = []
+        candidates = itertools.chain(_own_ports(), itertools.repeat(0))
+        while len(found) < count:
+            one = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind((HOST, next(candidates)))
+                found.append(int(one.getsockname()[1]))
+        return found
+
+
+def _own_ports() -> Iterator[int]:
+    """Give ports to try: those below the kernel's own range, from a place on that the process id says, once each."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return
+    ports = range(_LEAST_OWN_PORT, first)
+    for _ in ports:
+        yield ports[(os.getpid() * _PORTS_A_PROCESS + next(_tried)) % len(ports)]
 
 
 def version_states(

@@ -22,7 +22,7 @@ from slipway_wire.tolerances import Tolerance
 VERSIONS = Path(__file__).parents[2] / "testdata/saved_model_half_plus_two_2_versions"
 CONFIG = """model_config_list { config { name: "m" base_path: "PLACE" model_platform: "tensorflow"
   model_version_policy { all {} } version_labels { key: "stable" value: 123 } version_labels { key: "canary" value: 124 } } }"""
-QUICK = ("--window", "0.1", "--repetitions", "1", "--concurrency", "2", "--rate", "40")
+QUICK = ("--window", "0.25", "--repetitions", "1", "--concurrency", "2", "--rate", "40")
 SETTINGS = "benchmark: {warmup_s: 0.05}\n"
 
 

@@ -4,15 +4,16 @@ import shutil
 
 import pytest
 from tests.workflow import test_benchmark as stage
+from tests.workflow.mischief import after_one_window
 from tests.workflow.undisturbed import undisturb
 
-from slipway import benchmark, windows
+from slipway import benchmark
 from slipway.errors import InvalidMeasurement
 from slipway.records import BenchmarkRecord
 from slipway.scenarios.streams import ENCODINGS
 from slipway_wire import samples
 
-SHORT = {"repetitions": 1, "window_s": 0.1}
+SHORT = {"repetitions": 1, "window_s": 0.25}
 SCENARIOS = {
     "single_stream": SHORT,
     "multi_stream": SHORT | {"protocols": ["rest"]},
@@ -20,7 +21,7 @@ SCENARIOS = {
     "sizes": SHORT | {"kind": "payload", "rows": [1, 4, 64]},
     "serialization": SHORT,
     "clients": SHORT | {"users": 2, "most_apart": 1},
-    "server_slo": {"probe_s": 1, "resolution": 1, "confirmations": 1, "protocols": ["rest"], "slo_ms": 1000},
+    "server_slo": {"probe_s": 20, "resolution": 1, "confirmations": 1, "protocols": ["rest"], "slo_ms": 1000},
     "mixed": SHORT | {"share": 0.4, "window_s": 0.3},
     "overload": {"overload_s": 0.3, "recovery_s": 0.6, "protocols": ["grpc"], "slo_ms": 60_000},
     "soak": {"minutes": 0.01, "window_s": 0.1, "share": 0.8, "protocols": ["rest"]},
@@ -172,16 +173,15 @@ def test_what_cannot_be_measured_says_why(record):
     assert scenario(record, "ab_versions").invalid == ["not measured: no other version is served beside version 1"]
 
 
-def test_a_scenario_that_is_cut_short_keeps_its_windows(project, monkeypatch):
-    stage.serve(monkeypatch, "refuses@300")
-    monkeypatch.setattr(windows.Windows, "discard", lambda *_: None)
+def test_a_scenario_that_is_cut_short_keeps_its_windows(project, monkeypatch, tmp_path):
+    stage.serve(monkeypatch, after_one_window(monkeypatch, tmp_path, "refuses"))
     with pytest.raises(InvalidMeasurement, match=r"scenario single_stream.*requests failed .*queue is full"):
         stage.run(
             project,
             cold_starts=0,
             concurrency=[4],
             only=["single_stream"],
-            scenarios={"single_stream": {"window_s": 0.3, "repetitions": 50}},
+            scenarios={"single_stream": {"window_s": 0.1, "repetitions": 3}},
         )
 
     (found,) = BenchmarkRecord.read(project / "out/benchmark.failed.json").scenarios
