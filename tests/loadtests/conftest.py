@@ -94,7 +94,7 @@ def scripted_peer(script: Callable[[socket.socket], None]) -> Iterator[int]:
 
     def serve(connection):
         with connection, contextlib.suppress(ConnectionError):
-            connection.settimeout(20)
+            connection.settimeout(90)
             script(connection)
 
     def accept():
@@ -129,7 +129,7 @@ def null_server(payload_file: Path, *flags: str) -> Iterator[dict[str, int]]:
     try:
         yield json.loads(process.stdout.readline())
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(90) == 0
     finally:
         process.kill()
         process.wait()

@@ -50,7 +50,7 @@ class Generator:
     def close(self):
         self._process.stdin.close()
         self._process.stdout.close()
-        assert self._process.wait(20) == 0
+        assert self._process.wait(90) == 0
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +142,17 @@ def test_a_latency_ends_with_the_answer_not_with_the_submission(generator, proto
 @clients
 def test_closed_loop_has_as_many_requests_in_flight_as_users(generator, protocol, tier):
     """Not one after the other, as gRPC's own client does under gevent if one call is forgotten."""
-    inside, most, lock = [0], [0], threading.Lock()
+    inside, most, lock, all_there = [0], [0], threading.Lock(), threading.Event()
 
     def think():
         with lock:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
-        time.sleep(0.03)
+            if inside[0] == 5:
+                all_there.set()
+        # However long a busy machine takes to send all five: nobody is answered before.
+        all_there.wait(5)
+        time.sleep(0.01)
         with lock:
             inside[0] -= 1
 
@@ -171,7 +175,7 @@ def test_a_stall_is_in_the_latency_of_all_who_were_due_during_it(generator, prot
                 time.sleep(stall_s)
 
     with server(protocol, stall_once) as port:
-        load = {"rate": 200.0, "seed": "s", "warmup_s": 0.0, "window_s": 0.5}
+        load = {"rate": 200.0, "seed": "s", "warmup_s": 0.0, "window_s": 1.0}
         _, outcome, found = generator.run(protocol, port, users=4, tier=tier, **load)
 
     response_us = found.slip_us + found.service_us
@@ -307,7 +311,7 @@ def test_first_requests_end_the_load_before_its_window(generator):
         _, outcome, found = generator.run("rest", port, users=1, requests=20, warmup_s=0.0, window_s=60.0)
 
     assert outcome.requests == len(found.planned_us) == 20
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 55
 
 
 def test_libraries_ask_for_no_compression_and_their_bytes_are_known(generator):
@@ -345,7 +349,7 @@ def test_bytes_on_the_wire_are_what_the_server_read_and_wrote(generator, payload
 
 def test_cpu_and_lag_are_those_of_the_window(generator):
     with server("rest") as port:
-        window, outcome, _ = generator.run("rest", port)
+        window, outcome, _ = generator.run("rest", port, window_s=1.0)
 
     assert window.begin_ns <= outcome.cpu_from_ns < window.end_ns <= outcome.cpu_to_ns
     assert 0 < outcome.cpu_ns <= 1.5 * (outcome.cpu_to_ns - outcome.cpu_from_ns)

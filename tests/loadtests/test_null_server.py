@@ -42,10 +42,10 @@ def test_grpc_users_get_the_answers_of_the_payload_file(ports, payload):
 
 def test_grpcio_understands_it_too(ports):
     with grpc.insecure_channel(f"127.0.0.1:{ports['grpc_port']}") as channel:
-        _, outputs = predict.decode_response(channel.unary_unary(PREDICT)(SMALL[0].grpc_message, timeout=10))
+        _, outputs = predict.decode_response(channel.unary_unary(PREDICT)(SMALL[0].grpc_message, timeout=90))
         np.testing.assert_array_equal(outputs["y"], SMALL[0].expected["y"])
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(PREDICT)(b"something else", timeout=10)
+            channel.unary_unary(PREDICT)(b"something else", timeout=90)
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 

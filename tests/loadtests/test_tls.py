@@ -58,7 +58,7 @@ def ports(identity):
     )
     yield json.loads(process.stdout.readline())
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(90) == 0
     process.stdout.close()
 
 
