@@ -94,7 +94,7 @@ def test_a_scenario_runs_alone_on_one_protocol_with_rows_of_a_file(good, tmp_pat
     code = run(
         *(tmp_path, "--target", f"http://127.0.0.1:{good.rest}", "--model", "m", "--window", "0.2"),
         *("--payload", str(tmp_path / "rows.npz"), "--scenario", "payload"),
-        *("--set", "payload.rows=[1, 2]", "payload.window_s=0.1", "payload.repetitions=1"),
+        *("--set", "payload.rows=[1, 2]", "payload.window_s=0.4", "payload.repetitions=1"),
     )
 
     found = result(tmp_path).benchmark

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def test_the_record_weighs_them_and_names_their_values():
     assert (told.id, told.rows, told.distinct, told.signature) == ("golden-4", 4, 5, "serving_default")
     assert told.rest_body_bytes == np.mean([len(payload.rest_body) for payload in made])
     assert told.grpc_message_bytes == np.mean([len(payload.grpc_message) for payload in made])
+    plain = [len(json.dumps({"instances": payload.inputs["x"].tolist()})) for payload in made[:4]]
+    assert told.rest_plain_body_bytes == np.mean(plain) > told.rest_body_bytes
     assert told.values_digest == payloads.record(sent(4)).values_digest
     assert told.values_digest != payloads.record(sent(5)).values_digest
 

@@ -160,7 +160,8 @@ class Machine:
             count=len(self._cpus) if self.pinned else os.cpu_count() or len(self._cpus),
             server_cpus=self.server_cpus,
             limited=[generator.pid, *own],
-            gpus=self._gpus,
+            # Those of a server elsewhere are not this machine's.
+            gpus=self._gpus if pids else None,
             with_children=native,
         )
 

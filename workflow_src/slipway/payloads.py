@@ -1,5 +1,6 @@
 """What the load sends: golden rows as requests, the same values in both protocols, with the answers they must get."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from slipway_wire.status import WireError
 
 Array = npt.NDArray[Any]
 
+# Digits are much the same in all of them.
+_WEIGHED = 4
 # Enough that no cache in front of the model could answer from memory unnoticed, few enough to stay in the CPU's.
 MOST_DISTINCT = 16
 
@@ -192,8 +195,26 @@ def record(sent: Sequence[Payload]) -> records.Payload:
         distinct=len(sent),
         values_digest=_digest([payload.inputs for payload in sent]),
         rest_body_bytes=float(np.mean([len(payload.rest_body) for payload in sent])),
+        rest_plain_body_bytes=_plain_bytes(sent[:_WEIGHED]),
         grpc_message_bytes=float(np.mean([len(payload.grpc_message) for payload in sent])),
     )
+
+
+def _plain_bytes(sent: Sequence[Payload]) -> float | None:
+    """Weigh what plain clients would send: `json.dumps` spells a float32 out like the double it becomes."""
+    if any(payload.method != "predict" for payload in sent):
+        return None
+    arrays = [payload.inputs for payload in sent]
+    if any(array.dtype.kind != "f" or not array.ndim for inputs in arrays for array in inputs.values()):
+        return None
+    return float(np.mean([len(json.dumps({"instances": _instances(inputs)})) for inputs in arrays]))
+
+
+def _instances(inputs: Mapping[str, Array]) -> list[Any]:
+    columns = {name: array.tolist() for name, array in inputs.items()}
+    if len(columns) == 1:
+        return list(next(iter(columns.values())))
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _digest(inputs: Sequence[Mapping[str, Array]]) -> str:

@@ -392,6 +392,9 @@ class Payload(Record):
     distinct: int = Field(description="Different payloads, sent in turn.")
     values_digest: Digest
     rest_body_bytes: float = Field(description="Mean over the distinct payloads.")
+    rest_plain_body_bytes: float | None = Field(
+        None, description="What `json.dumps` makes of the same values, with the digits of doubles; null: no numbers."
+    )
     grpc_message_bytes: float
 
 

@@ -40,6 +40,20 @@ def test_bytes_are_told_part_by_part(measurement):
     ]
 
 
+def test_doubles_digits_are_weighed_beside_those_that_were_sent(measured):
+    """How far gRPC is ahead in bytes depends on digits: a page that tells one number alone misleads."""
+    record = factory.benchmark("digits", 2)
+    payload = record.payloads[0].model_copy(update={"rest_plain_body_bytes": 800.0})
+    figure = protocols(measured(record.model_copy(update={"payloads": [payload]}))).blocks[0].blocks[1]
+
+    assert [row[1:] for row in rows(figure.table) if row[0] == "REST, doubles' digits"] == [
+        ["request body", "800"],
+        ["request headers and framing", "123"],
+        ["response", "380"],
+    ]
+    assert "computed, not sent" in figure.caption
+
+
 def test_one_protocol_alone_is_no_comparison(measured):
     record = factory.benchmark("digits", 2)
     only = record.model_copy(update={"cells": [c for c in record.cells if c.protocol == "rest"]})
