@@ -112,12 +112,11 @@ _AGAIN = """
 import sys
 from pathlib import Path
 from slipway import stablehlo
-from slipway.contract import read_contract
 from slipway.isolation import run
 parts, raw, out = (Path(word) for word in sys.argv[1:])
-contract = read_contract(parts / "contract.yaml")
-run(lambda: stablehlo._lower(parts / "export", contract, [1, 8, 32], raw), "m", [raw], 300)
-run(lambda: stablehlo._convert(raw, out), "m", [out], 300)
+sizes, apart = {"serving_default": [1, 8, 32]}, {"serving_default": True}
+run(lambda: stablehlo.lower(parts / "export", sizes, apart, raw), "m", [raw], 300)
+run(lambda: stablehlo.convert(raw, out), "m", [out], 300)
 """
 
 

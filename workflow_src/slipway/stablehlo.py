@@ -73,8 +73,10 @@ def run(arguments: argparse.Namespace) -> None:
     ):
         raw = Path(scratch)
         try:
-            isolation.run(lambda: _lower(arguments.export, contract, sizes, raw), what, outputs, limit_s, "compiling")
-            isolation.run(lambda: _convert(raw, directory), what, outputs, limit_s, "converting")
+            wanted = {name: _sizes_of(contract, name, sizes) for name in contract.signatures}
+            apart = {name: contract.rows_are_apart(name) for name in contract.signatures}
+            isolation.run(lambda: lower(arguments.export, wanted, apart, raw), what, outputs, limit_s, "compiling")
+            isolation.run(lambda: convert(raw, directory), what, outputs, limit_s, "converting")
         except SourceError as error:
             raise SourceError("\n".join(f"{what}: {line}" for line in str(error).splitlines())) from error
         log = arguments.record.with_suffix(".server.log")
@@ -107,12 +109,22 @@ def batch_sizes(text: str) -> list[int]:
 # --- processes that end with what they wrote ---------------------------------------------------------
 
 
-def _lower(export: Path, contract: Contract, sizes: Sequence[int], raw: Path) -> None:
-    """Write programs as TensorFlow's compiler makes them, the weights, and a manifest of both, into *raw*."""
+def lower(export: Path, sizes: Mapping[str, Sequence[int]], apart: Mapping[str, bool], raw: Path) -> None:
+    """
+    Write programs as TensorFlow's compiler makes them, the weights, and a manifest of both; in a process of its own.
+
+    Args:
+        export: The SavedModel.
+        sizes: Signature -> numbers of rows to make programs for, ascending.
+        apart: Signature -> whether none of its rows' answers depends on another row.
+        raw: An empty directory that gets all of it.
+
+    Raises:
+        SourceError: With a line for each signature that XLA cannot compile.
+    """
     from slipway.models import lowering  # noqa: PLC0415 - seconds; and only in this process
 
-    wanted = {name: _sizes_of(contract, name, sizes) for name in contract.signatures}
-    lowered, arrays = lowering.lower(export, list(contract.signatures), wanted)
+    lowered, arrays = lowering.lower(export, list(sizes), sizes)
     weights, end = [], 0
     with (raw / stablehlo.WEIGHTS_FILE).open("wb") as file:
         for array in arrays:
@@ -130,8 +142,8 @@ def _lower(export: Path, contract: Contract, sizes: Sequence[int], raw: Path) ->
             file_name = f"s{number}{'' if program.rows is None else f'.b{program.rows}'}.vhlo"
             (raw / file_name).write_bytes(program.bytecode)
             programs.append(Program(file_name, program.rows, program.weights))
-        apart = contract.rows_are_apart(one.signature.name)
-        signatures[one.signature.name] = Lowered(one.signature, tuple(programs), rows_are_apart=apart)
+        name = one.signature.name
+        signatures[name] = Lowered(one.signature, tuple(programs), rows_are_apart=apart[name])
     tools = {name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"}
     manifest = Manifest("", tools, tuple(weights), signatures)
     (raw / Path(stablehlo.MANIFEST_FILE).name).write_bytes(stablehlo.encode(manifest))
@@ -143,8 +155,15 @@ def _sizes_of(contract: Contract, name: str, sizes: Sequence[int]) -> list[int]:
     return [size for size in sizes if size <= most] or [most]
 
 
-def _convert(raw: Path, directory: Path) -> None:
-    """Make portable artifacts of what is in *raw*; everything that is served goes into *directory*."""
+def convert(raw: Path, directory: Path) -> None:
+    """
+    Make portable artifacts of what `lower` left in *raw*; everything that is served goes into *directory*.
+
+    In a process of its own, too, without TensorFlow.
+
+    Raises:
+        SourceError: A program is not what its signature says, or cannot be written.
+    """
     from slipway import portable  # noqa: PLC0415 - as above
 
     manifest = stablehlo.decode((raw / Path(stablehlo.MANIFEST_FILE).name).read_bytes())
