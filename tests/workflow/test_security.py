@@ -74,8 +74,8 @@ def test_name_authority_and_own_certificate_reach_the_server(files, server, own)
         server_name="model.example",
     )
 
-    assert servers.version_states("127.0.0.1", port, "m", known, label="canary") == {}
-    assert asked[-1] == ("/v1/models/m/labels/canary", f"model.example:{port}", "client@example.org")
+    assert servers.version_states("127.0.0.1", port, "m", known) == {}
+    assert asked[-1] == ("/v1/models/m", f"model.example:{port}", "client@example.org")
     assert server_metrics.scrape("127.0.0.1", port, known) == {("m", frozenset()): 1.0}
     # The certificate is for the name, not for the address.
     assert servers.version_states("127.0.0.1", port, "m", Security(tls=True, authorities=files / "ca.pem")) is None

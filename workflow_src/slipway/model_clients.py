@@ -31,6 +31,9 @@ class ModelClient(Protocol):
     def signatures(self) -> dict[str, Signature]:
         """Ask what the model takes and gives, or raise ServerError."""
 
+    def metadata(self) -> tuple[int | None, dict[str, Signature]]:
+        """Ask the same, and which version that is (None: it does not say), or raise ServerError."""
+
     def call_predict(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Send tensors: name -> array; give outputs in the signature's dtypes, or raise ServerError."""
 
@@ -86,11 +89,16 @@ class RestModel:
 
     def signatures(self) -> dict[str, Signature]:
         """See `ModelClient`."""
+        return self.metadata()[1]
+
+    def metadata(self) -> tuple[int | None, dict[str, Signature]]:
+        """See `ModelClient`."""
         path, body = self._ask("metadata", None, self._version)
         try:
-            return model_metadata.decode_json(body)[1]
+            spec, found = model_metadata.decode_json(body)
         except InvalidArgument as error:
             raise ServerError(f"GET {path}: {error}") from error
+        return spec.version, found
 
     def call_predict(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `ModelClient`; in columnar format, which needs no rows and gives what has none."""
@@ -195,12 +203,17 @@ class GrpcModel:
 
     def signatures(self) -> dict[str, Signature]:
         """See `ModelClient`."""
+        return self.metadata()[1]
+
+    def metadata(self) -> tuple[int | None, dict[str, Signature]]:
+        """See `ModelClient`."""
         request = model_metadata.encode_request(self._name, version=self._version, label=self._label)
         method = paths.GRPC_GET_MODEL_METADATA
         try:
-            return model_metadata.decode_response(self._ask(method, request))[1]
+            spec, found = model_metadata.decode_response(self._ask(method, request))
         except InvalidArgument as error:
             raise ServerError(f"{method}: {error}") from error
+        return spec.version, found
 
     def call_predict(self, signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See `ModelClient`."""

@@ -340,19 +340,16 @@ def _own_ports() -> Iterator[int]:
         yield ports[(os.getpid() * _PORTS_A_PROCESS + next(_tried)) % len(ports)]
 
 
-def version_states(
-    host: str, rest_port: int, model: str, security: Security = OPEN, label: str | None = None
-) -> dict[int, str] | None:
+def version_states(host: str, rest_port: int, model: str, security: Security = OPEN) -> dict[int, str] | None:
     """
-    Ask `GET /v1/models/{model}`, or of the one version that has *label*.
+    Ask `GET /v1/models/{model}`.
 
     Returns:
         Version -> state (a version that ended with an error: `END (message)`); None if there is no answer.
     """
     connection = http_connection(host, rest_port, security, timeout_s=2)
     try:
-        path = rest_path(model, "status", label=label)
-        connection.request("GET", path, headers=headers(rest_port, security))
+        connection.request("GET", rest_path(model, "status"), headers=headers(rest_port, security))
         answer = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError):
         return None

@@ -26,10 +26,10 @@ def test_a_named_process_is_watched(server):
 
 def test_a_signature_is_called_as_it_says_and_by_no_other_method_but_predict(server):
     known = target.TargetServer(spoken.find([f"127.0.0.1:{server.rest}"], None))
-    signature, method = target.signature_of(known, ModelSpec("m"), None)
+    found = target.find_signature(known, ModelSpec("m"), None)
 
-    assert (signature.name, method) == ("serving_default", "predict")
+    assert (found.signature.name, found.method, found.version) == ("serving_default", "predict", 1)
     with pytest.raises(
         SettingsError, match=r"^--method classify: serving_default is called by predict; .*classify: none$"
     ):
-        target.signature_of(known, ModelSpec("m"), "classify")
+        target.find_signature(known, ModelSpec("m"), "classify")

@@ -130,18 +130,19 @@ def run(arguments: Namespace) -> int:
         )
     named = "" if arguments.signature == DEFAULT_SIGNATURE else arguments.signature
     spec = ModelSpec(arguments.model, arguments.version, arguments.label, named)
-    signature, method = target.signature_of(server, spec, arguments.method)
-    source = requests.source_of(arguments.payload, arguments.contract, signature, settings.seed)
+    called = target.find_signature(server, spec, arguments.method)
+    source = requests.source_of(arguments.payload, arguments.contract, called.signature, settings.seed)
     tolerance = Tolerance(arguments.atol, arguments.rtol)
-    asking = Asking(server, spec, signature, method, source, tolerance)
+    asking = Asking(server, spec, called.signature, called.method, source, tolerance)
     told = f"{source.told}; answers are held against {'the file' if source.outputs else 'those given before the load'}"
     if source.outputs is None and not asking.is_repeatable():
         asking = replace(asking, tolerance=Tolerance(arguments.atol, arguments.rtol, any_value=True))
         told = f"{source.told}; the same request is not answered the same, so only the form of answers is checked"
     sent = asking.payloads(settings.rows)
     if len(places) > 1:
-        payloads.check_same_values(sent, {signature.name: signature}, f"{arguments.model} at {arguments.target[0]}")
-    run_ = _Run(arguments, settings, server, asking, sent, told)
+        known = {called.signature.name: called.signature}
+        payloads.check_same_values(sent, known, f"{arguments.model} at {arguments.target[0]}")
+    run_ = _Run(arguments, settings, server, asking, sent, told, called.version)
     with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.out) as directory:
         fault = run_.measure(directory)
         result = run_.result()
@@ -228,6 +229,7 @@ class _Run:
         asking: Asking,
         sent: Sequence[Payload],
         told: str,
+        version: int | None,
     ) -> None:
         self.arguments, self.settings, self.server = arguments, settings, server
         self.asking, self.sent, self.told = asking, sent, told
@@ -239,14 +241,10 @@ class _Run:
         self.began = time.monotonic()
         self.started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self.environment = provenance.environment()
-        self.versions = self._states(None)
-        self.labelled = self._states(arguments.label) if arguments.label else None
-        protection = server.protection()
+        self.version = version
+        rest, protection = server.addresses().get("rest"), server.protection()
+        self.versions = version_states(*rest, arguments.model, protection.get("rest", OPEN)) if rest else None
         self.tls = {p: spoken.negotiated(server.places[p], protection[p]) for p in protection}
-
-    def _states(self, label: str | None) -> dict[int, str] | None:
-        rest, security = self.server.addresses().get("rest"), self.server.protection().get("rest", OPEN)
-        return version_states(*rest, self.arguments.model, security, label) if rest else None
 
     def measure(self, directory: Path) -> SlipwayError | Stopped | None:
         """Measure all that is wanted; give what ended it before its time, if something did."""
@@ -392,10 +390,13 @@ class _Run:
         )
 
     def _version(self) -> int:
+        if self.version is not None:
+            return self.version
         if self.arguments.version is not None:
             return int(self.arguments.version)
-        available = [v for v, state in (self.labelled or self.versions or {}).items() if state == "AVAILABLE"]
-        return max(available, default=0)
+        # The server does not say which one it chose: as a rule the newest; of a label nothing is known.
+        available = [v for v, state in (self.versions or {}).items() if state == "AVAILABLE"]
+        return 0 if self.arguments.label else max(available, default=0)
 
     def _not_measured(self) -> dict[str, str]:
         missing = {

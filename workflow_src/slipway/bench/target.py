@@ -78,7 +78,23 @@ def client(server: TargetServer, protocol: Protocol, spec: ModelSpec) -> ModelCl
     return kind(place.host, place.port, spec.name, version=spec.version, label=spec.label, security=security)
 
 
-def signature_of(server: TargetServer, spec: ModelSpec, method: PostVerb | None) -> tuple[Signature, PostVerb]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    What is called.
+
+    Attributes:
+        signature: As the server has it.
+        method: How it is called.
+        version: The version that answers, as the server says; None: it does not.
+    """
+
+    signature: Signature
+    method: PostVerb
+    version: int | None
+
+
+def find_signature(server: TargetServer, spec: ModelSpec, method: PostVerb | None) -> Found:
     """
     Ask each protocol for the signature that *spec* names, and choose how it is called.
 
@@ -88,18 +104,18 @@ def signature_of(server: TargetServer, spec: ModelSpec, method: PostVerb | None)
         method: As the user wants it; None: as the signature says.
 
     Returns:
-        The signature as the last protocol tells it (gRPC, where it is spoken), and the method.
+        The signature and its version as the last protocol tells them (gRPC, where it is spoken), and the method.
 
     Raises:
         ServerError: There is no such model or signature; with what there is.
         SettingsError: It is not called so.
     """
-    found: Signature | None = None
+    found, version = None, None
     name = spec.signature_key
     for protocol, place in server.places.items():
         with client(server, protocol, spec) as asked:
             try:
-                known = asked.signatures()
+                version, known = asked.metadata()
             except ServerError as error:
                 raise ServerError(f"{place}: model {spec.name}: {error}") from error
         if name not in known:
@@ -119,7 +135,7 @@ def signature_of(server: TargetServer, spec: ModelSpec, method: PostVerb | None)
     if (method or own) != "predict" and not takes_examples(found):
         told = ", ".join(map(str, found.inputs.values()))
         raise SettingsError(f"--signature: {name} takes {told}, which {own} does not carry; say --method predict")
-    return found, method or own
+    return Found(found, method or own, version)
 
 
 def takes_examples(signature: Signature) -> bool:
