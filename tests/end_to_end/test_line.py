@@ -168,6 +168,7 @@ def test_a_stored_result_is_made_again_and_measured_beside_what_is_here(line, re
         check=False,
     )
 
+    assert (line / "results/comparison/comparison.json").exists(), done.stdout + done.stderr
     made = Comparison.read(line / "results/comparison/comparison.json")
     assert done.returncode == EXIT_CODES[made.verdict], done.stdout + done.stderr
     assert not made.cut_short

@@ -405,6 +405,7 @@ class _Session:
                     distribution=windows.distribution(p),
                 )
                 for p, measured in sorted(windows.cells.items(), key=lambda item: place(item[0]))
+                if measured  # the one under way may have none yet
             ],
             cold_starts=self.cold_starts,
             scenarios=bench.records if bench else [],

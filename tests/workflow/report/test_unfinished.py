@@ -32,12 +32,36 @@ def test_a_benchmark_that_was_cut_short_has_a_report_that_says_so(results, capsy
     assert capsys.readouterr().err == f"What was measured until then: {results}/unfinished/index.html\n"
 
 
-def test_one_that_was_stopped_before_its_first_window_has_one_too(results):
-    cut_short(results, cells=[], cold_starts=[], ceilings=[], scenarios=[], resident_bytes=None)
+def prefixes():
+    """Give what a benchmark has at its moments: before and after calibration, starts, and each of its windows."""
+    whole = factory.benchmark("digits", 2, repetitions=2, concurrency=(1, 4), cold_starts=1)
+    nothing = {"cells": [], "cold_starts": [], "ceilings": [], "scenarios": [], "resident_bytes": None}
+    yield nothing
+    yield nothing | {"ceilings": whole.ceilings[:1]}
+    yield nothing | {"ceilings": whole.ceilings}
+    for count in range(1, len(whole.cold_starts) + 1):
+        yield nothing | {"ceilings": whole.ceilings, "cold_starts": whole.cold_starts[:count]}
+    # The window under way has its cell already, and no repetition.
+    for count in range(2 * len(whole.cells)):
+        done, begun = divmod(count, len(whole.cells))
+        cells = [
+            cell.model_copy(update={"repetitions": cell.repetitions[: done + (place < begun)]})
+            for place, cell in enumerate(whole.cells)
+            if done or place <= begun
+        ]
+        yield {"cells": cells, "scenarios": [], "resident_bytes": None}
+
+
+@pytest.mark.parametrize("had", prefixes())
+def test_whenever_it_was_stopped_there_is_a_report(results, had, capsys):
+    cut_short(results, **had)
 
     draw_unfinished(MODELS, MEASURED, "T", 0.0, results)
 
-    assert "Cut short" in (results / "unfinished/index.html").read_text()
+    assert capsys.readouterr().err.startswith("What was measured until then: ")
+    page = (results / "unfinished/index.html").read_text()
+    html5lib.HTMLParser(strict=True).parse(page)
+    assert "Cut short" in page
 
 
 def test_wrong_answers_are_told_before_that_it_was_cut_short(results):

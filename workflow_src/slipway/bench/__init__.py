@@ -378,6 +378,7 @@ class _Run:
                     distribution=windows.distribution(p) if windows else None,
                 )
                 for p, measured in sorted(cells.items(), key=lambda item: place(item[0]))
+                if measured  # the one under way may have none yet
             ],
             cold_starts=[],
             scenarios=bench.records if bench else [],

@@ -40,7 +40,7 @@ def summary(comparison: Comparison) -> str:
         "|---|--:|--:|--:|--:|--:|---|",
     ]
     for metric in comparison.metrics:
-        state = _STATES[metric.state] if metric.gates else f"{_STATES[metric.state]} (does not decide)"
+        state = _STATES[metric.state] if metric.gates else f"does not decide: {metric.why_not}"
         lines.append(
             f"| {describe(metric)} | {number(metric.base, metric.unit)} | {number(metric.head, metric.unit)} | "
             f"{change(metric)} | {numbers.percent(metric.margin)} | {metric.pairs} | {state} |"

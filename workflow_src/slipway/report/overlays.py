@@ -37,7 +37,7 @@ class Mark:
 
 def is_near(limit: Limit, values: Sequence[float]) -> bool:
     """Say whether a linear axis that reaches *limit* still shows how *values* differ."""
-    return limit.value <= _REACH * max(values)
+    return limit.value <= _REACH * max(values, default=0.0)
 
 
 def drawn(limits: Sequence[Limit], up: Scale, left: float, right: float) -> list[Markup]:
