@@ -54,7 +54,17 @@ def git(directory: Path, *arguments: str) -> str:
 
 def commit_twice(directory: Path) -> None:
     """Make *directory* a repository of this project, in whose first commit the model has one version, hardly trained."""
-    for name in ("Snakefile", "rules", "profiles", "workflow_src", "server", "loadtests", "locks", ".gitignore"):
+    for name in (
+        "Snakefile",
+        "rules",
+        "profiles",
+        "workflow_src",
+        "server",
+        "loadtests",
+        "locks",
+        "deploy",
+        ".gitignore",
+    ):
         source, copy = ROOT / name, directory / name
         if source.is_dir():
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))

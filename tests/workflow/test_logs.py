@@ -6,7 +6,7 @@ from slipway.logs import errors_since
 def test_only_error_lines_of_this_run_are_gathered_oldest_first(tmp_path):
     for name, time, text in [
         ("old.log", 10, "slipway export: error: long ago\n"),
-        ("b/later.log", 30, "noise\nslipway launch: error: no engine\nTraceback\n"),
+        ("b/later.log", 30, "noise\nslipway launch: error: no engine\nTraceback\nslipway launch: error: no engine\n"),
         ("a/first.log", 20, "slipway image: error: disk full\n"),
         ("a/fine.log", 40, "all is well\n"),
     ]:

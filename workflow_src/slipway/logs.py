@@ -25,11 +25,12 @@ def errors_since(directory: Path, since: float) -> list[str]:
         `path: slipway <command>: error: …`, in the order of the logs' times.
     """
     logs = sorted((p for p in directory.rglob("*.log") if p.stat().st_mtime >= since), key=lambda p: p.stat().st_mtime)
-    return [
-        f"{line}  [{log}]"
-        for log in logs
-        for line in _ERROR_LINE.findall(log.read_text(encoding="utf-8", errors="replace"))
-    ]
+    return [f"{line}  [{log}]" for log in logs for line in errors_in(log)]
+
+
+def errors_in(log: Path) -> list[str]:
+    """Collect the error lines of one *log*, each once, however often it tells them."""
+    return list(dict.fromkeys(_ERROR_LINE.findall(log.read_text(encoding="utf-8", errors="replace"))))
 
 
 @contextlib.contextmanager

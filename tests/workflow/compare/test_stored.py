@@ -5,6 +5,7 @@ from tests.workflow import result_factory as factory
 
 from slipway import cli
 from slipway.compare.stored import compare
+from slipway.compare.subjects import locate
 from slipway.errors import SourceError
 
 
@@ -65,19 +66,18 @@ def test_results_of_another_machine_settings_or_model_are_refused_with_the_fact_
         ),
     ],
 )
-@pytest.mark.parametrize("head", ["base.json", "."])
-def test_a_result_that_cannot_be_read_is_one_line(tmp_path, base, capsys, monkeypatch, harm, message, head):
+def test_a_result_that_cannot_be_read_is_one_line(tmp_path, base, capsys, monkeypatch, harm, message):
     """Beside another result, or as what is to be made again and measured."""
     monkeypatch.setattr(cli.procs, "exit_on_signals", lambda: None)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/config.yaml").touch()
-    (tmp_path / "bad.json").write_text(harm(base.read_text()))
+    bad = tmp_path / "bad.json"
+    bad.write_text(harm(base.read_text()))
 
-    assert cli.main(["compare", "--base", "bad.json", "--head", head, "--out", "out"]) == 2
+    assert cli.main(["compare", "--base", str(bad), "--head", str(base), "--out", str(tmp_path / "out")]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert re.search(rf"^slipway compare: error: bad\.json: .*{message}", line)
+    assert re.search(rf"^slipway compare: error: .*bad\.json: .*{message}", line)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(SourceError, match=message):
+        locate(str(bad), tmp_path)
 
 
 def test_the_command_tells_and_ends_well_or_refuses_with_2(tmp_path, base, capsys, monkeypatch):

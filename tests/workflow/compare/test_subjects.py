@@ -1,3 +1,4 @@
+import argparse
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import pytest
 from tests.workflow import result_factory as factory
 from tests.workflow.compare_factory import DIGEST
 
-from slipway import golden
+from slipway import compare, golden
 from slipway.compare import subjects
 from slipway.compare.subjects import check_comparable, commit_of, locate, read_side
 from slipway.errors import SettingsError, SourceError
@@ -192,3 +193,15 @@ def test_both_sides_must_be_asked_the_same(tmp_path):
         check_comparable(base, other)
     with pytest.raises(SourceError, match="cannot be compared: rows in a request: 1 in base, 2 in head"):
         check_comparable(base, read(tmp_path / "b", rows=2))
+
+
+def test_a_directory_is_read_before_the_other_side_is_built(tmp_path, monkeypatch):
+    """What is wrong with it is told at once, not after minutes."""
+    monkeypatch.chdir(make_project(tmp_path / "x"))
+    (tmp_path / "x/results/images/m/image.json").unlink()
+    monkeypatch.setattr(subjects, "_built", lambda *_: pytest.fail("it built the base"))
+    parser = argparse.ArgumentParser()
+    compare.add_arguments(parser)
+
+    with pytest.raises(SourceError, match=r"image\.json: not there\. Run the stage that writes it"):
+        compare.read_sides(parser.parse_args(["--base", "a-revision"]))

@@ -22,7 +22,7 @@ from slipway.benchmark import available_cpus, lock_path, say_waiting
 from slipway.compare import outputs, stored
 from slipway.compare.images import image_side, is_image
 from slipway.compare.session import Plan, Session, warmup_s
-from slipway.compare.subjects import Side, check_comparable, is_result, locate, read_side
+from slipway.compare.subjects import Side, check_comparable, is_project, is_result, locate, read_side
 from slipway.compare.verdict import EXIT_CODES, STRICT_INCONCLUSIVE
 from slipway.errors import SettingsError
 from slipway.locks import waiting_lock
@@ -90,19 +90,22 @@ def read_sides(arguments: argparse.Namespace) -> tuple[Side, Side]:
         raise SettingsError(
             "base and head are both images: name a project for one of them, which has the golden rows to ask both"
         )
-    directories = {place: locate(place, Path()) for place in sorted(projects)}
-    sides = {
-        which: read_side(
-            place,
-            directories[place],
-            model=arguments.model,
-            version=version,
-            signature=arguments.signature,
-            rows=arguments.rows,
-        )
-        for which, (place, version) in asked.items()
-        if place in directories
-    }
+    sides: dict[str, Side] = {}
+    # Directories first: what is wrong with one is told before minutes go into building the other side.
+    for place in sorted(projects, key=lambda one: (not is_project(one), one)):
+        directory = locate(place, Path())
+        sides |= {
+            which: read_side(
+                place,
+                directory,
+                model=arguments.model,
+                version=version,
+                signature=arguments.signature,
+                rows=arguments.rows,
+            )
+            for which, (asked_place, version) in asked.items()
+            if asked_place == place
+        }
     project = next(iter(sides.values()))
     sides |= {
         which: image_side(place, project, version) for which, (place, version) in asked.items() if which not in sides

@@ -65,7 +65,7 @@ def plain(comparison: Comparison) -> str:
     lines = [f"{comparison.verdict.upper()}: {comparison.title}", *(f"- {reason}" for reason in comparison.reasons), ""]
     for metric in comparison.metrics:
         state = metric.state if metric.gates else f"does not decide, {metric.why_not}"
-        lines.append(f"{told(metric)}: {state}")
+        lines.append(f"{told(metric) if metric.ratio else describe(metric)}: {state}")
     lines += [f"{told_fixed(result)}: {result.state}" for result in comparison.fixed]
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from slipway import golden, payloads, procs
+from slipway import golden, logs, payloads, procs
 from slipway.compare.records import Subject
 from slipway.contract import Contract, read_contract
 from slipway.errors import SettingsError, SourceError
@@ -65,7 +65,7 @@ def locate(place: str, project: Path) -> Path:
         SettingsError: It is neither.
         SourceError: The revision cannot be built.
     """
-    if Path(place, CONFIG).is_file():
+    if is_project(place):
         return Path(place)
     if is_result(place):
         return _built(_measured_commit(Path(place), project), place, project)
@@ -76,6 +76,11 @@ def locate(place: str, project: Path) -> Path:
             "layout of an image, or a result.json; found none of them"
         )
     return _built(commit, place, project)
+
+
+def is_project(place: str) -> bool:
+    """Say whether *place* is a directory with a project in it."""
+    return Path(place, CONFIG).is_file()
 
 
 def is_result(place: str) -> bool:
@@ -120,7 +125,10 @@ def _built(commit: str, place: str, project: Path) -> Path:
         process = procs.start_owned(argv, log=output.fileno(), cwd=directory)
         code = process.wait()
     if code != 0:
-        raise SourceError(f"{place}: `snakemake images` ended with exit code {code} in {directory}. Its log: {log}")
+        said = "".join(f"\n    {line}" for line in logs.errors_in(log))
+        raise SourceError(
+            f"{place}: `snakemake images` ended with exit code {code} in {directory}. Its log: {log}{said}"
+        )
     return directory
 
 
