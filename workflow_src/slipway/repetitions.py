@@ -62,6 +62,20 @@ KILLED = "memory ran out, and the kernel ended a process"
 SENT_AGAIN = "TCP sent over 0.1 % of the bytes again, though they never left this host"
 RECONNECTED = "connections were opened again under load"
 UNDECLARED = "the server says that it runs with other settings than were declared"
+
+# What voids even the CPU time of a window; the other rules void what a clock on the wall measured.
+VOID_FOR_CPU = frozenset(
+    {
+        NOTHING_ANSWERED,
+        FAILED_REQUESTS,
+        WRONG_ANSWERS,
+        MISCOUNTED,
+        RECONNECTED,
+        KILLED,
+        IDLE,
+        UNDECLARED,
+    }
+)
 # These say that something disturbed the clock on the wall; what CPU time and bytes say they leave as it is.
 ONLY_WALL_CLOCK = frozenset({DISTURBED, STOLEN, SLOWED, GPU_SLOWED, THROTTLED, SENT_AGAIN, UNSTEADY})
 

@@ -12,17 +12,6 @@ from slipway.compare.records import ComparedCell, MetricResult, WindowPair
 from slipway.records import Repetition
 from slipway.statistics import hodges_lehmann
 
-# What voids even the CPU time of a window; the other rules void what a clock on the wall measured.
-_VOID_FOR_CPU = {
-    repetitions.NOTHING_ANSWERED,
-    repetitions.FAILED_REQUESTS,
-    repetitions.WRONG_ANSWERS,
-    repetitions.MISCOUNTED,
-    repetitions.RECONNECTED,
-    repetitions.KILLED,
-    repetitions.IDLE,
-    repetitions.UNDECLARED,
-}
 # What a head that cannot keep up breaks by itself: the rate is half of what base can take, and base did. Its latencies count
 # from the planned time, so that they say by how much it fell behind.
 _OVERRUN = {repetitions.OFF_RATE, repetitions.LATE, repetitions.UNSTEADY}
@@ -59,7 +48,7 @@ class Metric:
         """Say whether both windows of *pair* are good enough for this metric, and have it."""
         broken = {*pair.base.invalid, *(() if _is_overrun(pair.head) else pair.head.invalid)}
         if self.is_cpu:
-            broken &= _VOID_FOR_CPU
+            broken &= repetitions.VOID_FOR_CPU
         return not broken and bool(self.read(pair.base)) and bool(self.read(pair.head))
 
     def worse(self, pair: WindowPair) -> float:

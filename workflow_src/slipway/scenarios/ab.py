@@ -26,13 +26,6 @@ CLOSED, OPEN = "closed loop", "open loop"
 LEAST_PAIRS = 6
 # Requests by label are looked at for their answers, not for their speed.
 _LABEL_WINDOW_S = 1.0
-# What voids even the CPU time of a window; the other rules void what a clock on the wall measured.
-_VOID_FOR_CPU = {
-    repetitions.NOTHING_ANSWERED,
-    repetitions.FAILED_REQUESTS,
-    repetitions.WRONG_ANSWERS,
-    repetitions.MISCOUNTED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +52,7 @@ class Metric:
     def counts(self, repetition: Repetition) -> bool:
         """Say whether a window is good enough for this metric."""
         broken = set(repetition.invalid)
-        return not (broken & _VOID_FOR_CPU if self.is_cpu else broken)
+        return not (broken & repetitions.VOID_FOR_CPU if self.is_cpu else broken)
 
 
 def _cpu(repetition: Repetition, rows: int) -> float | None:
