@@ -420,7 +420,7 @@ def _told_settings(settings: Settings, policy: BatchingPolicy | None, *, is_per_
     """Give what decides how fast requests are answered, as it is in force; names as in flags and batching parameters."""
     flags = (
         *("grpc_max_threads", "max_enqueued_requests", "tensorflow_session_parallelism"),
-        *("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"),
+        *("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "thread_plan"),
     )
     told = {name: str(getattr(settings, name)) for name in flags}
     if policy is None:

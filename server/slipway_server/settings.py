@@ -22,7 +22,7 @@ Port = int | Literal["auto"]
 
 
 # Lists: a repeated flag adds to them, where of others the last counts.
-_REPEATABLE = frozenset({"op_library", "import_module", "thread_plan"})
+_REPEATABLE = frozenset({"op_library", "import_module"})
 _VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 
 SUPPORTED, IGNORED, REFUSED = "supported", "ignored", "refused"
