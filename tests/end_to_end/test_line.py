@@ -18,7 +18,7 @@ from slipway.records import Result, ServableRecord
 ROOT = Path(__file__).parents[2]
 CONTRACT = "config/contracts/digits.yaml"
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1500)]
 
 
 def snakemake(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ VALIDATION = "results/validation/digits/1.json"
 LAUNCH = "results/launch/digits.json"
 CONTRACT = "config/contracts/digits.yaml"
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
 
 def start(directory: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -224,10 +224,10 @@ def test_a_run_that_is_cut_short_leaves_nothing_and_the_next_one_finishes(projec
             return any("slipway_server" in words or "conmon" in words for words in processes_of(project))
         return any(path.stat().st_mtime > started and path.stat().st_size for path in log.rglob("*.log"))
 
-    eventually(at_work, 60)
+    eventually(at_work, 200)
     os.killpg(workflow.pid, number)
-    assert workflow.wait(30) != 0
-    eventually(lambda: not processes_of(project), 10)
+    assert workflow.wait(120) != 0
+    eventually(lambda: not processes_of(project), 60)
 
     output = (project / "said.log").read_text()
     if number == signal.SIGINT:
@@ -241,7 +241,7 @@ def test_a_run_that_is_cut_short_leaves_nothing_and_the_next_one_finishes(projec
 def test_a_second_run_in_the_same_directory_is_refused(project):
     first = start(project, "--forcerun", "export", "--", EXPORT)
     lock = project / ".slipway/run.lock"
-    eventually(lambda: lock.exists() and lock.read_text() == str(first.pid), 60)
+    eventually(lambda: lock.exists() and lock.read_text() == str(first.pid), 200)
     done = subprocess.run(
         [*first.args[:4], project, "--cores", "2", "--forcerun", "export", "--", EXPORT],
         capture_output=True,
@@ -252,4 +252,4 @@ def test_a_second_run_in_the_same_directory_is_refused(project):
     assert done.returncode == 1
     assert f"{project}: another run (process {first.pid}) works in this directory" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert first.wait(60) == 0
+    assert first.wait(200) == 0

@@ -37,7 +37,7 @@ class Workflow:
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
         process = self.start(*arguments, **environment)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=500)
         return process.returncode, output
 
     def take_jobs(self) -> list[str]:

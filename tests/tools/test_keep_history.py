@@ -55,10 +55,10 @@ def keep(tmp_path):
 
 def test_runs_add_up_on_the_branch_whoever_is_first(keep, tmp_path):
     both = [keep(1), keep(2)]
-    told = [process.communicate(timeout=120)[0] for process in both]
+    told = [process.communicate(timeout=400)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert all(one.endswith(f"Kept run-{day} on history.\n") for day, one in enumerate(told, start=1))
-    assert keep(2).communicate(timeout=60)[0].endswith("Nothing new: run-2 is on history already.\n")
+    assert keep(2).communicate(timeout=400)[0].endswith("Nothing new: run-2 is on history already.\n")
 
     remote = tmp_path / "remote.git"
     assert git(remote, "rev-list", "--count", "history") == "2"
@@ -76,7 +76,7 @@ def test_runs_add_up_on_the_branch_whoever_is_first(keep, tmp_path):
 def test_a_remote_that_is_not_there_is_told_and_nothing_is_kept(keep, tmp_path):
     shutil.rmtree(tmp_path / "remote.git")
     process = keep(1)
-    told = process.communicate(timeout=60)[0]
+    told = process.communicate(timeout=400)[0]
 
     assert process.returncode != 0
     assert "remote.git" in told

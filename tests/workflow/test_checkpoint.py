@@ -222,14 +222,14 @@ def test_a_stage_that_is_stopped_leaves_nothing_that_the_next_does_not_remove(
     version = user_version({"kind": "keras", "path": "flowers.keras"}, FLOWERS)
     words = [str(word) for word in version.words("checkpoint")]
     process = subprocess.Popen([sys.executable, "-m", "slipway", *words], cwd=user_files, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     # Its own for temporary files, and that of the output.
     while len(partials := list(version.directory.glob(".source.*.partial"))) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     assert len(partials) == 2
 
     process.send_signal(number)
-    process.wait(60)
+    process.wait(200)
 
     assert len(list(version.directory.iterdir())) == left
     assert version.run(fresh, "checkpoint", directory=user_files).code == 0

@@ -31,7 +31,7 @@ def argv(engine, **changed):
     return run_argv(engine, "abc", **arguments)
 
 
-def eventually(condition, limit_s=20.0):
+def eventually(condition, limit_s=60.0):
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -188,7 +188,7 @@ def running(built, tmp_path_factory):
 
 def post(server, path, body):
     request = urllib.request.Request(f"http://{server.host}:{server.rest_port}{path}", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=90) as answer:
         return json.loads(answer.read())
 
 

@@ -36,7 +36,7 @@ def run_server(monkeypatch, tmp_path):
     def run(mischief="nothing@0"):
         argv = [sys.executable, str(NULL_SERVER), mischief]
         monkeypatch.setattr(servers, "_process_argv", lambda _spec, flags, _cleanup: [*argv, *flags])
-        spec = ServerSpec("m", None, None, tmp_path / "m", LaunchSettings(ready_timeout_s=20, stop_timeout_s=5))
+        spec = ServerSpec("m", None, None, tmp_path / "m", LaunchSettings(ready_timeout_s=120, stop_timeout_s=30))
         return running_server(spec, log=tmp_path / "log")
 
     return run

@@ -75,5 +75,5 @@ def test_it_ends_with_the_process_that_started_it(tmp_path, payload_file):
     owner.communicate()
 
     gone = threading.Event()
-    psutil.wait_procs([generator], timeout=20, callback=lambda _: gone.set())
+    psutil.wait_procs([generator], timeout=120, callback=lambda _: gone.set())
     assert gone.is_set()

@@ -47,7 +47,7 @@ def test_a_waiting_lock_is_held_by_one_at_a_time(tmp_path):
     inside, waiting = threading.Event(), threading.Event()
 
     def second() -> None:
-        inside.wait(10)
+        inside.wait(60)
         with waiting_lock(tmp_path / "bench.lock", lambda pid: (told.append(pid), waiting.set())):
             order.append("second")
 
@@ -55,9 +55,9 @@ def test_a_waiting_lock_is_held_by_one_at_a_time(tmp_path):
     thread.start()
     with waiting_lock(tmp_path / "bench.lock", told.append):
         inside.set()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         order.append("first")
-    thread.join(10)
+    thread.join(60)
 
     assert order == ["first", "second"]
     assert told == [str(os.getpid())]

@@ -37,7 +37,7 @@ LOGIN_SHELL = '"$0" "$@" & wait'
 WATCHER = "import os, signal; from slipway import procs; procs.die_with_snakemake(0.05); print(os.getpid(), flush=True); signal.pause()"
 
 
-def wait_until(condition, timeout_s: float = 10) -> bool:
+def wait_until(condition, timeout_s: float = 60) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():
@@ -58,7 +58,7 @@ def test_a_child_goes_with_its_owner_however_that_ends(number):
     child = int(owner.stdout.readline())
 
     owner.send_signal(number)
-    owner.wait(10)
+    owner.wait(60)
     owner.stdout.close()
 
     assert wait_until(lambda: gone(child))
@@ -134,7 +134,7 @@ def test_a_tools_own_children_go_with_us_too(tmp_path, number):
     grandchild = int((tmp_path / "pid").read_text())
 
     owner.send_signal(number)
-    owner.wait(10)
+    owner.wait(60)
 
     assert wait_until(lambda: gone(grandchild))
 

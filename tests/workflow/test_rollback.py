@@ -132,7 +132,7 @@ class Client:
         self.answers, self.errors = [], []
 
     def ask(self):
-        spec, outputs = predict.decode_response(self._call(self._request, timeout=20))
+        spec, outputs = predict.decode_response(self._call(self._request, timeout=90))
         return spec.version, float(outputs["y"][0, 0])
 
     def _ask(self):
@@ -186,7 +186,7 @@ def test_a_running_server_goes_back_and_forth_and_no_request_fails(server, tmp_p
         assert client.ask() == (2, 4.0)
         # The file alone: the server looks at it each second.
         assert go(*live[:2]) == 0
-        model_config.wait_until_default(target, "a", 1, timeout_s=20)
+        model_config.wait_until_default(target, "a", 1, timeout_s=90)
         assert client.ask() == (1, 3.0)
 
     assert client.errors == []

@@ -153,7 +153,7 @@ class FakeClient:
 
 def test_no_more_than_asked_are_in_flight_and_answers_keep_their_order():
     """The barrier opens only when four are in flight; a fifth would be counted."""
-    barrier, lock = threading.Barrier(4, timeout=30), threading.Lock()
+    barrier, lock = threading.Barrier(4, timeout=120), threading.Lock()
     flying, most, done = set(), [0], []
 
     def ask(_, part):

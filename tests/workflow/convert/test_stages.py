@@ -26,7 +26,7 @@ def start(*words, directory):
 
 def test_a_saved_model_becomes_a_base_path_with_all_that_proves_it(tmp_path):
     process = start(HALF_PLUS_TWO, "--out", "made", "--name", "half", "--model-version", "7", directory=tmp_path)
-    table, told = process.communicate(timeout=120)
+    table, told = process.communicate(timeout=400)
     assert process.returncode == 0, told
 
     record = ConversionRecord.read(tmp_path / "made/conversion.json")
@@ -60,7 +60,7 @@ def test_who_stops_it_finds_nothing(tmp_path, number):
         if line.startswith("[2/4]"):
             break
     process.send_signal(number)
-    table, told = process.communicate(timeout=30)
+    table, told = process.communicate(timeout=200)
 
     assert (process.returncode, table) == (128 + number, "")
     assert f"stopped by {number.name}; nothing half-made is kept" in told

@@ -469,7 +469,7 @@ def test_a_phone_shows_it_without_sideways_scrolling(tmp_path, case):
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=400,
     )
     found = json.loads(html5lib.parse(done.stdout).find(f".//{HTML}title").text)
 
