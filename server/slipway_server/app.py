@@ -423,6 +423,7 @@ def _told_settings(settings: Settings, policy: BatchingPolicy | None, *, is_per_
         *("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "thread_plan"),
     )
     told = {name: str(getattr(settings, name)) for name in flags}
+    told["prefer_stablehlo"] = str(settings.prefer_stablehlo).lower()
     if policy is None:
         return told | {"batching": "off"}
     if is_per_model:

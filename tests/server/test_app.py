@@ -295,6 +295,7 @@ def test_metrics_tell_the_settings_that_are_in_force(live):
         ("batching.allowed_batch_sizes", "4,16"),
         ("tensorflow_intra_op_parallelism", "0"),
         ("thread_plan", "auto"),
+        ("prefer_stablehlo", "false"),
     ):
         assert live.metric(f'slipway_setting_info{{setting="{setting}",value="{value}"}}') == 1
 

@@ -405,3 +405,5 @@ def test_what_a_config_declares_has_the_names_by_which_the_server_tells_it():
         "grpc_max_threads": "3",
     }
     assert benchmark.declared_settings(ServerSettings(batching=None)) == {"batching": "off"}
+    without_tensorflow = ServerSettings(batching=None, backend="stablehlo")
+    assert benchmark.declared_settings(without_tensorflow) == {"batching": "off", "prefer_stablehlo": "true"}

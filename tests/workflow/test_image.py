@@ -9,7 +9,7 @@ import pytest
 from slipway import files, image
 from slipway.errors import BuildError, SettingsError, SourceError, StorageError
 from slipway.image import servables, source_date_epoch
-from slipway.oci import archive
+from slipway.oci import archive, layout, wheels
 from slipway.oci.layout import blob_path
 from slipway.records import ImageRecord, ServableRecord, TreeManifest
 
@@ -37,11 +37,11 @@ def servable(tmp_path):
 def run_stage(small_world, base_tar, servable, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
 
-    def run(name="out", **settings):
+    def run(name="out", server="{}", **settings):
         parser = ArgumentParser()
         image.add_arguments(parser)
         chosen = {"base": str(base_tar)} | settings
-        words = ["--model", "half", "--settings", json.dumps(chosen), "--server-settings", "{}"]
+        words = ["--model", "half", "--settings", json.dumps(chosen), "--server-settings", server]
         words += ["--version-dir", f"1={servable}", "--servable-record", f"1={tmp_path / 'servable.json'}"]
         words += [
             "--cache",
@@ -69,6 +69,25 @@ def test_the_config_keeps_tf_servings_contract(run_stage):
     assert config["config"]["User"] == "10001:10001"
     assert config["config"]["StopSignal"] == "SIGTERM"
     assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in record.layers]
+
+
+def test_an_image_without_tensorflow_needs_what_it_can_serve(run_stage, servable, tmp_path, small_world, monkeypatch):
+    with pytest.raises(
+        SettingsError, match=r"/1: no stablehlo/manifest\.json, and with server\.backend: stablehlo the image"
+    ):
+        run_stage(server='{"backend": "stablehlo"}')
+
+    (servable / "stablehlo").mkdir()
+    (servable / "stablehlo/manifest.json").write_text("{}")
+    record = ServableRecord.read(tmp_path / "servable.json")
+    record.model_copy(update={"tree": TreeManifest.of(servable)}).write(tmp_path / "servable.json")
+    monkeypatch.setattr(wheels, "STABLEHLO_LOCK", small_world.parent / "none.lock")
+    (small_world.parent / "none.lock").write_text("")
+    made, place = run_stage(server='{"backend": "stablehlo"}')
+
+    assert [layer.name for layer in made.layers] == ["base", "jax", "packages", "server", "model", "config"]
+    config = layout.read_layer_files(place, made, "config", "/etc/slipway")
+    assert "--prefer_stablehlo=true" in config["flags"].decode().splitlines()
 
 
 def test_labels_lead_from_the_image_to_the_servable(run_stage, servable):

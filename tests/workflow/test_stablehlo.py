@@ -186,6 +186,13 @@ def test_a_programs_order_of_comparison_tells_the_smaller_one_at_fault():
     ]
 
 
+def test_without_jax_the_extra_is_named(parts, monkeypatch):
+    monkeypatch.setattr(stablehlo.importlib.util, "find_spec", lambda _name: None)
+
+    with pytest.raises(SettingsError, match=r"is not installed: pip install 'slipway\[stablehlo\]'\.$"):
+        run(parts, "none")
+
+
 @pytest.mark.parametrize("text", ["", "a", "0,1", "4,2", "1,1", "-1"])
 def test_numbers_of_rows_must_increase(text):
     with pytest.raises(

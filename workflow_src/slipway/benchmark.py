@@ -176,6 +176,8 @@ def declared_settings(server: ServerSettings) -> dict[str, str]:
             f"batching.{name}": ",".join(map(str, value)) if isinstance(value, list) else str(value)
             for name, value in server.batching.model_dump().items()
         }
+    if server.backend == "stablehlo":
+        told["prefer_stablehlo"] = "true"
     flags = [flag.removeprefix("--").partition("=") for flag in server.flags]
     return told | {name: value for name, equals, value in flags if equals}
 

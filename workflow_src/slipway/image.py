@@ -25,7 +25,7 @@ from slipway.oci.layout import ContainerConfig
 from slipway.records import ImageRecord, LayerRecord, ServableRecord
 from slipway.serving_settings import ServingSettings
 from slipway.settings import ImageSettings, ServerSettings
-from slipway_wire import __version__
+from slipway_wire import __version__, stablehlo
 
 GRPC_PORT, REST_PORT = 8500, 8501
 
@@ -88,6 +88,17 @@ def servables(directories: Mapping[int, Path], records: Mapping[int, Path]) -> d
     return found
 
 
+def check_stablehlo(servables: Mapping[int, Servable]) -> None:
+    """Raise SettingsError unless every version has what an image without TensorFlow can serve."""
+    if missing := [
+        one.directory for one in servables.values() if not (one.directory / stablehlo.MANIFEST_FILE).is_file()
+    ]:
+        raise SettingsError(
+            f"{missing[0]}: no {stablehlo.MANIFEST_FILE}, and with server.backend: stablehlo the image has no TensorFlow. "
+            "Run `slipway stablehlo` and `slipway servable`, or `snakemake --cores all`."
+        )
+
+
 def source_date_epoch(environment: Mapping[str, str], directory: Path = Path()) -> int:
     """
     Find the time (s since the epoch) that the image says it was created at; never the time of the build.
@@ -130,6 +141,8 @@ def build(
         raise BuildError(
             f"The image is for x86_64 and is compiled by its own interpreter; this machine: {platform.machine()}."
         )
+    if server.backend == "stablehlo":
+        check_stablehlo(servables)
     reference = f"{settings.repository.format(model=model)}:{max(servables)}"
     created = layout.created_at(epoch)
     with files.readable_disk_faults(cache):

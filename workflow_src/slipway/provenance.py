@@ -23,6 +23,7 @@ REPORTED = (
     "tensorflow-cpu",
     "tensorflow",
     "keras",
+    "jaxlib",
     "numpy",
     "protobuf",
     "grpcio",

@@ -6,6 +6,7 @@ is no TensorFlow, loads them and answers.
 """
 
 import argparse
+import importlib.util
 import math
 import os
 import tempfile
@@ -62,6 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
     what = f"{arguments.model} {arguments.version}"
     sizes = batch_sizes(arguments.batch_sizes)
     contract, answered = read_contract(arguments.contract), golden.read(arguments.golden)
+    if importlib.util.find_spec("jaxlib") is None or importlib.util.find_spec("jax") is None:
+        raise SettingsError("JAX, which writes and runs StableHLO, is not installed: pip install 'slipway[stablehlo]'.")
     if faults := compile_faults(contract):
         raise SourceError("\n".join(f"{what}: {fault}" for fault in faults))
     ExportRecord.read(arguments.export_record).tree.verify(arguments.export)

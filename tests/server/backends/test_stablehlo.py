@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -148,6 +149,17 @@ def test_rows_that_depend_on_each_other_are_never_added(tmp_path):
             InvalidArgument, match=rf"compiled for 1, 4 rows, and its rows depend .*: {rows} were sent$"
         ):
             run(servable, np.zeros(rows, np.float32))
+
+
+def test_many_threads_may_ask_at_once(half):
+    """Each with rows of its own, of every size, filled up and parted: no answer is another's."""
+
+    def ask(number):
+        x = np.arange(number, number + number % 9, dtype=np.float32)
+        return run(half, x)["y"].tolist() == (x / 2 + 2).tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(400)))
 
 
 def test_the_signature_is_the_one_of_the_saved_model(half):
