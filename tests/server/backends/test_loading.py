@@ -267,7 +267,9 @@ def test_flags_reach_the_runtime_or_are_told_to_have_no_effect(both, monkeypatch
     """The environment is all that the runtime reads; what an operator has put there stays."""
     names = ("NPROC", "XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION")
     for name in names[:2]:
-        monkeypatch.delenv(name, raising=False)
+        # Set first, so that it is taken away again afterwards, too.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setenv(names[2], "0.9")
     config = messages.ConfigProto(intra_op_parallelism_threads=3)
     config.gpu_options.allow_growth = True
