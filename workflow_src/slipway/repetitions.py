@@ -77,7 +77,9 @@ VOID_FOR_CPU = frozenset(
     }
 )
 # These say that something disturbed the clock on the wall; what CPU time and bytes say they leave as it is.
-ONLY_WALL_CLOCK = frozenset({DISTURBED, STOLEN, SLOWED, GPU_SLOWED, THROTTLED, SENT_AGAIN, UNSTEADY})
+ONLY_WALL_CLOCK = frozenset(
+    {DISTURBED, LAGGING, LATE, STOLEN, SLOWED, GPU_SLOWED, THROTTLED, SENT_AGAIN, UNSTEADY},
+)
 
 
 # What tables say of a broken rule, where its sentence would be all that one sees.

@@ -251,7 +251,7 @@ def _cause(level: Level | None) -> tuple[str, ...]:
 def _cpu_alone(measurement: Measurement) -> tuple[str, ...]:
     """Tell what server CPU time says where times on the wall say nothing: a busy machine hardly changes it."""
     told = [level for level in measurement.closed if "server_cpu" in level.ratios and "throughput" not in level.ratios]
-    if not told:
+    if not told or told[-1].ratios["server_cpu"].low is None:
         return ()
     level = told[-1]
     ratio = level.ratios["server_cpu"]
