@@ -163,6 +163,10 @@ def test_a_server_that_wants_to_know_its_clients_says_so(authority, version, tmp
     with secured(context, speaks_grpc) as port:
         with pytest.raises(ServerError, match=r"asks for a client's certificate \(--cert-file FILE, --key-file FILE\)"):
             spoken.spoken_protocols("127.0.0.1", port, trusted)
+        stranger = trustme.CA().issue_cert("me@example.org")
+        stranger.private_key_and_cert_chain_pem.write_to_path(tmp_path / "stranger.pem")
+        with pytest.raises(ServerError, match=r"does not believe the client's certificate"):
+            spoken.spoken_protocols("127.0.0.1", port, replace(trusted, certificate=tmp_path / "stranger.pem"))
         known = replace(trusted, certificate=tmp_path / "me.pem")
         (place,) = spoken.find([f"127.0.0.1:{port}"], None, known).values()
         assert spoken.negotiated(place, known).endswith(", client certificate")

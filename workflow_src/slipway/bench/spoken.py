@@ -19,7 +19,11 @@ _GET = b"GET /v1/models/none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\
 _SETTINGS = 4
 # RFC 8446, section 5.1: an alert's content type and the versions that stand after it.
 _TLS_ALERT = b"\x15\x03"
-_OWN_CERTIFICATE = " (--cert-file FILE, --key-file FILE)"
+_ASKS = "asks for a client's certificate (--cert-file FILE, --key-file FILE)"
+_DISBELIEVES = "does not believe the client's certificate"
+# What OpenSSL calls the alerts of a server that wants a certificate, or does not like the one that it got.
+_WANTED = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE")
+_DISLIKED = ("ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_CERTIFICATE_EXPIRED", "ALERT_CERTIFICATE_UNKNOWN")
 
 
 class _NotAgreedError(Exception):
@@ -104,9 +108,9 @@ def spoken_protocols(host: str, port: int, security: Security = OPEN) -> list[Pr
         raise ServerError(f"{where}: speaks TLS. Say --tls, and --ca-file FILE if its authority is not the system's.")
     said = (over_http1 or over_http2)[:40]
     told = f"answered {said!r}" if said else "took the connection and answered nothing"
-    if security.tls and not said and not security.certificate:
+    if security.tls and not said:
         # With TLS 1.3 a server hangs up on whom it does not know, and its reason may be lost.
-        told += f" over TLS: perhaps it asks for a client's certificate{_OWN_CERTIFICATE}"
+        told += f" over TLS: perhaps it {_DISBELIEVES if security.certificate else _ASKS}"
     raise ServerError(f"{where}: {told}; expected REST (HTTP/1.1) or gRPC (HTTP/2). Is this a model server's port?")
 
 
@@ -136,8 +140,8 @@ def _answered(connection: socket.socket, question: bytes, where: str) -> bytes:
         while len(answer) < 9 and (more := connection.recv(4096)):
             answer += more
     except ssl.SSLError as error:
-        if "CERTIFICATE_REQUIRED" in str(error):
-            raise ServerError(f"{where}: asks for a client's certificate{_OWN_CERTIFICATE}.") from error
+        if (why := _refused(error)) is not None:
+            raise ServerError(f"{where}: {why}.") from error
     except OSError:
         pass
     return answer
@@ -161,6 +165,14 @@ def _connected(host: str, port: int, where: str, security: Security, alpn: str) 
         yield connection
 
 
+def _refused(error: OSError) -> str | None:
+    """Say what a server's alert means for the client's certificate; None if it means something else."""
+    said = str(error).upper().replace(" ", "_")
+    if any(alert in said for alert in _WANTED):
+        return _ASKS
+    return _DISBELIEVES if any(alert in said for alert in _DISLIKED) else None
+
+
 def _why_no_tls(host: str, port: int, where: str, error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         said = error.verify_message
@@ -171,8 +183,8 @@ def _why_no_tls(host: str, port: int, where: str, error: OSError) -> str:
     with contextlib.suppress(ServerError):
         spoken = " and ".join(targets.NAMES[protocol] for protocol in spoken_protocols(host, port))
         return f"{where}: speaks {spoken} without TLS; leave --tls out (or say http:// or grpc://)."
-    if "HANDSHAKE_FAILURE" in str(error):
-        return f"{where}: asks for a client's certificate{_OWN_CERTIFICATE}."
+    if (why := _refused(error)) is not None:
+        return f"{where}: {why}."
     return f"{where}: TLS does not come about ({error.strerror or error}). Is this a model server's port?"
 
 
