@@ -54,11 +54,13 @@ class Program:
         file: Its name in `DIRECTORY`.
         rows: Size of axis 0 of every input that has rows; None if none has.
         weights: Which of the manifest's weights follow the inputs.
+        sha256: Of the file, in hexadecimal. XLA checks little of what it reads: a damaged program can end the process.
     """
 
     file: str
     rows: int | None
     weights: tuple[int, ...]
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,12 @@ def encode(manifest: Manifest) -> bytes:
                 "outputs": _encode_tensors(lowered.signature.outputs),
                 "row_independent": lowered.rows_are_apart,
                 "programs": [
-                    {"file": program.file, "rows": program.rows, "weights": list(program.weights)}
+                    {
+                        "file": program.file,
+                        "rows": program.rows,
+                        "weights": list(program.weights),
+                        "sha256": program.sha256,
+                    }
                     for program in lowered.programs
                 ],
             }
@@ -195,7 +202,7 @@ def _decode_program(found: Any, weights: int) -> Program:
     used = tuple([_whole(index) for index in found["weights"]])
     if any(index >= weights for index in used):
         raise ValueError(f"{file} uses a weight that there is not")
-    return Program(file, None if found["rows"] is None else _whole(found["rows"]), used)
+    return Program(file, None if found["rows"] is None else _whole(found["rows"]), used, str(found["sha256"]))
 
 
 def _decode_tensors(found: Any) -> dict[str, TensorSpec]:

@@ -1,5 +1,7 @@
 """Version directories with StableHLO, made by JAX from a function: no TensorFlow, and exactly the program a test is about."""
 
+import hashlib
+
 import jax
 import numpy as np
 from jax.interpreters import mlir
@@ -46,8 +48,10 @@ def write(directory, signatures, weights=(), sizes=(1, 4), *, rows_are_apart=Tru
             file = f"s{number}.b{rows}.vhlo"
             module = jax.jit(function, keep_unused=True).lower(*arguments).compiler_ir("stablehlo")
             with mlir.make_ir_context():
-                (place / file).write_bytes(dialect.serialize_portable_artifact(module, "1.0.0"))
-            programs.append(Program(file, rows, tuple(range(len(weights)))))
+                written = dialect.serialize_portable_artifact(module, "1.0.0")
+            (place / file).write_bytes(written)
+            digest = hashlib.sha256(written).hexdigest()
+            programs.append(Program(file, rows, tuple(range(len(weights))), digest))
         signature = Signature(name, PREDICT, {s.name: s for s in inputs}, {s.name: s for s in outputs})
         lowered[name] = Lowered(signature, tuple(programs), rows_are_apart=rows_are_apart)
     manifest = Manifest("1.0.0", {}, tuple(placed), lowered)

@@ -36,7 +36,7 @@ def manifests(draw):
     signatures = {}
     for number, name in enumerate(draw(st.lists(st.text(max_size=5), unique=True, max_size=3))):
         sizes = draw(st.one_of(st.just([None]), st.sets(st.integers(1, 99), min_size=1, max_size=3).map(sorted)))
-        programs = tuple(Program(f"s{number}.{rows}", rows, draw(used)) for rows in sizes)
+        programs = tuple(Program(f"s{number}.{rows}", rows, draw(used), "0" * 64) for rows in sizes)
         signature = Signature(name, PREDICT, draw(specs()), draw(specs()))
         signatures[name] = Lowered(signature, programs, rows_are_apart=draw(st.booleans()))
     return Manifest("1.0.0", {"jaxlib": "0.10.2"}, tuple(weights), signatures)
@@ -63,7 +63,7 @@ MANIFEST = Manifest(
     {
         "f": Lowered(
             Signature("f", PREDICT, {"x": SPEC}, {}),
-            (Program("s0", 1, (0,)), Program("s1", 4, (0,))),
+            (Program("s0", 1, (0,), "ab"), Program("s1", 4, (0,), "cd")),
             rows_are_apart=True,
         )
     },

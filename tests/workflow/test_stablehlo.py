@@ -202,11 +202,15 @@ def test_numbers_of_rows_must_increase(text):
 
 
 def test_no_program_is_made_for_more_rows_than_a_request_may_have():
-    contract = SimpleNamespace(max_rows=10)
+    def contract(max_rows, *, apart=True):
+        return SimpleNamespace(max_rows=max_rows, rows_are_apart=lambda _name: apart)
 
-    assert stablehlo._sizes_of(contract, "f", [1, 8, 32]) == [1, 8]
-    assert stablehlo._sizes_of(contract, "f", [16, 32]) == [10]
-    assert stablehlo._sizes_of(SimpleNamespace(max_rows=None), "f", [1, 8]) == [1, 8]
+    assert stablehlo._sizes_of(contract(10), "f", [1, 8, 32], 64) == [1, 8]
+    assert stablehlo._sizes_of(contract(10), "f", [16, 32], 64) == [10]
+    assert stablehlo._sizes_of(contract(None), "f", [1, 8], 64) == [1, 8]
+    # Golden rows that depend on each other are asked as the checkpoint was: 64 at once, or six tens and four.
+    assert stablehlo._sizes_of(contract(None, apart=False), "f", [1, 8], 64) == [1, 8, 64]
+    assert stablehlo._sizes_of(contract(10, apart=False), "f", [1, 8], 64) == [1, 4, 8, 10]
 
 
 def test_a_changed_export_is_told_before_anything_is_compiled(parts, tmp_path):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipway import files, golden, isolation, rows
+from slipway import comparable, files, golden, isolation, rows
 from slipway.checks.behaviour import check_golden
 from slipway.contract import Contract, PredictSignature, read_contract
 from slipway.contract.backends import compile_faults
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     ):
         raw = Path(scratch)
         try:
-            wanted = {name: _sizes_of(contract, name, sizes) for name in contract.signatures}
+            wanted = {name: _sizes_of(contract, name, sizes, answered.rows) for name in contract.signatures}
             apart = {name: contract.rows_are_apart(name) for name in contract.signatures}
             isolation.run(lambda: lower(arguments.export, wanted, apart, raw), what, outputs, limit_s, "compiling")
             isolation.run(lambda: convert(raw, directory), what, outputs, limit_s, "converting")
@@ -144,7 +144,7 @@ def lower(export: Path, sizes: Mapping[str, Sequence[int]], apart: Mapping[str, 
         for program in one.programs:
             file_name = f"s{number}{'' if program.rows is None else f'.b{program.rows}'}.vhlo"
             (raw / file_name).write_bytes(program.bytecode)
-            programs.append(Program(file_name, program.rows, program.weights))
+            programs.append(Program(file_name, program.rows, program.weights, _sha256(program.bytecode)))
         name = one.signature.name
         signatures[name] = Lowered(one.signature, tuple(programs), rows_are_apart=apart[name])
     tools = {name: version for name, version in tool_versions(*_TOOLS).items() if version != "absent"}
@@ -152,10 +152,17 @@ def lower(export: Path, sizes: Mapping[str, Sequence[int]], apart: Mapping[str, 
     (raw / Path(stablehlo.MANIFEST_FILE).name).write_bytes(stablehlo.encode(manifest))
 
 
-def _sizes_of(contract: Contract, name: str, sizes: Sequence[int]) -> list[int]:
-    """Give the numbers of rows for one signature: no more than the contract lets a request have."""
+def _sizes_of(contract: Contract, name: str, sizes: Sequence[int], golden_rows: int) -> list[int]:
+    """
+    Give the numbers of rows for one signature: no more than the contract lets a request have.
+
+    Where rows depend on each other, those of the golden data are among them: no row may be added to them, or left out.
+    """
     most = contract.max_rows or sizes[-1]
-    return [size for size in sizes if size <= most] or [most]
+    chosen = [size for size in sizes if size <= most] or [most]
+    if contract.rows_are_apart(name):
+        return chosen
+    return sorted({*chosen, *(part.stop - part.start for part in comparable.parts(contract, golden_rows))})
 
 
 def convert(raw: Path, directory: Path) -> None:
@@ -170,8 +177,10 @@ def convert(raw: Path, directory: Path) -> None:
     from slipway import portable  # noqa: PLC0415 - as above
 
     manifest = stablehlo.decode((raw / Path(stablehlo.MANIFEST_FILE).name).read_bytes())
-    for lowered in manifest.signatures.values():
+    finished = {}
+    for name, lowered in manifest.signatures.items():
         signature: Signature = lowered.signature
+        programs = []
         for program in lowered.programs:
             try:
                 content = portable.convert(
@@ -183,11 +192,17 @@ def convert(raw: Path, directory: Path) -> None:
                     list(signature.outputs.values()),
                 )
             except SourceError as error:
-                raise SourceError(f"signature {signature.name}: {error}") from error
+                raise SourceError(f"signature {name}: {error}") from error
             (directory / program.file).write_bytes(content)
+            programs.append(replace(program, sha256=_sha256(content)))
+        finished[name] = replace(lowered, programs=tuple(programs))
     (directory / stablehlo.WEIGHTS_FILE).write_bytes((raw / stablehlo.WEIGHTS_FILE).read_bytes())
-    finished = replace(manifest, version=portable.VERSION)
-    (directory / Path(stablehlo.MANIFEST_FILE).name).write_bytes(stablehlo.encode(finished))
+    written = stablehlo.encode(replace(manifest, version=portable.VERSION, signatures=finished))
+    (directory / Path(stablehlo.MANIFEST_FILE).name).write_bytes(written)
+
+
+def _sha256(content: bytes) -> str:
+    return files.sha256_bytes(content).removeprefix("sha256:")
 
 
 # --- parity ----------------------------------------------------------------------------------------

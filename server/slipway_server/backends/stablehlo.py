@@ -5,6 +5,7 @@ A program is for one number of rows. What has fewer rows is filled up, as the ba
 parts; both only where the version says that rows do not depend on each other.
 """
 
+import hashlib
 import logging
 import math
 import mmap
@@ -109,6 +110,11 @@ class StableHloLoader:
             compiled = []
             for program in lowered.programs:
                 content = _read(place / program.file)
+                if (digest := hashlib.sha256(content).hexdigest()) != program.sha256:
+                    raise DataLoss(
+                        f"{place / program.file}: differs from what {stablehlo.MANIFEST_FILE} lists: expected sha256 "
+                        f"{program.sha256}, found {digest}. Copy the version again"
+                    )
                 try:
                     executable = device.compile(content)
                 except WireError as error:

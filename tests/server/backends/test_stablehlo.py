@@ -1,9 +1,11 @@
 """Programs compiled by XLA, run without TensorFlow: what fits one is padded, what fits none is told."""
 
 import gc
+import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -206,17 +208,17 @@ def _spoil_manifest(place):
     (place / "manifest.json").write_text("{")
 
 
-def _other_program(place):
-    (place / "s0.b1.vhlo").write_bytes((place / "s0.b4.vhlo").read_bytes())
-
-
 @pytest.mark.parametrize(
     ("spoil", "error", "said"),
     [
         (_drop, NotFound, r"/s0\.b4\.vhlo: No such file or directory; stablehlo/manifest\.json needs it"),
         (_cut_weights, DataLoss, r"/weights\.bin: expected 4 bytes, found 1\. Copy the version again$"),
         (_lengthen_weights, DataLoss, r"/weights\.bin: expected 4 bytes, found more\. Copy the version again$"),
-        (_spoil_program, WireError, r"/s0\.b1\.vhlo: XLA: \S.*$"),
+        (
+            _spoil_program,
+            DataLoss,
+            r"/s0\.b1\.vhlo: differs from what stablehlo/manifest\.json lists: expected sha256 ",
+        ),
         (_spoil_manifest, DataLoss, r"stablehlo/manifest\.json: damaged \(JSONDecodeError"),
     ],
 )
@@ -234,11 +236,30 @@ def test_what_is_damaged_is_told_in_one_line(tmp_path, spoil, error, said):
 
 def test_what_the_runtime_refuses_has_its_code(tmp_path):
     directory = write_half_plus_two(tmp_path)
-    _other_program(directory / stablehlo.DIRECTORY)
+    path = directory / stablehlo.MANIFEST_FILE
+    manifest = stablehlo.decode(path.read_bytes())
+    (lowered,) = manifest.signatures.values()
+    odd = replace(lowered, programs=(replace(lowered.programs[1], rows=1),))
+    path.write_bytes(stablehlo.encode(replace(manifest, signatures={"serving_default": odd})))
     servable = StableHloLoader(directory).load()
 
     with pytest.raises(InvalidArgument, match=r"^XLA: .*$"):
         run(servable, np.float32([1.0]))
+
+
+def test_what_xla_refuses_names_the_file(tmp_path):
+    directory = write_half_plus_two(tmp_path)
+    path = directory / stablehlo.MANIFEST_FILE
+    content = b"func.func @main() { nothing }"
+    manifest = stablehlo.decode(path.read_bytes())
+    (lowered,) = manifest.signatures.values()
+    odd = replace(lowered, programs=(replace(lowered.programs[0], sha256=hashlib.sha256(content).hexdigest()),))
+    path.write_bytes(stablehlo.encode(replace(manifest, signatures={"serving_default": odd})))
+    (directory / "stablehlo/s0.b1.vhlo").write_bytes(content)
+
+    with pytest.raises(WireError, match=r"/s0\.b1\.vhlo: XLA: \S.*$") as told:
+        StableHloLoader(directory).load()
+    assert "\n" not in str(told.value)
 
 
 def test_a_version_says_whether_it_has_one(tmp_path):
