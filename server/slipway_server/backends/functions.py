@@ -74,7 +74,7 @@ def loaded_if_unrestored(
     session: Any, directory: Path, tags: Sequence[str], meta_graph: Any
 ) -> FunctionServable | None:
     """
-    Load *directory* as TensorFlow 2 does if *session* holds variables without a value, and tell why.
+    Load *directory* as TensorFlow 2 does if *session* holds variables without a value that a signature needs, and tell why.
 
     Args:
         session: Into which the version has been loaded.
@@ -87,7 +87,7 @@ def loaded_if_unrestored(
     """
     if _WRITTEN_BY_2 not in meta_graph.signature_def:
         return None
-    unrestored = _unrestored_variables(session)
+    unrestored = _unrestored_variables(session, meta_graph)
     if not unrestored:
         return None
     named = f"{len(unrestored)} of its variables without a value ({', '.join(unrestored[:3])})"
@@ -110,14 +110,34 @@ def loaded_if_unrestored(
     return servable
 
 
-def _unrestored_variables(session: Any) -> list[str]:
+def _unrestored_variables(session: Any, meta_graph: Any) -> list[str]:
+    """Name the variables without a value from which a signature's outputs are computed."""
     graph = session.graph
-    handles = [operation for operation in graph.get_operations() if operation.type == "VarHandleOp"]
+    # Keras writes each variable twice, and the first of the two is nobody's.
+    handles = [operation for operation in _needed(graph, meta_graph) if operation.type == "VarHandleOp"]
     if not handles:
         return []
     with graph.as_default():
         checks = [tf.raw_ops.VarIsInitializedOp(resource=handle.outputs[0]) for handle in handles]
     return [handle.name for handle, holds in zip(handles, session.run(checks), strict=True) if not holds]
+
+
+def _needed(graph: Any, meta_graph: Any) -> list[Any]:
+    """List the operations that the outputs of signatures need, in the order of the graph; all, if that cannot be told."""
+    operations = graph.get_operations()
+    specs = [spec for one in signatures.from_meta_graph(meta_graph).values() for spec in one.outputs.values()]
+    if not all(spec.graph_name for spec in specs):
+        return list(operations)  # a sparse or composite tensor
+    names = {spec.graph_name.partition(":")[0] for spec in specs}
+    waiting = [operation for operation in operations if operation.name in names]
+    needed: set[Any] = set()
+    while waiting:
+        operation = waiting.pop()
+        if operation not in needed:
+            needed.add(operation)
+            waiting += [tensor.op for tensor in operation.inputs]
+            waiting += operation.control_inputs
+    return [operation for operation in operations if operation in needed]
 
 
 def _as_array(tensor: Any) -> Array:

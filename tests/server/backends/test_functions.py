@@ -80,6 +80,25 @@ def test_a_model_that_a_session_restores_stays_with_its_session(testdata):
     loaded.close()
 
 
+def test_a_variable_that_no_signature_needs_is_not_missed(tmp_path, caplog):
+    """Keras' export writes each variable twice, and only one of the two is restored: the one that is used."""
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+    model.export(str(tmp_path / "1"), verbose=False)
+    x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+
+    with caplog.at_level(logging.WARNING):
+        loaded = SavedModelLoader(tmp_path / "1").load()
+
+    assert type(loaded) is SavedModelServable
+    assert "without a value" not in caplog.text
+    signature = loaded.signatures["serving_default"]
+    answer = loaded.run(Call("serving_default", dict.fromkeys(signature.inputs, x), tuple(signature.outputs)))
+    np.testing.assert_allclose(answer["output_0"], model(x).numpy(), rtol=1e-5)
+    loaded.close()
+
+
 def test_if_that_is_no_way_out_either_the_version_is_loaded_as_by_tf_serving(bare, tmp_path, caplog, monkeypatch):
     """What needs these variables is refused when it is asked; other signatures are answered."""
     from slipway_server.backends import functions
