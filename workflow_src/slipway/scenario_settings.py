@@ -148,7 +148,7 @@ class Clients(_Repeated):
         description="Whose clients: the load generator's own (wire), Locust's FastHttpSession and grpcio (library), h2load "
         "(native; left out where it is not installed).",
     )
-    users: PositiveInt = Field(16, description="Requests in flight; enough that the server is the limit.")
+    users: PositiveInt = Field(64, description="Requests in flight; enough that the server is the limit.")
     rows: PositiveInt = 1
     window_s: PositiveFloat = Field(2.0, description="Length of one measured window.")
     most_apart: float = Field(

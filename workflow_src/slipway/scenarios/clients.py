@@ -57,7 +57,8 @@ def clients(settings: Clients, taking: Taking) -> None:
         for protocol, measured in found.items():
             median = partial(taking.median, protocol=protocol, label=LABELS[tier])
             median("requests_per_s", "Requests per second", "1/s", [r.throughput_rps for r in measured])
-            median("client_cpu", "Client CPU per request", "us", [r.generator_cpu_us_per_request for r in measured])
+            timeless = taking.timeless(protocol, LABELS[tier])
+            median("client_cpu", "Client CPU per request", "us", [r.generator_cpu_us_per_request for r in timeless])
             median("latency_p50", "Median latency", "us", [r.latency.p50_us for r in measured])
         if set(found) == {"rest", "grpc"}:
             by_index = {protocol: {r.index: r for r in measured} for protocol, measured in found.items()}

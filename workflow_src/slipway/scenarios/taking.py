@@ -246,6 +246,11 @@ class Taking:
             self.invalid.append(f"{step}: every window broke a rule: {'; '.join(taken[-1].invalid)}")
         return valid
 
+    def timeless(self, protocol: Protocol, label: str) -> list[Repetition]:
+        """List the repetitions of a step whose CPU time and bytes count, whatever disturbed the clock on the wall."""
+        taken = [w.repetition for w in self.windows if (w.protocol, w.label) == (protocol, label)]
+        return [repetition for repetition in taken if not set(repetition.invalid) - repetitions.ONLY_WALL_CLOCK]
+
     def record(self, duration_s: float) -> ScenarioRecord:
         """Give what there is so far."""
         return ScenarioRecord(

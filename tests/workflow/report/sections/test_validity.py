@@ -2,7 +2,7 @@ import pytest
 from tests.workflow import result_factory as factory
 
 from slipway import repetitions as rules
-from slipway.records import Placement, TargetRecord
+from slipway.records import Placement, ScenarioRecord, ScenarioValue, TargetRecord
 from slipway.report.sections.validity import _count_cpus, limits, validity
 
 
@@ -51,6 +51,21 @@ def test_limits_follow_from_what_was_measured(measured):
     assert told["Few repetitions"].startswith("2 valid ones")
     assert "0.8 cores" in told["A busy machine"]
     assert "No batching" in told
+
+
+def test_what_another_generator_found_is_told(measured):
+    record = factory.benchmark("digits", 2, repetitions=2)
+    values = [
+        ScenarioValue(key="native_over_wire", name="", protocol=protocol, value=value, unit="ratio")
+        for protocol, value in (("rest", 1.026), ("grpc", 1.07))
+    ]
+    scenario = ScenarioRecord(name="clients", kind="clients", settings={}, duration_s=1, values=values, windows=[])
+
+    told = dict(limits(measured(record.model_copy(update={"scenarios": [scenario]}))))
+    assert told["Held against h2load"] == (
+        "h2load gets 1.03× over REST and 1.07× over gRPC as many requests/s of the server as the load generator"
+    )
+    assert "Held against h2load" not in dict(limits(measured(record)))
 
 
 def test_tls_on_one_side_is_part_of_a_ratio(measured):

@@ -235,7 +235,7 @@ def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
     lines += [_ceiling(ceiling) for ceiling in measurement.record.ceilings] or [
         ("No calibration", "what the load generator can do at most was not measured")
     ]
-    lines += _bound(measurement)
+    lines += _checked(measurement) + _bound(measurement)
     fewest = min((cell.valid for cell in measurement.cells), default=0)
     if fewest < 6:
         lines.append(("Few repetitions", f"{fewest} valid ones in the thinnest cell; a 95% interval needs 6"))
@@ -254,6 +254,15 @@ def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
         ("Loopback", "no network between client and server; a real one adds its round-trip time to every latency")
     )
     return tuple(lines)
+
+
+def _checked(measurement: Loads) -> list[tuple[str, str]]:
+    """Say what another load generator found of the same server, where one was asked."""
+    values = [value for scenario in measurement.record.scenarios for value in scenario.values]
+    found = {value.protocol: value.value for value in values if value.key == "native_over_wire"}
+    told = [f"{numbers.times(found[p])} over {PROTOCOL_NAMES[p]}" for p in PROTOCOLS if p in found]
+    said = f"h2load gets {' and '.join(told)} as many requests/s of the server as the load generator"
+    return [("Held against h2load", said)] if told else []
 
 
 def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
