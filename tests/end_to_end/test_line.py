@@ -46,9 +46,9 @@ def others() -> set[int]:
     return servers()
 
 
-def git(directory: Path, *arguments: str) -> str:
+def git(directory: Path, *arguments: str, **more: str) -> str:
     argv = ["git", "-C", directory, "-c", "user.name=n", "-c", "user.email=e@example.org", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | more
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=environment).stdout.strip()
 
 
@@ -78,10 +78,11 @@ def commit_twice(directory: Path) -> None:
         path.write_text(yaml.safe_dump(content))
     git(directory, "init", "-q")
     git(directory, "add", ".")
-    git(directory, "commit", "-qm", "first")
+    # Of different times: an image tells by them what it was made of.
+    git(directory, "commit", "-qm", "first", GIT_COMMITTER_DATE="2026-01-02T03:04:05Z")
     for path, text in kept.items():
         path.write_text(text)
-    git(directory, "commit", "-qam", "second")
+    git(directory, "commit", "-qam", "second", GIT_COMMITTER_DATE="2026-01-02T04:04:05Z")
 
 
 @pytest.fixture(scope="module")
