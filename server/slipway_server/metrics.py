@@ -397,7 +397,8 @@ class Metrics:
             "gauge",
             ("setting", "value"),
             lambda: [(setting, 1.0) for setting in self._settings.items()],
-            help="1 for each setting that decides how fast the server is, with the value it runs with: threads, batching.",
+            help="1 for each setting that decides how fast the server is, with the value it runs with: threads, batching, "
+            "whether StableHLO is preferred.",
         )
         self.process = tuple(
             View(name, kind, (), lambda name=name: _process_value(name), help=text)  # type: ignore[misc]
