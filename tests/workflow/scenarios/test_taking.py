@@ -124,7 +124,8 @@ def test_clients_of_each_tier_send_the_same_and_are_named(record):
     assert {protocol for key, protocol, _ in told if key == "native_over_wire"} == (
         {"rest", "grpc"} if "native tier" in tiers else set()
     )
-    assert bool(found.notes) == ("native tier" not in tiers)
+    assert {note.partition(" (")[0] for note in found.notes} == {"library tier", "native tier"}
+    assert any(", grpcio " in note for note in found.notes)
 
 
 def test_a_rate_is_found_that_keeps_the_bound(record):

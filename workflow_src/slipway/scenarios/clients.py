@@ -1,13 +1,14 @@
 """The same load by different clients: what a Python client pays, and whether another load generator finds the same server."""
 
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from slipway import repetitions
+from slipway import provenance, repetitions
 from slipway.load_plan import NAMES
 from slipway.records import Protocol, Repetition
 from slipway.scenario_settings import Clients
@@ -33,6 +34,7 @@ _H2LOAD = "h2load"
 def clients(settings: Clients, taking: Taking) -> None:
     """Send one request again and again by each tier of clients, in turns; every ratio is of one tier on both sides."""
     tiers = _tiers(settings, taking)
+    taking.notes += [f"{LABELS[tier]}: {told}" for tier in tiers if (told := _versions(tier))]
     one = _one_payload(taking, settings.rows)
     steps = [(tier, protocol) for tier in tiers for protocol in taking.protocols]
     for index, (tier, protocol) in interleaved(steps, settings.repetitions, taking.name):
@@ -77,6 +79,15 @@ def _tiers(settings: Clients, taking: Taking) -> list[Tier]:
         taking.notes.append(f"{LABELS['native']}: left out, there is no {_H2LOAD} here (Debian: nghttp2-client)")
         tiers.remove("native")
     return tiers
+
+
+def _versions(tier: Tier) -> str:
+    """Say by which programs and libraries a tier sends; the wire tier's are the load generator's own."""
+    if tier == "native":
+        done = subprocess.run([_H2LOAD, "--version"], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+    libraries = provenance.tool_versions("locust", "geventhttpclient", "grpcio") if tier == "library" else {}
+    return ", ".join(f"{name} {version}" for name, version in libraries.items())
 
 
 def _one_payload(taking: Taking, rows: int) -> Path:
