@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trustme
 from tests.dropin import processes
+from tests.workflow.undisturbed import undisturb
 
 from slipway import bench, golden, payloads, repetitions
 from slipway.bench import spoken, target
@@ -67,8 +68,7 @@ def quiet_machine(tmp_path_factory):
     """A lock of these tests' own, and a machine that nothing disturbs, as the rules see it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "lock_path", lambda: tmp_path_factory.getbasetemp() / "served.lock")
-        for limit in ("GENERATOR_UTILISATION", "SLIP_US", "LAG_P99_US", "LAG_US", "FOREIGN_CORES", "OF_CEILING"):
-            patch.setattr(repetitions, f"MOST_{limit}", math.inf)
+        undisturb(patch)
         patch.setattr(repetitions, "MOST_RATE_ERROR", math.inf)
         yield
 
