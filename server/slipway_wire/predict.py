@@ -94,7 +94,7 @@ def decode_request(serialized: bytes) -> PredictRequest:
     if _forms.is_worth_a_look(serialized):
         # Inputs that are malformed are told later, to whoever looks at them.
         with suppress(InvalidArgument):
-            _forms.remember(serialized, request.spec, dict(request.inputs), request.output_filter)
+            _forms.remember(serialized, request.spec, request.inputs, request.output_filter)
     return request
 
 

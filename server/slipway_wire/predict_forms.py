@@ -5,6 +5,7 @@ Clients ask for the same model, with tensors of the same names, types and shapes
 inside `tensor_content` differ; all others, lengths included, are those of the first. Then there is nothing to parse.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ _SPEC, _INPUTS, _OUTPUT_FILTER = 1, 2, 3
 _KEY, _VALUE = 1, 2
 _DTYPE, _SHAPE, _CONTENT = 1, 2, 4
 _VARINT, _LENGTH_DELIMITED = 0, 2
+_REQUEST = dict.fromkeys((_SPEC, _INPUTS, _OUTPUT_FILTER), _LENGTH_DELIMITED)
+_ENTRY = dict.fromkeys((_KEY, _VALUE), _LENGTH_DELIMITED)
+_TENSOR = {_DTYPE: _VARINT, _SHAPE: _LENGTH_DELIMITED, _CONTENT: _LENGTH_DELIMITED}
 
 
 class _Tensor(NamedTuple):
@@ -65,7 +69,7 @@ class _Form:
 
 
 class Forms:
-    """The forms of the last requests; used from any thread."""
+    """The forms of a few hundred requests; used from any thread."""
 
     def __init__(self) -> None:
         self._of_length: dict[int, list[_Form]] = {}
@@ -84,22 +88,27 @@ class Forms:
         """Say whether the form of *body*, which is not known, may be worth remembering."""
         return self._tries.get(len(body), 0) < _MAX_TRIES
 
-    def remember(self, body: bytes, spec: ModelSpec, inputs: dict[str, Array], output_filter: tuple[str, ...]) -> None:
+    def remember(
+        self, body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filter: tuple[str, ...]
+    ) -> None:
         """
         Keep the form of *body*, if it has one.
 
         Args:
             body: A valid PredictRequest.
             spec: As it was read from it.
-            inputs: Likewise, all of them.
+            inputs: Likewise. They are looked at only if all their values stand in *body*: few bytes can ask for large arrays.
             output_filter: Likewise.
+
+        Raises:
+            InvalidArgument: An input is malformed.
         """
         length = len(body)
         with self._lock:
-            if len(self._tries) >= _MAX_LENGTHS:
-                # Whatever is asked for again is soon back.
-                self._tries.clear()
-                self._of_length.clear()
+            if length not in self._tries and len(self._tries) >= _MAX_LENGTHS:
+                oldest = next(iter(self._tries))
+                del self._tries[oldest]
+                self._of_length.pop(oldest, None)
             self._tries[length] = self._tries.get(length, 0) + 1
         form = _form(body, spec, inputs, output_filter)
         if form is not None:
@@ -107,12 +116,13 @@ class Forms:
                 self._of_length[length] = [form, *self._of_length.get(length, [])][:_MAX_FORMS_OF_A_LENGTH]
 
 
-def _form(body: bytes, spec: ModelSpec, inputs: dict[str, Array], output_filter: tuple[str, ...]) -> _Form | None:
+def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filter: tuple[str, ...]) -> _Form | None:
     try:
         places = _values(body)
-    except (ValueError, IndexError):
+    except (ValueError, LookupError):
         return None
-    if not places or places.keys() != inputs.keys():
+    fixed_bytes = len(body) - sum(end - begin for begin, end in places.values())
+    if not places or fixed_bytes > _MAX_FIXED_BYTES or places.keys() != set(inputs):
         return None
     found = []
     fixed = []
@@ -126,8 +136,6 @@ def _form(body: bytes, spec: ModelSpec, inputs: dict[str, Array], output_filter:
         fixed.append((since, body[since:begin]))
         since = end
     fixed.append((since, body[since:]))
-    if sum(len(part) for _, part in fixed) > _MAX_FIXED_BYTES:
-        return None
     form = _Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter)
     again = form.arrays(body)
     if again is None or any(again[name].tobytes() != array.tobytes() for name, array in inputs.items()):
@@ -144,22 +152,22 @@ def _values(body: bytes) -> dict[str, tuple[int, int]]:
 
     Raises:
         ValueError: It is written in another way: fields that are unknown, come twice, or hold values themselves.
-        IndexError: It is cut off.
+        LookupError: It is cut off, or a part is missing.
     """
     places: dict[str, tuple[int, int]] = {}
-    for number, begin, end in _fields(body, 0, len(body), {_SPEC, _INPUTS, _OUTPUT_FILTER}):
+    for number, begin, end in _fields(body, 0, len(body), _REQUEST):
         if number != _INPUTS:
             continue
-        entry = _once(body, begin, end, {_KEY, _VALUE})
+        entry = _once(body, begin, end, _ENTRY)
         name = body[slice(*entry[_KEY])].decode()
-        tensor = _once(body, *entry[_VALUE], {_DTYPE, _SHAPE, _CONTENT})
+        tensor = _once(body, *entry[_VALUE], _TENSOR)
         if name in places or _CONTENT not in tensor:
             raise ValueError(name)
         places[name] = tensor[_CONTENT]
     return places
 
 
-def _once(body: bytes, begin: int, end: int, known: set[int]) -> dict[int, tuple[int, int]]:
+def _once(body: bytes, begin: int, end: int, known: Mapping[int, int]) -> dict[int, tuple[int, int]]:
     """Read a message of fields that come once at most: number -> where its value stands."""
     found: dict[int, tuple[int, int]] = {}
     for number, start, stop in _fields(body, begin, end, known):
@@ -169,22 +177,31 @@ def _once(body: bytes, begin: int, end: int, known: set[int]) -> dict[int, tuple
     return found
 
 
-def _fields(body: bytes, begin: int, end: int, known: set[int]) -> list[tuple[int, int, int]]:
-    """List the fields of a message: number, begin and end of the value."""
+def _fields(body: bytes, begin: int, end: int, known: Mapping[int, int]) -> list[tuple[int, int, int]]:
+    """
+    List the fields of a message.
+
+    Args:
+        body: What holds it.
+        begin: Where it begins.
+        end: Where it ends.
+        known: Number -> wire type. To protobuf a number with another type is another field.
+
+    Returns:
+        Number, begin and end of the value.
+    """
     found = []
     at = begin
     while at < end:
         tag, at = _varint(body, at)
         number, wire_type = tag >> 3, tag & 7
-        if number not in known:
+        if known.get(number) != wire_type:
             raise ValueError(number)
         if wire_type == _LENGTH_DELIMITED:
             length, at = _varint(body, at)
             stop = at + length
-        elif wire_type == _VARINT:
-            _, stop = _varint(body, at)
         else:
-            raise ValueError(wire_type)
+            _, stop = _varint(body, at)
         if stop > end:
             raise IndexError(stop)
         found.append((number, at, stop))

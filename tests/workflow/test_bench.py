@@ -7,8 +7,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from tests.living import living
 from tests.workflow.mischief import after_one_window
 from tests.workflow.undisturbed import undisturb
 
@@ -86,7 +86,7 @@ def test_a_running_server_is_measured_by_its_address_alone(good, tmp_path, capsy
     out = capsys.readouterr().out
     assert "4 in flight" in out
     assert str(tmp_path / "out/index.html") in out
-    assert not [c for c in psutil.Process().children(recursive=True) if "slipway_loadtests" in str(c.cmdline())]
+    assert not living("slipway_loadtests")
 
 
 def test_a_scenario_runs_alone_on_one_protocol_with_rows_of_a_file(good, tmp_path, capsys):

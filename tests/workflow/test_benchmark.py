@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from tests.living import living
 from tests.workflow.mischief import after_one_window
 
 from slipway import benchmark, golden, procs, repetitions, servers, statistics
@@ -122,8 +122,7 @@ def run(project, **settings):
 
 def left_behind(project):
     """Processes of ours, and files that are no result."""
-    children = [child.cmdline() for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
-    return [c for c in children if "null_server" in str(c) or "slipway_loadtests" in str(c)] + [
+    return [*living("null_server").values(), *living("slipway_loadtests").values()] + [
         path.name for path in (project / "out").iterdir() if "partial" in path.name
     ]
 

@@ -5,8 +5,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from tests.living import living
 
 from slipway import files, golden, launch
 from slipway.contract import Contract
@@ -158,8 +158,7 @@ def test_a_server_told_not_to_warm_up_is_not_blamed(tmp_path, line, flags, expec
 
 def servers() -> set[int]:
     """List the servers that this process has started; other tests may have some, too."""
-    children = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    return {p.pid for p in children if "slipway_server" in " ".join(p.cmdline())}
+    return set(living("slipway_server"))
 
 
 def test_a_wrong_answer_is_named_and_no_record_is_written(line):

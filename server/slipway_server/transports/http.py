@@ -380,6 +380,7 @@ class HttpConnection(asyncio.Protocol):
     def _take_known(self, known: KnownHead, data: bytes) -> None:
         """Hand over the request in *data*, as the parser would."""
         self._messages += 1
+        self._head_bytes = 0
         self._connections.bodies_bytes += known.body_bytes
         request = Request(known.method, known.target, known.headers, data[known.size :], self._peer)
         is_head = known.method == "HEAD"

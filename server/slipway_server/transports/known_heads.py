@@ -10,8 +10,8 @@ from dataclasses import dataclass
 _MAX_HEAD_BYTES = 1024
 _MAX_HEADS = 256
 _END = b"\r\n\r\n"
-# Who sends one of these gets more than an answer, or has a body of another form.
-_SPECIAL = (b"transfer-encoding", b"expect", b"upgrade")
+# Who sends one of these gets more than an answer, has a body of another form, or sends another head each time.
+_SPECIAL = (b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,6 @@ class KnownHeads:
         if len(data) != size + body_bytes or any(name in headers for name in _SPECIAL):
             return
         if len(self._heads) >= _MAX_HEADS:
-            # What clients ask for again is soon back.
-            self._heads.clear()
+            # The first that came is not the last that is asked for: what is, is soon back.
+            self._heads.pop(next(iter(self._heads)))
         self._heads[data[:size]] = KnownHead(size, body_bytes, method, target, headers)

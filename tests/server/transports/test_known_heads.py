@@ -27,7 +27,7 @@ def test_whatever_is_not_just_that_is_left_to_the_parser(heads, data):
     assert heads.find(data) is None
 
 
-@pytest.mark.parametrize("name", [b"transfer-encoding", b"expect", b"upgrade"])
+@pytest.mark.parametrize("name", [b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"])
 def test_what_needs_more_than_an_answer_is_not_remembered(name):
     heads = KnownHeads()
     heads.remember(HEAD + b"abc", "POST", "/a", {name: b"x"}, 3)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from tests.living import living
 from tests.workflow.compare_factory import subject
 from tests.workflow.mischief import after_one_window
 
@@ -137,4 +137,4 @@ def test_one_that_is_stopped_keeps_what_there_is_and_leaves_no_server(sides, tmp
     assert made.reasons == ["cut short: stopped by SIGTERM"]
     assert sum(len(cell.pairs) for cell in made.cells) == 2
     assert "It was cut short: stopped by SIGTERM." in render(made)
-    assert not [child for child in psutil.Process().children(recursive=True) if "null_server" in str(child.cmdline())]
+    assert not living("null_server")
