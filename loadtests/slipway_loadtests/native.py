@@ -31,6 +31,10 @@ _NOTICE_NS = 20_000_000
 _PATIENCE_S = 30.0
 # For one answer.
 _ANSWER_S = 60.0
+# What h2load did if it ended without its numbers, or did not end: an error of this order; the next one is served.
+FAILED = f"{PROGRAM} failed"
+# The window, h2load's log, what it told, and its CPU time at the begin and at the end of the window.
+_Loaded = tuple[LoadWindow, str, Told, list[tuple[int, int]]]
 
 
 def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable[[LoadWindow], None]) -> LoadOutcome:
@@ -44,7 +48,7 @@ def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable
         announce: Told of the window before the first request leaves.
 
     Raises:
-        ValueError: If *order* asks for what h2load cannot do, or h2load fails.
+        ValueError: If *order* asks for what h2load cannot do. An h2load that fails is an error of the outcome.
     """
     if order.requests is not None or order.steps or order.encoding != "prebuilt" or order.tls or order.origin_ns:
         raise ValueError(
@@ -53,12 +57,11 @@ def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable
     answer, refusal = _ask(order, payload)
     if answer is not None:
         answers.see(0, answer)
-        window, text, told, cpu = _load(order, payload, announce)
+        loaded, refusal = _try_to_load(order, payload, announce)
     else:
         # A server that does not answer once gets no load.
-        window, text, told = LoadWindow(origin_ns=now_ns(), begin_ns=now_ns(), end_ns=now_ns()), "", Told(0, 0, 0)
-        cpu = [(window.begin_ns, 0), (window.end_ns, 0)]
-        announce(window)
+        loaded = _nothing(announce)
+    window, text, told, cpu = loaded
     wall_ns = time.time_ns() - now_ns()
     found, errors = parse_log(text, window, wall_ns)
     samples.write(Path(order.samples), found)
@@ -104,10 +107,32 @@ def _ask(order: LoadOrder, payload: Payload) -> tuple[bytes | None, RequestFaile
         return None, failure
 
 
-def _load(
+def _try_to_load(
     order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], None]
-) -> tuple[LoadWindow, str, Told, list[tuple[int, int]]]:
-    """Run h2load; give the window, its log, what it told, and its CPU time at the begin and at the end of the window."""
+) -> tuple[_Loaded, RequestFailed | None]:
+    """Run h2load; if it fails, give a load of nothing and what failed."""
+    announced: list[LoadWindow] = []
+
+    def announce_once(window: LoadWindow) -> None:
+        announced.append(window)
+        announce(window)
+
+    try:
+        return _load(order, payload, announce_once), None
+    except (OSError, ValueError, subprocess.TimeoutExpired) as failure:
+        return _nothing(announce, *announced), RequestFailed(FAILED, str(failure))
+
+
+def _nothing(announce: Callable[[LoadWindow], None], window: LoadWindow | None = None) -> _Loaded:
+    """Give a load without a request, in *window* if one was announced."""
+    if window is None:
+        window = LoadWindow(origin_ns=now_ns(), begin_ns=now_ns(), end_ns=now_ns())
+        announce(window)
+    return window, "", Told(0, 0, 0), [(window.begin_ns, 0), (window.end_ns, 0)]
+
+
+def _load(order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], None]) -> _Loaded:
+    """Run h2load to its end."""
     with tempfile.TemporaryDirectory(prefix="slipway-h2load-") as directory:
         body, log = Path(directory, "body"), Path(directory, "log")
         body.write_bytes(payload.rest_body if order.protocol == "rest" else message(payload.grpc_message))

@@ -97,6 +97,18 @@ def test_a_wrong_answer_is_one_before_any_load(generator):
     assert outcome.first_wrong.startswith("payload 0: y[0]: expected 2.0, got 1.0")
 
 
+def test_an_h2load_that_fails_is_an_error_of_its_order_and_the_next_one_is_served(generator, refused_port):
+    """It takes no order of no users; a generator that ended with it would end the whole benchmark."""
+    with http_server(half_plus_two_over_rest) as port:
+        _, outcome, found = generator.run("rest", port, **SHORT | {"users": 0})
+    _, next_outcome, _ = generator.run("rest", refused_port, **SHORT)
+
+    assert outcome.errors == {"h2load failed": 1}
+    assert outcome.first_error.startswith("h2load failed")
+    assert (outcome.wrong_answers, outcome.requests, len(found.planned_us)) == (0, 0, 0)
+    assert next_outcome.errors == {"connection refused": 1}
+
+
 def test_a_server_that_is_not_there_gets_no_load(generator, refused_port):
     _, outcome, found = generator.run("rest", refused_port, **SHORT)
 

@@ -39,11 +39,18 @@ def test_a_slot_too_short_for_the_clock_is_left_out():
 
 def test_a_clock_counts_while_its_cpus_are_busy():
     """A governor lowers what has nothing to do, and should."""
-    busy, lazy = readings(0, 0, 0, server=1.0), readings(0, 0, 0, server=0.5)
+    busy, lazy = readings(*[0] * 5, server=1.0), readings(*[0] * 5, server=0.5)
+    clocks = [800.0, 3000.0, 2400.0, 2400.0, 3000.0, 2400.0]
 
-    assert clock_share(busy, [800.0, 3000.0, 2400.0, 2700.0], cpus=1) == pytest.approx(0.8)
-    assert clock_share(lazy, [800.0, 3000.0, 2400.0, 2700.0], cpus=1) is None
-    assert clock_share(busy, [None] * 4, cpus=1) is None
+    assert clock_share(busy, clocks, cpus=1) == pytest.approx(0.8)
+    assert clock_share(lazy, clocks, cpus=1) is None
+    assert clock_share(busy, [None] * 6, cpus=1) is None
+    assert clock_share(busy[:4], clocks[:4], cpus=1) is None
+
+
+@pytest.mark.parametrize("odd", [800.0, 4000.0])
+def test_a_clock_that_was_read_once_says_nothing_of_a_window(odd):
+    assert clock_share(readings(*[0] * 5, server=1.0), [800.0, 3000.0, odd, 2990.0, 3000.0, 2980.0], cpus=1) > 0.99
 
 
 def test_of_several_processes_the_one_that_waited_longest_counts():
@@ -65,5 +72,6 @@ def test_this_machine_can_be_watched():
     found = watch.conditions()
 
     assert 0 <= found.stolen_share <= 1
-    assert found.foreign_slots == ()
+    # A reading that the machine keeps waiting is a slot.
+    assert all(cores >= 0 for cores in found.foreign_slots)
     assert found.gpu is None

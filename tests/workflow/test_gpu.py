@@ -44,11 +44,12 @@ KNOWN = {
     "nvmlDeviceGetPowerUsage": [300_000, 200_000],
     "nvmlDeviceGetTotalEnergyConsumption": [5_000, 7_000],
     "nvmlDeviceGetTotalEccErrors": [1, 2],
+    "nvmlDeviceGetComputeRunningProcesses": [[SimpleNamespace(pid=1)], []],
 }
 
 
 def test_all_gpus_are_read_together_in_watts_and_joules():
-    assert Gpus(Library(**KNOWN)).read(7.0) == GpuReading(7.0, 2, 0.75, 4_000, 500.0, 12.0, 0x44, 3)
+    assert Gpus(Library(**KNOWN)).read(7.0) == GpuReading(7.0, 2, 0.75, 4_000, 500.0, 12.0, 0x44, 3, computes=True)
 
 
 def test_what_one_of_them_does_not_tell_is_not_known():
@@ -88,3 +89,12 @@ def test_errors_are_those_of_the_window():
 def test_gpus_that_did_nothing_are_not_what_was_measured():
     assert gpu.use([reading(0), reading(1, utilisation=0.0)]) is None
     assert gpu.use([reading(0)]) is None
+
+
+def test_gpus_that_drew_a_desktop_are_not_what_was_measured():
+    """A frame now and then; a small model's server does as little, but it computes."""
+    frames = [reading(0), reading(1, utilisation=0.09), reading(2, utilisation=0.0), reading(3, utilisation=0.0)]
+
+    assert gpu.use(frames) is None
+    assert gpu.use([*frames[:-1], reading(3, utilisation=0.0, computes=True)]).utilisation == pytest.approx(0.03)
+    assert gpu.use([reading(0), reading(1, utilisation=0.06)]).utilisation == 0.06

@@ -257,6 +257,20 @@ def test_a_long_window_begins_where_the_load_had_settled():
     assert found.invalid == []
 
 
+def test_an_open_loop_keeps_its_window_whatever_was_drawn_for_it():
+    """Half the arrivals for three of twenty seconds, and all of them answered: the server did nothing else."""
+    due = np.concatenate([np.arange(0, 3_000_000, 2000), np.arange(3_000_000, 20_500_000, 1000)])
+    drawn = dataclasses.replace(
+        samples(len(due), seconds=20.0),
+        planned_us=due,
+        slip_us=np.zeros(len(due), np.int64),
+        service_us=np.full(len(due), 500),
+    )
+    found = repetition(window(drawn), OPEN)
+
+    assert (found.discarded_s, found.trend, found.invalid) == (0.5, None, [])
+
+
 def test_what_is_meant_to_change_is_not_called_unsteady():
     rising = window(samples(service_us=np.geomspace(1e4, 1e6, 2000)))
     found = repetitions.repetition(rising, CLOSED, rows=1, index=0, order=0, is_level=False)

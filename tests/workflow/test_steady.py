@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.signal
 
 from slipway import steady
 from slipway.steady import mann_kendall, mser5, settled
@@ -7,6 +8,12 @@ from slipway.steady import mann_kendall, mser5, settled
 
 def noisy(count, mean=1000.0, spread=50.0, seed=1):
     return np.random.default_rng(seed).normal(mean, spread, count)
+
+
+def correlated(count, correlation, seed):
+    """Steady slots, each of which depends on the one before; a coefficient of variation of 5 %."""
+    steps = np.random.default_rng(seed).normal(0, 50 * (1 - correlation**2) ** 0.5, count + 20)
+    return 1000 + scipy.signal.lfilter([1], [1, -correlation], steps)[20:]
 
 
 def test_a_trend_is_what_a_hand_counts():
@@ -37,12 +44,34 @@ def test_a_steady_load_loses_nothing_but_its_warm_up():
 
 
 def test_what_is_steady_is_rarely_called_otherwise():
-    """2.5 % of the long series and fewer of the short ones may be: such a window is measured again once."""
-    long = [settled(noisy(240, seed=seed), 0).is_steady for seed in range(200)]
-    short = [settled(noisy(12, seed=seed), 0).is_steady for seed in range(200)]
+    """Under 2 % may be: such a window is measured again once. What comes next depends on what came before."""
+    for slots in (12, 44, 50, 84):
+        for correlation in (0.0, 0.5):
+            found = [settled(correlated(slots, correlation, seed), 2) for seed in range(100)]
 
-    assert long.count(False) <= 14
-    assert short.count(False) <= 8
+            assert [one.is_steady for one in found].count(False) <= 4
+            assert sum(one.is_longer for one in found) <= 2
+
+
+@pytest.mark.parametrize("stall", [range(12, 13), range(6, 18)])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stall_is_not_cut_away_as_a_warm_up(stall, seed):
+    """It is what a tail of latency is made of; a quarter of a second, or three whole seconds."""
+    slots = noisy(44, seed=seed)
+    slots[stall.start : stall.stop] = 0
+
+    found = settled(slots, 4)
+
+    assert mser5(slots) > 4
+    assert (found.warmup_slots, found.is_longer) == (4, False)
+
+
+def test_a_drift_that_does_not_matter_is_not_called_one():
+    """Half a percent, without any noise: as sure as can be, and as small."""
+    found = settled(np.linspace(1000, 1005, 80), 4)
+
+    assert found.trend > steady.MOST_TREND
+    assert found.is_steady
 
 
 @pytest.mark.parametrize(("slots", "drift"), [(240, 0.1), (12, 0.4)])
@@ -53,12 +82,15 @@ def test_a_drift_is_seen(slots, drift):
     assert drifting.count(False) >= 40
 
 
-def test_a_server_that_still_warms_up_in_the_middle_is_not_steady():
-    """What would be left is less than half of what was measured."""
-    slots = noisy(80)
-    slots[:45] *= 0.5
+@pytest.mark.parametrize("count", [44, 80, 84])
+def test_a_server_that_still_warms_up_in_the_middle_is_not_steady(count):
+    """What would be left is less than half of what was measured, and nothing is left out."""
+    slots = noisy(count)
+    slots[: count * 9 // 16] *= 0.5
 
-    assert settled(slots, 4).is_steady is False
+    found = settled(slots, 4)
+
+    assert (found.warmup_slots, found.is_steady) == (4, False)
 
 
 def test_a_short_rise_that_is_small_does_not_matter():
@@ -69,3 +101,12 @@ def test_a_short_rise_that_is_small_does_not_matter():
 def test_too_little_is_not_judged(slots):
     """A smoke test's window, or a model that answers now and then."""
     assert settled(slots, 0).is_steady is None
+
+
+def test_a_window_with_few_answers_is_not_cut():
+    """Chance would place the cut."""
+    slots = np.random.default_rng(1).poisson(3, 80)
+    slots[:20] = 0
+
+    assert mser5(slots) > 4
+    assert settled(slots, 4) == steady.Settled(4, is_longer=False)

@@ -5,6 +5,7 @@ One process watches another from outside: nothing here touches the server or the
 """
 
 import itertools
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from slipway.gpu import GpuReading, Gpus
 from slipway.records import GpuUse
 
 SLOT_S = 0.5
+# With fewer, an ordinary clock and a peak are not to be told apart.
+_LEAST_CLOCKS = 4
 # A governor lowers the clock of a CPU that has little to do, and should; a busy one ought to get what there is.
 _BUSY = 0.9
 
@@ -47,7 +50,7 @@ class Conditions:
     Attributes:
         foreign_slots: Cores that neither server nor generator used, in each slot; () without slots.
         stolen_share: Of the CPUs' time, 0..1.
-        clock_share: The lowest clock of the server's CPUs while they were busy, as a share of the highest.
+        clock_share: See `clock_share`.
         throttled_s: How long a quota had the server or the generator wait, the longer of both.
         oom_kills: Processes of theirs that were ended because memory ran out.
         gpu: What the GPUs did; None: none did anything.
@@ -147,14 +150,18 @@ def foreign_slots(readings: Sequence[Reading]) -> tuple[float, ...]:
 
 
 def clock_share(readings: Sequence[Reading], clocks: Sequence[float | None], cpus: int) -> float | None:
-    """Give the lowest clock of CPUs that were busy with the server, as a share of the highest; None with fewer than two."""
+    """
+    Give the median clock of CPUs that were busy with the server, as a share of the second highest; None with fewer than four.
+
+    A clock is read at a moment: neither one that was low nor one in which a boost was at its peak says anything of a window.
+    """
     busy = []
     for begin, end, clock in zip(readings, readings[1:], clocks[1:], strict=False):
         if clock is None or begin.server_ns is None or end.server_ns is None:
             continue
         if end.server_ns - begin.server_ns >= _BUSY * cpus * (end.time_ns - begin.time_ns):
             busy.append(clock)
-    return min(busy) / max(busy) if len(busy) > 1 else None
+    return statistics.median(busy) / sorted(busy)[-2] if len(busy) >= _LEAST_CLOCKS else None
 
 
 def limits_between(before: Sequence[Limits], after: Sequence[Limits]) -> tuple[float | None, int | None]:

@@ -20,6 +20,8 @@ REASONS = {
     0x80: "power brake",
 }
 _UNCORRECTED, _VOLATILE = 1, 0
+# A desktop draws a frame now and then.
+_LEAST_UTILISATION = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class GpuReading:
         energy_j: Drawn since the driver was loaded, all together; None likewise.
         reasons: Why clocks are lowered, as bits.
         ecc_errors: Uncorrected errors of memory since the driver was loaded; None: there is no counter.
+        computes: Whether a process computes on one of them; a desktop's do not, and those of other containers may not be seen.
     """
 
     time_s: float
@@ -46,6 +49,7 @@ class GpuReading:
     energy_j: float | None
     reasons: int
     ecc_errors: int | None
+    computes: bool = False
 
 
 class Gpus:
@@ -80,10 +84,12 @@ class Gpus:
             memory = [int(lib.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles]
         except lib.NVMLError:
             return None
-        reasons = 0
+        reasons, computes = 0, False
         for handle in self._handles:
             with contextlib.suppress(lib.NVMLError):
                 reasons |= lib.nvmlDeviceGetCurrentClocksEventReasons(handle)
+            with contextlib.suppress(lib.NVMLError):
+                computes = bool(lib.nvmlDeviceGetComputeRunningProcesses(handle)) or computes
         power, energy = self._sum("nvmlDeviceGetPowerUsage"), self._sum("nvmlDeviceGetTotalEnergyConsumption")
         errors = self._sum("nvmlDeviceGetTotalEccErrors", _UNCORRECTED, _VOLATILE)
         return GpuReading(
@@ -95,6 +101,7 @@ class Gpus:
             energy_j=None if energy is None else energy / 1e3,
             reasons=reasons,
             ecc_errors=errors,
+            computes=computes,
         )
 
     def _sum(self, name: str, *arguments: int) -> int | None:
@@ -113,10 +120,14 @@ def use(readings: Sequence[GpuReading]) -> GpuUse | None:
         readings: In order, the first at its begin and the last at its end.
 
     Returns:
-        None with fewer than two readings, and where no GPU did anything: then it is not what was measured.
+        None with fewer than two readings, and where GPUs did nothing, or hardly anything and no process computed on
+        them: then they are not what was measured.
     """
     during = readings[1:]
-    if not during or not any(reading.utilisation for reading in during):
+    if not during:
+        return None
+    utilisation = sum(reading.utilisation for reading in during) / len(during)
+    if not utilisation or (utilisation <= _LEAST_UTILISATION and not any(reading.computes for reading in readings)):
         return None
     first, last = readings[0], readings[-1]
     bits = 0
@@ -130,7 +141,7 @@ def use(readings: Sequence[GpuReading]) -> GpuUse | None:
     counted = first.ecc_errors is not None and last.ecc_errors is not None
     return GpuUse(
         devices=first.devices,
-        utilisation=sum(reading.utilisation for reading in during) / len(during),
+        utilisation=utilisation,
         memory_bytes=max(reading.memory_bytes for reading in readings),
         power_w=power_w,
         slowed=[name for bit, name in REASONS.items() if bits & bit]

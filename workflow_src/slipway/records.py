@@ -471,7 +471,8 @@ class Repetition(Record):
         description="Server's mean time per request by stage, in warm-up and window: parse, batch_wait, queue, compute, encode…"
     )
     trend: float | None = Field(
-        None, description="z of Mann–Kendall's test on answers per second; null: the window is too short for it."
+        None,
+        description="z of Mann–Kendall's test on answers per quarter of a second; null: an open loop, or too little for it.",
     )
     in_flight: float | None = Field(None, description="Closed loop: requests under way at the client, mean.")
     server_in_flight: float | None = Field(
@@ -484,7 +485,7 @@ class Repetition(Record):
     )
     stolen_share: float | None = Field(None, description="Of the CPUs' time, what a hypervisor gave to others (0..1).")
     clock_share: float | None = Field(
-        None, description="Lowest clock of the server's CPUs while they were busy, as a share of the highest."
+        None, description="Median clock of the server's CPUs while they were busy, as a share of the second highest."
     )
     throttled_share: float | None = Field(
         None, description="Of the window, how long a quota had the server or the load generator wait (0..1)."

@@ -53,7 +53,7 @@ LAGGING = "the load generator's event loop lagged (99th percentile over 2 ms, or
 DISTURBED = "something else used more than 0.1 of the cores that were measured on"
 MISCOUNTED = "the server counted another number of requests than the client"
 IDLE = "closed loop: fewer requests were under way than 80 % of the users"
-UNSTEADY = "not steady: answers per second still rose or fell, or the warm-up took half of the load"
+UNSTEADY = "not steady: answers per second still rose or fell"
 STOLEN = "a hypervisor gave over 1 % of the CPUs' time to other machines"
 SLOWED = "the server's CPUs ran at under 90 % of their clock while they were busy"
 GPU_SLOWED = "a GPU was slowed down (power, heat), or its memory erred"
@@ -189,7 +189,7 @@ def repetition(
     """
     settled = Settled(0, is_longer=False)
     if is_level:
-        counted, settled = after_warmup(window.samples)
+        counted, settled = after_warmup(window.samples, load)
         window = replace(window, samples=counted)
     samples, outcome = window.samples, window.outcome
     window_s = (samples.end_us - samples.begin_us) / 1e6
@@ -260,8 +260,14 @@ def answers_per_slot(samples: Samples) -> list[int]:
     return counts
 
 
-def after_warmup(samples: Samples) -> tuple[Samples, Settled]:
-    """Let the window begin where the load had settled, which may be later than planned, and say whether it had."""
+def after_warmup(samples: Samples, load: Load) -> tuple[Samples, Settled]:
+    """
+    Let the window of a closed loop begin where the load had settled, which may be later than planned, and say whether it had.
+
+    In an open loop what is answered moves as arrivals were drawn; whether it keeps up with them is another rule.
+    """
+    if load.kind == "open":
+        return samples, Settled(-(-samples.begin_us // SLOT_US), is_longer=False)
     found = steady.settled(answers_per_slot(samples), -(-samples.begin_us // SLOT_US))
     begin_us = max(samples.begin_us, found.warmup_slots * SLOT_US if found.is_longer else 0)
     return replace(samples, begin_us=begin_us), found

@@ -143,7 +143,7 @@ class Windows:
         for repetition in self.cells[planned]:
             path = self._sample_file(planned, repetition.index)
             if not repetition.invalid and path.exists():
-                counted, _ = repetitions.after_warmup(samples.read(path))
+                counted, _ = repetitions.after_warmup(samples.read(path), planned.load)
                 found.append(repetitions.latencies_us(counted, planned.load))
         drawn = statistics.distribution(np.sort(np.concatenate(found))) if found else []
         if not drawn:

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from slipway.errors import InvalidMeasurement
 from slipway.scenario_settings import Clients
 from slipway.scenarios import clients
 
@@ -38,6 +39,43 @@ def test_over_tls_there_is_the_wire_tier_alone():
 
     assert clients._tiers(Clients(), found) == ["wire"]
     assert [note.partition(" (")[0] for note in found.notes] == ["library tier", "native tier"]
+
+
+def failing(tier):
+    """A scenario in which every window of *tier* fails, and none of the others counts."""
+    found = taking()
+    found.bench.windows.settings = SimpleNamespace(warmup_s=0.1)
+    found.name, found.protocols, found.invalid, found.windows = "clients", ["rest"], [], []
+
+    def window(wanted):
+        found.windows.append(wanted.tier)
+        if wanted.tier == tier:
+            raise InvalidMeasurement("h2load failed")
+
+    found.window, found.median = window, lambda *_, **__: None
+    found.counted = found.timeless = lambda *_: []
+    return found
+
+
+@pytest.fixture
+def two_tiers(monkeypatch):
+    monkeypatch.setattr(clients, "_one_payload", lambda *_: None)
+    monkeypatch.setattr(clients, "_tiers", lambda *_: ["wire", "native"])
+    monkeypatch.setattr(clients, "_versions", lambda _: "")
+    return Clients(repetitions=3)
+
+
+def test_an_h2load_that_fails_voids_the_scenario_and_ends_nothing(two_tiers):
+    found = failing("native")
+    clients.clients(two_tiers, found)
+
+    assert found.invalid == ["h2load failed"]
+    assert sorted(found.windows) == ["native", "wire", "wire", "wire"]
+
+
+def test_a_load_generator_of_ours_that_fails_ends_the_scenario(two_tiers):
+    with pytest.raises(InvalidMeasurement):
+        clients.clients(two_tiers, failing("wire"))
 
 
 def test_an_h2load_that_finds_another_rate_voids_the_scenario(monkeypatch):

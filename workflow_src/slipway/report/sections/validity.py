@@ -85,7 +85,7 @@ def _checks(measurement: Loads) -> Table:
         (
             rules.SLOWED,
             "The server's CPUs kept their clock",
-            f"{numbers.percent(rules.LEAST_CLOCK)} of the highest",
+            f"{numbers.percent(rules.LEAST_CLOCK)} of the highest (median)",
             _least(every, lambda r: r.clock_share, numbers.percent),
         ),
         (rules.GPU_SLOWED, "No GPU was slowed down", "never", _gpu_slowed(every)),
