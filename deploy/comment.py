@@ -12,6 +12,7 @@ Exit codes: 0 written, or not allowed, or no pull request; 1 the forge does not 
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -99,7 +100,7 @@ def call(forge: Forge, method: str, url: str, content: Mapping[str, Any] | None 
             with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            told = f"{method} {url}: {error.code} {_message(error.read())}".rstrip()
+            told = f"{method} {url}: {error.code} {_message(error)}".rstrip()
             if error.code in {401, 403, 404}:
                 raise Refused(told) from error
             if error.code < 500:
@@ -113,11 +114,10 @@ def call(forge: Forge, method: str, url: str, content: Mapping[str, Any] | None 
     raise Fault(told)
 
 
-def _message(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+def _message(error: urllib.error.HTTPError) -> str:
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return str(json.loads(error.read())["message"])
+    return ""
 
 
 def find(forge: Forge, marker: str) -> Any:

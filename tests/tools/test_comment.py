@@ -28,6 +28,8 @@ class Forge(http.server.ThreadingHTTPServer):
         self.comments, self.calls, self.tokens = [], [], set()
         # Method -> what is answered instead, the last one for ever.
         self.refusals = {}
+        # How many bytes each refusal lacks, for the connection is lost in its middle.
+        self.lost = 0
 
     def add(self, body, author=BOT):
         self.comments.append({"id": 100 + len(self.comments), "body": body, "user": author, "author": author})
@@ -40,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + (self.server.lost if code >= 400 else 0)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -212,6 +214,13 @@ def test_what_falters_is_asked_again_but_nothing_is_written_twice(forge, github,
     assert comment.main([str(summary)], github) == 1
     assert [call.partition(" ")[0] for call in forge.calls].count("POST") == 2
     assert "deploy/comment.py: error: POST http://" in capsys.readouterr().err
+
+
+def test_a_refusal_that_is_cut_off_is_a_refusal(forge, github, summary, capsys):
+    forge.lost, forge.refusals["GET"] = 10, [403]
+
+    assert comment.main([str(summary)], github) == 0
+    assert ": 403. The job needs" in capsys.readouterr().out
 
 
 def test_a_redirect_does_not_get_the_token(forge, github, summary, capsys):

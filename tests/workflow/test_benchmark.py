@@ -402,7 +402,32 @@ def test_what_a_config_declares_has_the_names_by_which_the_server_tells_it():
         "batching.num_batch_threads": "2",
         "batching.allowed_batch_sizes": "1,2,4,8,16,32",
         "grpc_max_threads": "3",
+        "enable_model_warmup": "true",
     }
     assert benchmark.declared_settings(ServerSettings(batching=None)) == {"batching": "off"}
     without_tensorflow = ServerSettings(batching=None, backend="stablehlo")
     assert benchmark.declared_settings(without_tensorflow) == {"batching": "off", "prefer_stablehlo": "true"}
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--enable_batching=false",
+        "--batching_parameters_file=/b.txt",
+        "--enable_per_model_batching_parameters",
+        "--platform_config_file=/p.txt",
+    ],
+)
+def test_what_flags_say_of_batching_takes_the_place_of_what_the_config_says(flag):
+    declared = benchmark.declared_settings(ServerSettings(flags=[flag]))
+
+    assert not [name for name in declared if name.partition(".")[0] == "batching"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"), [("", "true"), ("=1", "true"), ("=True", "true"), ("=0", "false"), ("=false", "false")]
+)
+def test_a_boolean_is_declared_as_the_server_tells_it(flag, told):
+    for backend in ("saved_model", "stablehlo"):
+        server = ServerSettings(backend=backend, flags=[f"--prefer_stablehlo{flag}"])
+        assert benchmark.declared_settings(server)["prefer_stablehlo"] == told

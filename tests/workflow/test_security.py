@@ -117,5 +117,8 @@ def test_the_load_generator_hears_of_it_by_whole_paths(files, monkeypatch):
     assert Security(token="t").of_load() is None
     with pytest.raises(SettingsError, match=r"--key-file: which certificate is it of\?"):
         security.of_arguments(parser.parse_args(["--key-file", "k"]), tls=True)
+    for odd in (".x", "a..b", 70 * "x", "two words", "line\nfeed"):
+        with pytest.raises(SettingsError, match=r"--server-name: .*: no name of a host"):
+            security.of_arguments(parser.parse_args(["--server-name", odd]), tls=True)
     with contextlib.closing(security.grpc_channel("127.0.0.1", 1, known)):
         pass

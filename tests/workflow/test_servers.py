@@ -189,6 +189,13 @@ def test_free_ports_differ_and_nobody_is_given_them_by_chance():
     assert first < 15_000 or max(ports) < first
 
 
+def test_where_no_port_can_be_bound_that_is_said(monkeypatch):
+    monkeypatch.setattr(servers, "HOST", "192.0.2.1")
+
+    with pytest.raises(ServerError, match=r"192\.0\.2\.1: no port to listen on can be bound \("):
+        free_ports(2)
+
+
 @pytest.mark.parametrize(("returncode", "code"), [(0, 0), (3, 3), (-9, 137), (-15, 143)])
 def test_exit_codes_are_those_of_a_shell(returncode, code):
     assert exit_code(returncode) == code

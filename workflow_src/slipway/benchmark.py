@@ -167,6 +167,12 @@ class Subject:
     goldens: Mapping[int, Path] = field(default_factory=dict)
 
 
+# With one of these the section `server.batching` is not what the server batches by.
+_BATCHING_FLAGS = frozenset(
+    ("enable_batching", "batching_parameters_file", "enable_per_model_batching_parameters", "platform_config_file")
+)
+
+
 def declared_settings(server: ServerSettings) -> dict[str, str]:
     """Give the settings that a server with the section `server` runs with, as `slipway_setting_info` tells them."""
     if server.batching is None:
@@ -176,10 +182,17 @@ def declared_settings(server: ServerSettings) -> dict[str, str]:
             f"batching.{name}": ",".join(map(str, value)) if isinstance(value, list) else str(value)
             for name, value in server.batching.model_dump().items()
         }
+    flags = {}
+    for flag in server.flags:
+        name, equals, value = flag.removeprefix("--").partition("=")
+        flags[name] = value if equals else "true"
+    if not _BATCHING_FLAGS.isdisjoint(flags):
+        told = {}
     if server.backend == "stablehlo":
         told["prefer_stablehlo"] = "true"
-    flags = [flag.removeprefix("--").partition("=") for flag in server.flags]
-    return told | {name: value for name, equals, value in flags if equals}
+    if "prefer_stablehlo" in flags:
+        flags["prefer_stablehlo"] = str(flags["prefer_stablehlo"].lower() in {"true", "1"}).lower()
+    return told | flags
 
 
 def reload_of(subject: Subject, server: RunningServer) -> tuple[VersionsReload | None, str]:

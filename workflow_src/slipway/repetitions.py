@@ -63,22 +63,13 @@ SENT_AGAIN = "TCP sent over 0.1 % of the bytes again, though they never left thi
 RECONNECTED = "connections were opened again under load"
 UNDECLARED = "the server says that it runs with other settings than were declared"
 
-# What voids even the CPU time of a window; the other rules void what a clock on the wall measured.
-VOID_FOR_CPU = frozenset(
-    {
-        NOTHING_ANSWERED,
-        FAILED_REQUESTS,
-        WRONG_ANSWERS,
-        MISCOUNTED,
-        RECONNECTED,
-        KILLED,
-        IDLE,
-        UNDECLARED,
-    }
-)
-# These say that something disturbed the clock on the wall; what CPU time and bytes say they leave as it is.
+# These say that something disturbed the clock on the wall; what CPU time and bytes say they leave as it is. All others void both.
+# A generator at its limit tells too low a rate and too long a wait, but the server's CPU time was used for what it answered.
 ONLY_WALL_CLOCK = frozenset(
-    {DISTURBED, LAGGING, LATE, STOLEN, SLOWED, GPU_SLOWED, THROTTLED, SENT_AGAIN, UNSTEADY},
+    {
+        *(SATURATED, NEAR_CEILING, LAGGING, LATE, DISTURBED),
+        *(STOLEN, SLOWED, GPU_SLOWED, THROTTLED, SENT_AGAIN, UNSTEADY),
+    }
 )
 
 

@@ -147,13 +147,30 @@ def of_arguments(arguments: argparse.Namespace, *, tls: bool, token: str = "") -
     Put together what `add_arguments` declared.
 
     Raises:
-        SettingsError: A key is named without its certificate.
+        SettingsError: A key is named without its certificate, or the server's name cannot be one.
     """
+    if arguments.server_name:
+        check_host(arguments.server_name, "--server-name: ")
     if arguments.key_file and not arguments.cert_file:
         raise SettingsError("--key-file: which certificate is it of? Name it with --cert-file.")
     return Security(
         tls, arguments.ca_file, token, arguments.cert_file, arguments.key_file, arguments.server_name or None
     )
+
+
+def check_host(name: str, where: str = "") -> None:
+    """
+    Refuse what can be no host's name or address, which only opening a connection would find, each way with another error.
+
+    Raises:
+        SettingsError: A part of it is empty or longer than DNS allows, or it has blanks; *where* is told in front.
+    """
+    try:
+        name.encode("idna")
+    except UnicodeError as error:
+        raise SettingsError(f"{where}{name}: no name of a host: {error.__cause__ or error}.") from error
+    if not name.isprintable() or " " in name:
+        raise SettingsError(f"{where}{name!r}: no name of a host: it has blanks or control characters.")
 
 
 def named(arguments: argparse.Namespace) -> list[str]:

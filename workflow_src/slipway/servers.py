@@ -317,16 +317,28 @@ def free_ports(count: int) -> list[int]:
 
     They lie below those that the kernel hands out, each process in a place of its own: until a server has bound them, nobody
     is given them by chance.
+
+    Raises:
+        ServerError: Nothing can be bound at `HOST`.
     """
+    refusal = None
     with contextlib.ExitStack() as held:
         found: list[int] = []
-        candidates = itertools.chain(_own_ports(), itertools.repeat(0))
-        while len(found) < count:
-            one = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                one.bind((HOST, next(candidates)))
-                found.append(int(one.getsockname()[1]))
-        return found
+        for port in itertools.chain(_own_ports(), itertools.repeat(0, count)):
+            if len(found) == count:
+                break
+            one = socket.socket()
+            try:
+                one.bind((HOST, port))
+            except OSError as error:
+                one.close()
+                refusal = error
+                continue
+            held.enter_context(one)
+            found.append(int(one.getsockname()[1]))
+    if len(found) < count:
+        raise ServerError(f"{HOST}: no port to listen on can be bound ({refusal}).")
+    return found
 
 
 def _own_ports() -> Iterator[int]:

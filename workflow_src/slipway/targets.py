@@ -67,6 +67,7 @@ def parse(word: str, protocol: str | None) -> list[Target]:
         raise SettingsError(f"{word}: {error}; {_FORMS}.") from error
     if not host or parts.query or parts.fragment or parts.username:
         raise SettingsError(f"{word}: no address; {_FORMS}.")
+    security.check_host(host)
     prefix = parts.path.rstrip("/")
     if not parts.scheme:
         if prefix:

@@ -50,8 +50,16 @@ def test_on_a_busy_host_times_on_the_wall_do_not_decide():
     assert found(pairs).gates
 
 
-def test_a_miscounted_window_voids_cpu_time_too():
-    assert found([pair(invalid=[repetitions.MISCOUNTED])]).pairs == 0
+def test_a_load_generator_at_its_limit_leaves_cpu_time():
+    """Small models reach it on every machine, and CPU time is what decides on every machine."""
+    pairs = [pair(index, invalid=[repetitions.SATURATED, repetitions.NEAR_CEILING]) for index in range(6)]
+
+    assert (found(pairs).pairs, found(pairs, metric="throughput").pairs) == (6, 0)
+
+
+@pytest.mark.parametrize("rule", [repetitions.MISCOUNTED, repetitions.OFF_RATE])
+def test_a_window_of_other_requests_voids_cpu_time_too(rule):
+    assert found([pair(invalid=[rule])]).pairs == 0
 
 
 def test_what_cannot_be_read_is_not_a_pair():
@@ -61,13 +69,17 @@ def test_what_cannot_be_read_is_not_a_pair():
 
 
 def test_a_head_that_falls_behind_a_rate_that_base_keeps_is_worse_and_no_excuse():
-    behind = [repetitions.LATE, repetitions.OFF_RATE]
-    pairs = [pair(i, latency=(500.0, 90_000.0 + i), invalid=behind) for i in range(14)]
+    behind = [repetitions.UNSTEADY, repetitions.OFF_RATE]
+    less, more = {"offered": 1000, "completed": 900}, {"offered": 1000, "completed": 1100}
+    pairs = [pair(i, latency=(500.0, 90_000.0 + i), head=less, invalid=behind) for i in range(14)]
     p99 = found(pairs, "open", "p99")
     assert (p99.state, p99.gates, p99.void) == ("fail", True, 0)
 
-    # A disturbed host, or a base that does not keep the rate either, is one.
-    disturbed = [pair(i, invalid=[*behind, repetitions.DISTURBED]) for i in range(14)]
-    both = [pair(i, base={"invalid": behind}, invalid=behind) for i in range(14)]
-    for pairs in (disturbed, both):
+    # A disturbed host, a load generator that was late, a base that does not keep the rate either, or more answers than
+    # were due is one: what a hiccup breaks voids a pair whichever side it hits.
+    disturbed = [pair(i, head=less, invalid=[*behind, repetitions.DISTURBED]) for i in range(14)]
+    late = [pair(i, head=less, invalid=[*behind, repetitions.LATE]) for i in range(14)]
+    both = [pair(i, base={"invalid": behind}, head=less, invalid=behind) for i in range(14)]
+    ahead = [pair(i, head=more, invalid=behind) for i in range(14)]
+    for pairs in (disturbed, late, both, ahead):
         assert all(m.void == 14 for m in results([cell(pairs, "open")]))

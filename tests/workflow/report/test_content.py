@@ -157,7 +157,13 @@ def test_a_distribution_of_raw_samples_is_preferred_to_histograms():
     assert len(content.distribution(content.summarise(cell))) > 5
 
 
-@pytest.mark.parametrize(("rule", "counts"), [(rules.DISTURBED, True), (rules.MISCOUNTED, False), ("x", False)])
+@pytest.mark.parametrize(
+    ("rule", "counts"),
+    [
+        *((rules.DISTURBED, True), (rules.SATURATED, True), (rules.NEAR_CEILING, True)),
+        *((rules.MISCOUNTED, False), (rules.OFF_RATE, False), ("x", False)),
+    ],
+)
 def test_what_only_disturbs_the_clock_on_the_wall_leaves_cpu_and_bytes(rule, counts):
     """On a shared runner CPU time is the one number left; a rule of another Slipway voids everything."""
     record = factory.with_repetitions(

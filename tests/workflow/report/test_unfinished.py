@@ -1,3 +1,5 @@
+import os
+
 import html5lib
 import pytest
 from tests.workflow import result_factory as factory
@@ -84,6 +86,31 @@ def test_nothing_is_drawn_where_no_benchmark_was_cut_short_in_this_run(results, 
 
     assert not (results / "unfinished").exists()
     assert capsys.readouterr().err == ""
+
+
+def test_what_another_run_left_is_not_mixed_in(results, capsys):
+    path = cut_short(results)
+    other = results / "benchmarks/digits/1/benchmark.failed.json"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.with_name("benchmark.json").unlink(missing_ok=True)
+    factory.benchmark("digits", 1).model_copy(update={"cut_short": "of another day"}).write(other)
+    os.utime(other, (1000.0, 1000.0))
+
+    draw_unfinished(MODELS, {"digits": [1, 2]}, "T", path.stat().st_mtime, results)
+
+    assert capsys.readouterr().err.startswith("What was measured until then: ")
+    [model] = Result.read(results / "unfinished/result.json").models
+    assert [record.version for record in model.benchmarks] == [2]
+
+
+def test_what_the_file_system_refuses_is_one_line(results, capsys):
+    too_long = 300 * "m"
+
+    draw_unfinished({too_long: [1]}, {too_long: [1]}, "T", 0.0, results)
+
+    told = capsys.readouterr().err
+    assert told.startswith("No report of what was measured until then: ")
+    assert len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize("other", ["validation/digits/1.json", "launch/digits.json"])

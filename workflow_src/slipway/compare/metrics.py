@@ -13,8 +13,9 @@ from slipway.records import Repetition
 from slipway.statistics import hodges_lehmann
 
 # What a head that cannot keep up breaks by itself: the rate is half of what base can take, and base did. Its latencies count
-# from the planned time, so that they say by how much it fell behind.
-_OVERRUN = {repetitions.OFF_RATE, repetitions.LATE, repetitions.UNSTEADY}
+# from the planned time, so that they say by how much it fell behind. That requests left late is no fault of a server: forgiven
+# in head alone, it would let a hiccup of the load generator count against head, and void the pair if it hit base.
+_OVERRUN = {repetitions.OFF_RATE, repetitions.UNSTEADY}
 # On a host where more pairs than this were disturbed, times on the wall are told but decide nothing.
 MOST_VOID = 0.25
 
@@ -48,7 +49,7 @@ class Metric:
         """Say whether both windows of *pair* are good enough for this metric, and have it."""
         broken = {*pair.base.invalid, *(() if _is_overrun(pair.head) else pair.head.invalid)}
         if self.is_cpu:
-            broken &= repetitions.VOID_FOR_CPU
+            broken -= repetitions.ONLY_WALL_CLOCK
         return not broken and bool(self.read(pair.base)) and bool(self.read(pair.head))
 
     def worse(self, pair: WindowPair) -> float:
@@ -61,7 +62,8 @@ class Metric:
 
 
 def _is_overrun(repetition: Repetition) -> bool:
-    return repetitions.OFF_RATE in repetition.invalid and _OVERRUN.issuperset(repetition.invalid)
+    fell_behind = repetition.offered is not None and repetition.completed < repetition.offered
+    return fell_behind and repetitions.OFF_RATE in repetition.invalid and _OVERRUN.issuperset(repetition.invalid)
 
 
 def _cpu(repetition: Repetition) -> float | None:

@@ -39,6 +39,7 @@ def gather(
     usage: Path | None,
     prices: Prices | None = None,
     partial: bool = False,
+    since: float = 0.0,
 ) -> Result:
     """
     Read the records of *models* below *records*.
@@ -52,6 +53,7 @@ def gather(
         prices: What computing costs, if anybody said.
         partial: Take what there is: of a benchmark that was cut short what it measured until then; models that did
             not get as far as an image that answers right are left out.
+        since: Seconds since the epoch: a benchmark that was cut short before is of another run and is left out.
 
     Raises:
         SourceError: If a record is missing or damaged, or was made from something else than the others.
@@ -59,7 +61,7 @@ def gather(
     read = []
     for name, versions in models.items():
         try:
-            read.append(_model(records, name, versions, benchmarked.get(name, ()), partial=partial))
+            read.append(_model(records, name, versions, benchmarked.get(name, ()), partial=partial, since=since))
         except SourceError:
             if not partial:
                 raise
@@ -93,7 +95,7 @@ def _ended(record: BenchmarkRecord) -> dt.datetime:
 
 
 def _model(
-    records: Path, model: str, versions: Sequence[int], benchmarked: Sequence[int], *, partial: bool
+    records: Path, model: str, versions: Sequence[int], benchmarked: Sequence[int], *, partial: bool, since: float
 ) -> ModelResult:
     read = [_version(records, model, version) for version in sorted(versions)]
     servables = {version.version: version.servable.tree.digest for version in read}
@@ -106,7 +108,7 @@ def _model(
         path = records / "benchmarks" / model / str(version) / "benchmark.json"
         if partial and not path.exists():
             path = path.with_suffix(FAILED_SUFFIX)
-            if not path.exists():
+            if not path.exists() or path.stat().st_mtime < since:
                 continue
         record = BenchmarkRecord.read(path)
         if record.servable_digest != servables[version]:

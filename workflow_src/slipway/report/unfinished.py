@@ -31,14 +31,16 @@ def draw_unfinished(
         for name, versions in benchmarked.items()
         for version in versions
     ]
-    if not any(path.exists() and path.stat().st_mtime >= since for path in left):
-        return
     out = records / "unfinished"
     try:
-        result = gather(records, models, benchmarked, title=f"{title} (cut short)", usage=None, partial=True)
+        if not any(path.exists() and path.stat().st_mtime >= since for path in left):
+            return
+        result = gather(
+            records, models, benchmarked, title=f"{title} (cut short)", usage=None, partial=True, since=since
+        )
         with files.new_directory(out) as directory:
             report.write_report(result, directory, records / "api")
-    except SlipwayError as error:
+    except (SlipwayError, OSError) as error:
         sys.stderr.write(f"No report of what was measured until then: {error}\n")
         return
     sys.stderr.write(f"What was measured until then: {out / 'index.html'}\n")

@@ -52,7 +52,7 @@ class Metric:
     def counts(self, repetition: Repetition) -> bool:
         """Say whether a window is good enough for this metric."""
         broken = set(repetition.invalid)
-        return not (broken & repetitions.VOID_FOR_CPU if self.is_cpu else broken)
+        return not (broken - repetitions.ONLY_WALL_CLOCK if self.is_cpu else broken)
 
 
 def _cpu(repetition: Repetition, rows: int) -> float | None:
@@ -101,6 +101,8 @@ def choose(settings: AbVersions, versions: Versions) -> tuple[Pin, Pin] | str:
         )
     head: Pin = chosen_head
     known = versions.labels.get(head) if isinstance(head, str) else head
+    if known is None and settings.base is None and not versions.labels:
+        return f"which version {told(head)} is, nobody told: name the other one with ab_versions.base"
     others = [version for version in versions.served if version != known]
     below = [version for version in others if known is None or version < known]
     if settings.base is None and not others:
@@ -267,7 +269,10 @@ def _notes(protocol: str, unclear: Sequence[str], clear: Sequence[str]) -> list[
     if unclear:
         notes.append(f"{protocol}: the interval includes no difference: {', '.join(unclear)}")
     if clear:
-        notes.append(f"{protocol}: a difference is shown: {', '.join(clear)}")
+        notes.append(
+            f"{protocol}: the interval leaves out no difference: {', '.join(clear)} (each for itself at 95 %: where several "
+            "are looked at, one may do so by chance)"
+        )
     return notes
 
 

@@ -29,14 +29,7 @@ _FIRST_SHARE = 0.5
 # Further down there is no rate worth having.
 _LEAST_SHARE = 0.01
 # Requests left late, the machine was busy: the window says nothing about the server.
-_SPOILED = {
-    repetitions.LAGGING,
-    repetitions.DISTURBED,
-    repetitions.LATE,
-    repetitions.SATURATED,
-    repetitions.NEAR_CEILING,
-    *repetitions.ONLY_WALL_CLOCK,
-}
+_SPOILED = repetitions.ONLY_WALL_CLOCK
 _MOST_SPOILED = 3
 
 

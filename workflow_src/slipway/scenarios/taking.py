@@ -25,10 +25,7 @@ from slipway.windows import OVERHEAD_S
 from slipway_wire.loads import Encoding, LoadWindow, Tier
 
 # Rules that another try may keep: what was wrong with the machine, not with the server.
-_TRANSIENT = {
-    *(repetitions.LAGGING, repetitions.DISTURBED, repetitions.LATE, repetitions.SATURATED),
-    *(repetitions.ONLY_WALL_CLOCK),
-}
+_TRANSIENT = repetitions.ONLY_WALL_CLOCK - {repetitions.NEAR_CEILING}
 # What failed requests and a server that changes meanwhile break by themselves, where they may.
 FAILING = frozenset(
     {
