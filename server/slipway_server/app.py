@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 
 from slipway_server import cpus, memory
 from slipway_server.backends.loading import loader_maker
+from slipway_server.backends.remote_storage import FetchedLoader, LocalCopies, RemoteStorage
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Scheduler, Soon
 from slipway_server.batching.sizes import batches_like, smallest_and_largest
 from slipway_server.bearer import BearerToken
@@ -32,8 +33,8 @@ from slipway_server.config_files import (
     read_model_server_config,
     single_model_config,
 )
+from slipway_server.load_options import LoadOptions, read_platform_config
 from slipway_server.load_options import from_settings as read_load_options
-from slipway_server.load_options import read_platform_config
 from slipway_server.metrics import Metrics
 from slipway_server.observers import Observers
 from slipway_server.servables import planned, warmup
@@ -58,7 +59,7 @@ from slipway_server.transports.profiler import ProfilerApi
 from slipway_server.transports.rest_api import RestApi, RestServer, error_response
 from slipway_server.transports.rpc import Services, guarded
 from slipway_server.transports.waiting import Arrivals, soon_on
-from slipway_wire import paths
+from slipway_wire import messages, paths
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_status import VersionStatus
 from slipway_wire.status import InvalidArgument, Unavailable
@@ -127,7 +128,7 @@ class Server:
         self._grpc_socket, self._rest_socket = _reserve_ports(settings)
         self._admin_socket = _reserve_admin_port(settings)
         self._metrics = Metrics()
-        self._metrics.tell_settings(_told_settings(settings, policy, is_per_model=is_per_model))
+        self._metrics.tell_settings(_told_settings(settings, load_options, policy, is_per_model=is_per_model))
         self._observers = Observers(settings, self._metrics)
         self._scheduler = _scheduler(settings, policy, self._metrics, soon_on(self._loop))
         policy_of = own_policy(policy) if policy is not None and is_per_model else lambda _directory: policy
@@ -138,9 +139,6 @@ class Server:
             _measured_sizes(policy_of),
             policy.num_batch_threads if policy is not None else settings.grpc_max_threads,
         )
-
-        # After loader_maker, which prepares the import of TensorFlow.
-        from slipway_server.backends.remote_storage import FetchedLoader, LocalCopies, RemoteStorage  # noqa: PLC0415
 
         self._copies = LocalCopies()
 
@@ -416,13 +414,21 @@ def _batching(settings: Settings) -> tuple[BatchingPolicy | None, bool]:
     return policy, is_per_model
 
 
-def _told_settings(settings: Settings, policy: BatchingPolicy | None, *, is_per_model: bool) -> dict[str, str]:
-    """Give what decides how fast requests are answered, as it is in force; names as in flags and batching parameters."""
-    flags = (
-        *("grpc_max_threads", "max_enqueued_requests", "tensorflow_session_parallelism"),
-        *("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "thread_plan"),
-    )
+def _told_settings(
+    settings: Settings, load_options: LoadOptions, policy: BatchingPolicy | None, *, is_per_model: bool
+) -> dict[str, str]:
+    """
+    Give what decides how fast requests are answered, as it is in force; names as in flags and batching parameters.
+
+    Of `thread_plan` it is what is asked for: `slipway_thread_plan` tells what each version got.
+    """
+    flags = ("grpc_max_threads", "max_enqueued_requests", "tensorflow_session_parallelism", "thread_plan")
     told = {name: str(getattr(settings, name)) for name in flags}
+    if settings.platform_config_file:
+        told["tensorflow_session_parallelism"] = "0"  # as without the flag, whose place the file takes
+    config: Any = messages.ConfigProto.FromString(load_options.session_config)
+    told["tensorflow_intra_op_parallelism"] = str(config.intra_op_parallelism_threads)
+    told["tensorflow_inter_op_parallelism"] = str(config.inter_op_parallelism_threads)
     told["prefer_stablehlo"] = str(settings.prefer_stablehlo).lower()
     if policy is None:
         return told | {"batching": "off"}

@@ -18,8 +18,9 @@ def settle() -> None:
     """
     Take all that is alive out of the collector's sight, for good; from then on, collect rarely.
 
-    To be called when all modules are imported and no version is loaded yet. TensorFlow is some 300 000 objects that stay;
-    walking over them would cost requests 0.1 to 0.5 s each time. The few hundred objects of a version remain in sight.
+    To be called before any version is loaded, and once more when TensorFlow is imported later than that, before its first
+    version: it is some 300 000 objects that stay, and walking over them would cost requests 0.1 to 0.5 s each time. The few
+    hundred objects of a version remain in sight; one that is loaded by then, of StableHLO, is freed without the collector.
     """
     gc.collect()
     gc.freeze()

@@ -339,7 +339,7 @@ class Metrics:
             "gauge",
             ("model", "version", "plan", "reason"),
             Counter,
-            help="1 for the thread plan that each loaded version got: one_batch (a batch has all CPUs), batch_per_core (each "
+            help="1 for the thread plan that each version got when it was last loaded, 0 for earlier ones: one_batch (a batch has all CPUs), batch_per_core (each "
             "batch has one) or configured (by flags or files); and why: measured, flag, configured, or what kept it from "
             "being measured.",
         )
@@ -398,7 +398,7 @@ class Metrics:
             ("setting", "value"),
             lambda: [(setting, 1.0) for setting in self._settings.items()],
             help="1 for each setting that decides how fast the server is, with the value it runs with: threads, batching, "
-            "whether StableHLO is preferred.",
+            "whether StableHLO is preferred. thread_plan is what is asked for; slipway_thread_plan tells what versions got.",
         )
         self.process = tuple(
             View(name, kind, (), lambda name=name: _process_value(name), help=text)  # type: ignore[misc]

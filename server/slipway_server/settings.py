@@ -144,7 +144,9 @@ class Settings:
         "version's warm-up records. MODEL=PLAN says it of one model; separate by commas. (not in TF Serving)",
     )
     thread_plan_limit_s: float = _flag(
-        2.0, "With --thread_plan=auto, measure only models for which this takes no longer (s). (not in TF Serving)"
+        2.0,
+        "With --thread_plan=auto, measure only models for which this takes no longer, and five times that in all (s). "
+        "(not in TF Serving)",
     )
     tensorflow_session_config_file: str = _flag("", "Text-format ConfigProto of every session; flags go over it.")
     platform_config_file: str = _flag(

@@ -186,12 +186,10 @@ def _decode_signature(name: str, found: Any, weights: int) -> Lowered:
     sizes = [size for size in rows if size is not None]
     if not rows or (rows != [None] and (None in rows or sizes != sorted(set(sizes)) or 0 in sizes)):
         raise ValueError(f"signature {name}: programs for {rows} rows")
-    signature = Signature(
-        name,
-        str(found["method"]),
-        _decode_tensors(found["inputs"]),
-        _decode_tensors(found["outputs"]),
-    )
+    inputs = _decode_tensors(found["inputs"])
+    if any(spec.shape and spec.shape[0] is None for spec in inputs.values()) != bool(sizes):
+        raise ValueError(f"signature {name}: programs for {rows} rows, which do not fit its inputs")
+    signature = Signature(name, str(found["method"]), inputs, _decode_tensors(found["outputs"]))
     return Lowered(signature, tuple(programs), rows_are_apart=found["row_independent"] is True)
 
 

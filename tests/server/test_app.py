@@ -21,7 +21,8 @@ import trustme
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tests.dropin import saved_models
 
-from slipway_server.app import _batching
+from slipway_server.app import _batching, _told_settings
+from slipway_server.load_options import from_settings
 from slipway_server.settings import Settings
 from slipway_wire import paths, predict, tfrecord, warmup_log
 from slipway_wire.status import Code
@@ -298,6 +299,27 @@ def test_metrics_tell_the_settings_that_are_in_force(live):
         ("prefer_stablehlo", "false"),
     ):
         assert live.metric(f'slipway_setting_info{{setting="{setting}",value="{value}"}}') == 1
+
+
+def test_threads_are_told_as_a_file_sets_them(tmp_path):
+    """Flags that a file takes the place of are not in force, and what it says is."""
+    (tmp_path / "session").write_text("intra_op_parallelism_threads: 3 inter_op_parallelism_threads: 2")
+    (tmp_path / "platform").write_text(
+        """platform_configs { key: "tensorflow" value { source_adapter_config {
+        [type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] {
+        legacy_config { session_config { intra_op_parallelism_threads: 5 } } } } } }"""
+    )
+
+    def told(**flags):
+        settings = Settings(**flags)
+        found = _told_settings(settings, from_settings(settings), None, is_per_model=False)
+        return [found[f"tensorflow_{name}_parallelism"] for name in ("session", "intra_op", "inter_op")]
+
+    session, platform = str(tmp_path / "session"), str(tmp_path / "platform")
+    assert told() == ["0", "0", "0"]
+    assert told(tensorflow_session_config_file=session) == ["0", "3", "2"]
+    assert told(tensorflow_session_config_file=session, tensorflow_intra_op_parallelism=7) == ["0", "7", "2"]
+    assert told(platform_config_file=platform, tensorflow_session_parallelism=9) == ["0", "5", "0"]
 
 
 def test_versions_come_and_go_without_a_request_lost(live, fakes, testdata):

@@ -35,9 +35,11 @@ def manifests(draw):
     used = st.lists(st.integers(0, len(weights) - 1), max_size=3).map(tuple) if weights else st.just(())
     signatures = {}
     for number, name in enumerate(draw(st.lists(st.text(max_size=5), unique=True, max_size=3))):
-        sizes = draw(st.one_of(st.just([None]), st.sets(st.integers(1, 99), min_size=1, max_size=3).map(sorted)))
+        inputs = draw(specs())
+        has_rows = any(one.shape[:1] == (None,) for one in inputs.values())
+        sizes = draw(st.sets(st.integers(1, 99), min_size=1, max_size=3).map(sorted)) if has_rows else [None]
         programs = tuple(Program(f"s{number}.{rows}", rows, draw(used), "0" * 64) for rows in sizes)
-        signature = Signature(name, PREDICT, draw(specs()), draw(specs()))
+        signature = Signature(name, PREDICT, inputs, draw(specs()))
         signatures[name] = Lowered(signature, programs, rows_are_apart=draw(st.booleans()))
     return Manifest("1.0.0", {"jaxlib": "0.10.2"}, tuple(weights), signatures)
 
@@ -107,6 +109,18 @@ def _set(path, value):
         (_set(["signatures", "f", "programs", 0, "rows"], 4), r"signature f: programs for \[4, 4\] rows"),
         (_set(["signatures", "f", "programs", 0, "rows"], None), r"signature f: programs for \[None, 4\] rows"),
         (_set(["signatures", "f", "programs", 0, "rows"], 0), r"signature f: programs for \[0, 4\] rows"),
+        (
+            _set(["signatures", "f", "inputs", "x", "shape"], [1, 2]),
+            r"signature f: programs for \[1, 4\] rows, which do not fit its inputs",
+        ),
+        (
+            _set(["signatures", "f", "inputs"], {}),
+            r"signature f: programs for \[1, 4\] rows, which do not fit its inputs",
+        ),
+        (
+            _set(["signatures", "f", "programs"], [{"file": "s0", "rows": None, "weights": [], "sha256": "ab"}]),
+            r"signature f: programs for \[None\] rows, which do not fit its inputs",
+        ),
         (_set(["signatures", "f", "programs"], []), r"signature f: programs for \[\] rows"),
         (_set(["signatures", "f", "inputs"], [1]), "damaged"),
         (_set(["signatures"], None), "damaged"),

@@ -73,6 +73,7 @@ slipway_warmup_requests_total{model="other",version="1",source="record",status="
 
 def test_a_thread_plan_is_read_for_the_version_that_has_it():
     read = parse(
+        'slipway_thread_plan{model="m",version="1",plan="batch_per_core",reason="flag"} 0\n'
         'slipway_thread_plan{model="m",version="1",plan="one_batch",reason="measured"} 1\n'
         'slipway_thread_plan{model="m",version="2",plan="batch_per_core",reason="flag"} 1\n'
     )

@@ -71,9 +71,9 @@ def replayed(metrics: Metrics | None, model: str) -> dict[int, int]:
 def thread_plan(metrics: Metrics | None, model: str, version: int) -> str:
     """Read how many CPUs a batch of *version* has: one_batch, batch_per_core or configured; "" if the server does not say."""
     wanted = {"model": model, "version": str(version)}
-    for metric, labels in metrics or {}:
+    for (metric, labels), value in (metrics or {}).items():
         named = dict(labels)
-        if metric == "slipway_thread_plan" and wanted.items() <= named.items():
+        if metric == "slipway_thread_plan" and value and wanted.items() <= named.items():
             return named["plan"]
     return ""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from slipway_server import cpus
+from slipway_server import cpus, memory
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Loader, Servable
@@ -81,7 +81,7 @@ def _with_tensorflow(
     options: LoadOptions, metrics: Metrics, sizes: Callable[[Path], Sizes], threads: int
 ) -> MakeLoader:
     choices = Choices(options, cpus.count(), cpus.has_gpu(), threads, metrics)
-    if not options.threads.configured_by:
+    if choices.may_differ:
         os.environ.setdefault(_POOL_PER_SESSION, "1")
     # TensorFlow takes seconds to import, which a wrong flag or file should not.
     _import_tensorflow(with_keras=bool(options.modules))
@@ -132,6 +132,7 @@ def _with_stablehlo(options: LoadOptions, metrics: Metrics, with_tensorflow: Cal
             if not otherwise:
                 logger.warning("%s: no StableHLO; importing TensorFlow, which serves its SavedModel", directory)
                 otherwise.append(with_tensorflow())
+                memory.settle()
         return otherwise[0](model, version, directory)
 
     return choose
@@ -174,6 +175,7 @@ def _set_up_jax(options: LoadOptions) -> None:
         ),
         "--mixed_precision": bool(config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16),
         "--gpu_memory_limit_mb": bool(gpu.experimental.virtual_devices),
+        "--thread_plan": {options.threads.plan, *options.threads.by_model.values()} != {"auto"},
     }
     if found := [name for name, is_set in without_effect.items() if is_set]:
         logger.warning("%s: no effect on versions with StableHLO, which XLA always compiles whole", ", ".join(found))

@@ -6,6 +6,7 @@ loading the version a second time, which only one whose load and calls are short
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway_server import memory
+from slipway_server import memory, process_stats
 from slipway_server.load_options import DEFAULT_PLAN, LoadOptions, Plan
 from slipway_server.metrics import Metrics
 from slipway_server.servables import synthesis, warmup
@@ -32,6 +33,8 @@ _WINDOW_S = 0.003
 _MAX_ROUNDS = 7
 # For a moment the weights are in memory twice.
 _MAX_SHARE_OF_MEMORY = 0.125
+# What all models of a server together may take, in what one may: many would hold up its start, and live requests.
+_MODELS_AT_MOST = 5
 
 
 def same_twice(inputs: Tensors) -> tuple[Tensors, Tensors]:
@@ -62,11 +65,6 @@ _NO_REQUESTS = Choice(
 )
 
 
-def _too_slow(expected_s: float) -> Choice:
-    told = f"to measure it would take {expected_s:.1f} s or more, see --thread_plan_limit_s"
-    return Choice(DEFAULT_PLAN, "too_slow", told)
-
-
 @dataclass
 class Choices:
     """
@@ -79,6 +77,7 @@ class Choices:
         threads: How many batches, or requests without batching, run at once.
         metrics: Where they are told.
         measuring: Held while one version is measured.
+        spent_s: How long versions have been measured so far, all together (s); to be changed while `measuring` is held.
     """
 
     options: LoadOptions
@@ -87,7 +86,28 @@ class Choices:
     threads: int
     metrics: Metrics
     measuring: threading.Lock = field(default_factory=threading.Lock)
-    _measured: dict[str, Plan] = field(default_factory=dict)
+    spent_s: float = 0.0
+    _kept: dict[str, Plan] = field(default_factory=dict)
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether models of this server may come to have different threads."""
+        threads = self.options.threads
+        wanted = {threads.plan, *threads.by_model.values()}
+        is_measuring = "auto" in wanted and not self.has_gpu and self.options.warmup.is_enabled
+        return not threads.configured_by and self.cpus > 1 and (is_measuring or "batch_per_core" in wanted)
+
+    def left_s(self) -> float:
+        """Say how long another version may be measured: as one model may, or what the others have left of the server's time."""
+        limit_s = self.options.threads.limit_s
+        return min(limit_s, _MODELS_AT_MOST * limit_s - self.spent_s)
+
+    def too_slow(self, expected_s: float) -> Choice:
+        """Say that a version is not measured because that would take *expected_s* seconds at least."""
+        told = f"to measure it would take {expected_s:.1f} s or more, see --thread_plan_limit_s"
+        if self.left_s() < (limit_s := self.options.threads.limit_s):
+            told += f"; of the {_MODELS_AT_MOST * limit_s:.1f} s for all models, {self.spent_s:.1f} s are spent"
+        return Choice(DEFAULT_PLAN, "too_slow", told)
 
     def without_measuring(self, model: str) -> Choice | None:
         """Return what is settled for *model* before any of its versions is loaded; None: nothing is."""
@@ -102,17 +122,20 @@ class Choices:
             return Choice(DEFAULT_PLAN, "gpu", "there is a GPU to compute on")
         if not self.options.warmup.is_enabled:
             return Choice(DEFAULT_PLAN, "no_warmup", "warm-up, and with it measuring, is switched off")
-        if model in self._measured:
-            return Choice(self._measured[model], "version", "as measured with an earlier version of the model")
+        if model in self._kept:
+            return Choice(self._kept[model], "version", "as found with an earlier version of the model")
         return None
 
     def keep(self, model: str, plan: Plan) -> None:
-        """Take *plan*, which was measured, for all further versions of *model*; to be called while `measuring` is held."""
-        self._measured[model] = plan
+        """Take *plan* for all further versions of *model*, unless there is one: they come while requests are answered."""
+        self._kept.setdefault(model, plan)
 
     def note(self, model: str, version: int, choice: Choice) -> None:
-        """Tell *choice*."""
+        """Tell *choice*, which holds from now on."""
         plan = choice.plan or "configured"
+        for labels, _ in self.metrics.thread_plan.rows():
+            if labels[:2] == (model, str(version)):
+                self.metrics.thread_plan.of(*labels).value = 0.0
         self.metrics.thread_plan.of(model, str(version), plan, choice.reason).value = 1.0
         logger.info("servable {name: %s version: %d}: thread plan %s: %s", model, version, plan, choice.told)
 
@@ -175,59 +198,76 @@ class PlannedLoader:
         load_s = time.perf_counter() - began
         try:
             call, sizes = self._call(servable), self._sizes()
-            why_not = self._why_not(servable, call, load_s)
+            why_not = self._why_not(servable, call)
             if why_not is not None or call is None:
                 return servable, why_not or _NO_REQUESTS
             # Two that are measured at once would disturb each other.
             with self._choices.measuring:
                 if (choice := self._choices.without_measuring(self._model)) is None:
-                    return self._compared(servable, [warmup.fed(call, inputs) for inputs in sizes(call.inputs)], load_s)
+                    calls = [warmup.fed(call, inputs) for inputs in sizes(call.inputs)]
+                    servable, choice = self._compared(servable, calls, load_s)
+                    self._choices.keep(self._model, choice.plan or DEFAULT_PLAN)
+                    return servable, choice
             # Another version was measured meanwhile.
             return (servable if choice.plan == DEFAULT_PLAN else self._instead_of(servable, choice.plan)), choice
         except Exception as error:  # whatever it is, the version can be served with the plan that it has
+            self._choices.keep(self._model, DEFAULT_PLAN)
             told = f"it could not be measured: {type(error).__name__}: {' '.join(str(error).split())}"
             return servable, Choice(DEFAULT_PLAN, "failed", told)
 
-    def _why_not(self, servable: Servable, call: AnyCall | None, load_s: float) -> Choice | None:
-        """Say why a version, loaded in *load_s* seconds, is not worth measuring with *call*; None: it may be."""
+    def _why_not(self, servable: Servable, call: AnyCall | None) -> Choice | None:
+        """Say why a version cannot be measured with *call*, as a later one of the model might be; None: it can."""
         if not self._has_plan(servable):
             return Choice(DEFAULT_PLAN, "shared", "it runs on threads that it shares with others")
         if call is None:
             return _NO_REQUESTS
-        if load_s > self._choices.options.threads.limit_s:
-            return _too_slow(load_s)
-        if (held := _size(self._directory)) > _MAX_SHARE_OF_MEMORY * memory.limit_bytes():
-            return Choice(DEFAULT_PLAN, "too_large", f"its {held} bytes would be in memory twice")
+        held, limit = _size(self._directory), memory.limit_bytes()
+        free = limit - process_stats.read().get("process_resident_memory_bytes", 0.0)
+        if held > _MAX_SHARE_OF_MEMORY * limit or 2 * held > free:
+            told = f"its {held} bytes would be in memory twice, and {max(free, 0.0):.0f} of {limit} are free"
+            return Choice(DEFAULT_PLAN, "too_large", told)
         return None
 
     def _compared(self, servable: Servable, calls: Sequence[AnyCall], load_s: float) -> tuple[Servable, Choice]:
-        """Measure *servable* and the version with the other plan; close the worse of them."""
+        """Measure *servable* and the version with the other plan; close the worse of them, and count the time."""
+        began = time.perf_counter()
+        try:
+            return self._compared_until(servable, calls, load_s, began + self._choices.left_s())
+        finally:
+            self._choices.spent_s += time.perf_counter() - began
+
+    def _compared_until(
+        self, servable: Servable, calls: Sequence[AnyCall], load_s: float, until: float
+    ) -> tuple[Servable, Choice]:
+        """Do so while it is no later than *until* (`perf_counter`); what would take longer is not begun."""
         smallest, largest = calls
         if _rows(smallest) == _rows(largest):
             largest = smallest
-        limit_s = self._choices.options.threads.limit_s
-        smallest_s, spent_s = _call_s(servable, smallest)
-        # Its time can be no more than in proportion, and then it is too long to be tried.
-        if (expected_s := load_s + spent_s + 3 * smallest_s * _rows(largest) / _rows(smallest)) > limit_s:
-            return servable, _too_slow(expected_s)
-        largest_s, more_s = (smallest_s, 0.0) if largest is smallest else _call_s(servable, largest)
-        # Of the other plan, everything once more.
-        if (expected_s := load_s + spent_s + more_s + MIN_ROUNDS * self._round_s(smallest_s, largest_s)) > limit_s:
-            return servable, _too_slow(expected_s)
+        limit_s = until - time.perf_counter()
+        if load_s > limit_s:
+            return servable, self._choices.too_slow(load_s)
+        smallest_s, spent_s = _call_s(servable, smallest, limit_s)
+        # The largest call's time can be no more than in proportion, and then it is too long to be tried. With the other plan,
+        # all calls once more.
+        if (expected_s := load_s + 2 * spent_s + 3 * smallest_s * _rows(largest) / _rows(smallest)) > limit_s:
+            return servable, self._choices.too_slow(expected_s)
+        largest_s = smallest_s
+        if largest is not smallest:
+            largest_s, more_s = _call_s(servable, largest, limit_s - spent_s)
+            spent_s += more_s
+        if (expected_s := load_s + 2 * spent_s + MIN_ROUNDS * self._round_s(smallest_s, largest_s)) > limit_s:
+            return servable, self._choices.too_slow(expected_s)
         if largest_s < MIN_CALL_S:
             told = f"a call takes {1e6 * largest_s:.0f} µs, too little to be shared out to CPUs"
             return servable, Choice(DEFAULT_PLAN, "too_small", told)
-        until = time.perf_counter() + limit_s
         other = self._loader("batch_per_core", is_counted=False).load()
         try:
             verdict = self._verdict(servable, other, (smallest, largest), until)
         except BaseException:
-            other.close()
+            _close(other)
             raise
-        self._choices.keep(self._model, verdict.plan)
-        kept, closed = (other, servable) if verdict.plan == "batch_per_core" else (servable, other)
-        closed.close()
-        memory.give_back()
+        kept, loser = (other, servable) if verdict.plan == "batch_per_core" else (servable, other)
+        _close(loser)
         return kept, Choice(
             verdict.plan,
             "measured",
@@ -238,7 +278,7 @@ class PlannedLoader:
 
     def _instead_of(self, servable: Servable, plan: Plan | None) -> Servable:
         other = self._loader(plan, is_counted=False).load()
-        servable.close()
+        _close(servable)
         return other
 
     def _round_s(self, smallest_s: float, largest_s: float) -> float:
@@ -329,10 +369,26 @@ def _run(servable: Servable, call: AnyCall) -> None:
         servable.run(call)
 
 
-def _call_s(servable: Servable, call: AnyCall) -> tuple[float, float]:
-    """Make a few calls; return how long one takes once all is set up, and how long they took together (s)."""
+def _close(loser: Servable) -> None:
+    """Close one of two; the other serves whatever comes of that."""
+    try:
+        loser.close()
+    except Exception:
+        logger.exception("a version with another thread plan could not be closed")
+    memory.give_back()
+
+
+def _call_s(servable: Servable, call: AnyCall, limit_s: float) -> tuple[float, float]:
+    """
+    Make a few calls; return how long one takes once all is set up, and how long they took together (s).
+
+    After the first, none if they would take longer than *limit_s*: then that one's time is both.
+    """
     began = time.perf_counter()
     _run(servable, call)
+    first_s = time.perf_counter() - began
+    if 3 * first_s > limit_s:
+        return first_s, first_s
     later_s = []
     for _ in range(2):
         now = time.perf_counter()
@@ -348,4 +404,12 @@ def _rows(call: AnyCall) -> int:
 
 
 def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    """Count the bytes of all files; those behind links, too, but no directory twice, for links may go round."""
+    size, seen = 0, set()
+    for place, below, names in os.walk(directory, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        size += sum(path.stat().st_size for name in names if (path := Path(place, name)).is_file())
+    return size

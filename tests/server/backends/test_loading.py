@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from tests.server.stablehlo_factory import write_half_plus_two
 
-from slipway_server import cpus
+from slipway_server import cpus, memory
 from slipway_server.backends.loading import loader_maker
 from slipway_server.backends.saved_model import SavedModelServable
 from slipway_server.backends.stablehlo import StableHloServable
 from slipway_server.backends.tflite import TfLiteServable
-from slipway_server.load_options import LoadOptions
+from slipway_server.load_options import LoadOptions, ThreadOptions
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
 from slipway_server.servables.warmup import as_it_is
@@ -164,6 +164,20 @@ def test_a_live_server_measures_with_the_records_of_a_version(start_server, batc
     assert server.metric(f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{both}",status="success"}}') == 1
 
 
+@pytest.mark.parametrize(("plan", "found"), [("one_batch", None), ("auto", "1")])
+def test_sessions_share_threads_where_no_plan_can_differ(monkeypatch, plan, found):
+    name = "TF_OVERRIDE_GLOBAL_THREADPOOL"
+    # Set first, so that it is taken away again afterwards, too.
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(cpus, "count", lambda: 6)
+    monkeypatch.setattr(cpus, "has_gpu", lambda: False)
+
+    loader_maker(LoadOptions(threads=ThreadOptions(plan)), Metrics(), lambda _directory: as_it_is)
+
+    assert os.environ.get(name) == found
+
+
 _COUNT_THREADS = """
 import os, sys
 from pathlib import Path
@@ -232,9 +246,14 @@ def test_stablehlo_is_preferred_where_there_is_any(both):
     servable.close()
 
 
-def test_without_stablehlo_tensorflow_serves_the_saved_model(both, caplog):
+def test_without_stablehlo_tensorflow_serves_the_saved_model(both, caplog, monkeypatch):
+    """And what comes with TensorFlow, which was not there when the server settled, is kept from the collector, too."""
+    settled = []
+    monkeypatch.setattr(memory, "settle", lambda: settled.append(sys.modules["tensorflow"]))
+
     servable, _ = load(both, prefers_stablehlo=True)
 
+    assert len(settled) == 1
     assert type(servable) is SavedModelServable
     assert "no StableHLO; importing TensorFlow, which serves its SavedModel" in caplog.text
     servable.close()
@@ -282,7 +301,10 @@ def test_flags_reach_the_runtime_or_are_told_to_have_no_effect(both, monkeypatch
 
     servable.close()
     assert [os.environ.get(name) for name in names] == ["3", "false", "0.9"]
-    assert "--freeze_variables: no effect on versions with StableHLO, which XLA always compiles whole" in caplog.text
+    assert (
+        "--freeze_variables, --thread_plan: no effect on versions with StableHLO, which XLA always compiles whole"
+        in caplog.text
+    )
 
 
 def test_a_live_server_answers_without_tensorflow(start_server, batched_flags, both):
