@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from slipway_wire import protobuf
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.tensors import Array
 
@@ -193,29 +194,17 @@ def _fields(body: bytes, begin: int, end: int, known: Mapping[int, int]) -> list
     found = []
     at = begin
     while at < end:
-        tag, at = _varint(body, at)
+        tag, at = protobuf.read_varint(body, at)
         number, wire_type = tag >> 3, tag & 7
         if known.get(number) != wire_type:
             raise ValueError(number)
         if wire_type == _LENGTH_DELIMITED:
-            length, at = _varint(body, at)
+            length, at = protobuf.read_varint(body, at)
             stop = at + length
         else:
-            _, stop = _varint(body, at)
+            _, stop = protobuf.read_varint(body, at)
         if stop > end:
             raise IndexError(stop)
         found.append((number, at, stop))
         at = stop
     return found
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    """Read a number of up to ten bytes; return it and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        octet = body[at]
-        at += 1
-        value |= (octet & 0x7F) << shift
-        if octet < 0x80:
-            return value, at
-    raise ValueError(at)

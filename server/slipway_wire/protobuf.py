@@ -29,6 +29,24 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def read_varint(data: Chunk, at: int) -> tuple[int, int]:
+    """
+    Read the number that begins at *at*; return it and where it ends.
+
+    Raises:
+        IndexError: It is cut off.
+        ValueError: It is longer than ten bytes.
+    """
+    value = 0
+    for shift in range(0, 70, 7):
+        octet = data[at]
+        at += 1
+        value |= (octet & 0x7F) << shift
+        if octet < 0x80:
+            return value, at
+    raise ValueError(at)
+
+
 def varint_field(number: int, value: int) -> bytes:
     """Encode a scalar field; nothing for 0, as proto3 has it."""
     return varint(number << 3) + varint(value) if value else b""

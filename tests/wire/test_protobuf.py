@@ -15,6 +15,19 @@ def test_a_varint_is_protobufs(value):
     assert protobuf.varint(value) == encoder._VarintBytes(value)
 
 
+@given(st.integers(0, 2**64 - 1), st.binary(max_size=3), st.binary(max_size=3))
+def test_a_varint_is_read_as_it_was_written(value, before, behind):
+    written = protobuf.varint(value)
+
+    assert protobuf.read_varint(before + written + behind, len(before)) == (value, len(before) + len(written))
+
+
+@pytest.mark.parametrize(("data", "error"), [(b"", IndexError), (b"\x80", IndexError), (b"\x80" * 11, ValueError)])
+def test_what_is_no_varint_is_not_read(data, error):
+    with pytest.raises(error):
+        protobuf.read_varint(data, 0)
+
+
 @pytest.mark.parametrize(("dtype", "field"), INTEGERS.items())
 @given(data=st.data())
 def test_a_packed_list_of_integers_is_protobufs(dtype, field, data):

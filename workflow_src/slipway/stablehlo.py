@@ -30,6 +30,7 @@ from slipway.provenance import tool_versions
 from slipway.records import Check, ExportRecord, Parity, StableHloRecord, TreeManifest
 from slipway.servers import RunningServer, ServerSpec, running_server
 from slipway.settings import LaunchSettings
+from slipway.validate import add_export_arguments
 from slipway_wire import dtypes, stablehlo
 from slipway_wire.signatures import Signature
 from slipway_wire.stablehlo import Lowered, Manifest, Program, Weight
@@ -44,12 +45,7 @@ FLAGS = ("--prefer_stablehlo", "--max_num_load_retries=0")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the stage reads and writes."""
-    parser.add_argument("--model", required=True, help="name of the model")
-    parser.add_argument("--version", type=int, required=True, help="number of the version")
-    parser.add_argument("--contract", type=Path, required=True, help="the model's contract (YAML)")
-    parser.add_argument("--golden", type=Path, required=True, help="golden rows and answers (.npz)")
-    parser.add_argument("--export", type=Path, required=True, metavar="DIR", help="the SavedModel")
-    parser.add_argument("--export-record", type=Path, required=True, metavar="FILE", help="its record (JSON)")
+    add_export_arguments(parser)
     parser.add_argument(
         "--batch-sizes", default="1,2,4,8,16,32", metavar="N,…", help="numbers of rows to make programs for"
     )

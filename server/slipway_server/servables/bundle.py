@@ -7,6 +7,8 @@ Source: tensorflow/core/util/tensor_bundle, and tensorflow/core/lib/io/table_for
 import re
 from collections.abc import Iterator
 
+from slipway_wire.protobuf import read_varint
+
 _FOOTER_BYTES = 48
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 # A block is followed by its type (1 byte; 0: not compressed) and a checksum (4 bytes).
@@ -41,8 +43,8 @@ def shard_sizes(index: bytes) -> dict[int, int]:
         raise DamagedIndex
     try:
         footer = index[-_FOOTER_BYTES:]
-        _, place = _varint(footer, 0)
-        _, place = _varint(footer, place)
+        _, place = read_varint(footer, 0)
+        _, place = read_varint(footer, place)
         sizes: dict[int, int] = {}
         for _, handle in _entries(_block(index, footer[place:])):
             for key, value in _entries(_block(index, handle)):
@@ -58,8 +60,8 @@ def shard_sizes(index: bytes) -> dict[int, int]:
 
 
 def _block(index: bytes, handle: bytes) -> bytes:
-    offset, place = _varint(handle, 0)
-    size, _ = _varint(handle, place)
+    offset, place = read_varint(handle, 0)
+    size, _ = read_varint(handle, place)
     if offset + size + _TRAILER_BYTES > len(index):
         raise ValueError(offset)
     if index[offset + size] != 0:
@@ -72,9 +74,9 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     end = len(block) - 4 - 4 * restarts
     place, key = 0, b""
     while place < end:
-        shared, place = _varint(block, place)
-        unshared, place = _varint(block, place)
-        length, place = _varint(block, place)
+        shared, place = read_varint(block, place)
+        unshared, place = read_varint(block, place)
+        length, place = read_varint(block, place)
         if place + unshared + length > end:
             raise ValueError(place)
         key = key[:shared] + block[place : place + unshared]
@@ -88,30 +90,17 @@ def _varint_fields(message: bytes) -> dict[int, int]:
     fields: dict[int, int] = {}
     place = 0
     while place < len(message):
-        tag, place = _varint(message, place)
+        tag, place = read_varint(message, place)
         match tag & 7:
             case 0:
-                fields[tag >> 3], place = _varint(message, place)
+                fields[tag >> 3], place = read_varint(message, place)
             case 1:
                 place += 8
             case 2:
-                length, place = _varint(message, place)
+                length, place = read_varint(message, place)
                 place += length
             case 5:
                 place += 4
             case _:
                 raise ValueError(tag)
     return fields
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        octet = data[place]
-        value |= (octet & 0x7F) << shift
-        place += 1
-        if octet < 0x80:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError(place)

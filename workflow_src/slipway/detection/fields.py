@@ -7,6 +7,8 @@ Nothing is copied, so that a file of gigabytes, mapped into memory, is told by t
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from slipway_wire import protobuf
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _FIXED = {FIXED64: 8, FIXED32: 4}
 
@@ -52,16 +54,13 @@ def fields(message: "bytes | View") -> Iterator[Field]:
 
 def varint(view: "bytes | View", at: int) -> tuple[int, int]:
     """Read a number of up to 64 bits at *at*; give it and the place behind it, or raise Malformed."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(view):
-            raise Malformed("ends within a number")
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, at
-    raise Malformed("a number of more than 64 bits")
+    try:
+        value, at = protobuf.read_varint(view, at)
+    except IndexError:
+        raise Malformed("ends within a number") from None
+    except ValueError:
+        raise Malformed("a number of more than 64 bits") from None
+    return value & 0xFFFF_FFFF_FFFF_FFFF, at
 
 
 def first_text(message: "bytes | View", wanted: int) -> str | None:
