@@ -26,6 +26,14 @@ try:
 finally:
     procs.stop_group(child, 5)
 """
+# The signal comes in the middle of the fork: its handler runs in a hook there, out of which nothing can be raised.
+FORKED_ON = """
+import os, sys
+from slipway import procs
+procs.exit_on_signals()
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), int(sys.argv[1])))
+procs.run_owned([sys.executable, "-c", "import signal; signal.pause()"])
+"""
 # A shell between Snakemake and the process that watches, as Snakemake starts its jobs; run as a script named snakemake.
 SNAKEMAKE = """
 import subprocess, sys
@@ -62,6 +70,14 @@ def test_a_child_goes_with_its_owner_however_that_ends(number):
     owner.stdout.close()
 
     assert wait_until(lambda: gone(child))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_a_fork_is_not_lost(number):
+    owner = subprocess.Popen([sys.executable, "-c", FORKED_ON, str(number.value)], stderr=subprocess.PIPE, text=True)
+
+    assert owner.communicate(timeout=60)[1] == ""
+    assert owner.returncode == 128 + number
 
 
 def test_a_process_that_ignores_sigterm_is_killed_after_the_grace():

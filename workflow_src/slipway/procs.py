@@ -1,5 +1,6 @@
 """Processes that never outlive their owner: signals become exceptions, and orphans end themselves."""
 
+import _thread
 import contextlib
 import ctypes
 import os
@@ -33,13 +34,32 @@ class Stopped(SystemExit):
 
 
 def exit_on_signals() -> None:
-    """Let SIGTERM, SIGINT and SIGHUP raise Stopped in the main thread, so that `finally` blocks run."""
+    """
+    Let SIGTERM, SIGINT and SIGHUP raise Stopped in the main thread, so that `finally` blocks run.
+
+    Python drops what is raised in a finalizer or in a hook at a fork, with a word on standard error. A fork is where
+    a stage that starts another one mostly is when it has just told so; a signal that is dropped so is sent again.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise Stopped(number)
 
     for number in _STOPPING_SIGNALS:
         signal.signal(number, leave)
+
+    def dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, Stopped):
+            # Not from here, where it would be dropped again; and not by `threading`, whose locks may be held here.
+            _thread.start_new_thread(_send_again, (unraisable.exc_value.signal,))
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = dropped
+
+
+def _send_again(number: signal.Signals) -> None:
+    time.sleep(0.01)
+    os.kill(os.getpid(), number)
 
 
 def die_with_snakemake(poll_s: float = 0.5) -> None:
