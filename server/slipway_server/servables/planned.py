@@ -9,28 +9,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway_server import memory, process_stats
 from slipway_server.load_options import DEFAULT_PLAN, LoadOptions, Plan
 from slipway_server.metrics import Metrics
-from slipway_server.servables import synthesis, warmup
-from slipway_server.servables.loader import Call, JointCall, Loader, Servable, Tensors
-from slipway_server.servables.thread_plans import MIN_CALL_S, MIN_ROUNDS, Round, Timing, Verdict, decide, is_hopeless
+from slipway_server.servables import plan_timing, synthesis, warmup
+from slipway_server.servables.loader import Call, Loader, Servable, Tensors
+from slipway_server.servables.plan_timing import AnyCall, Measure
+from slipway_server.servables.thread_plans import MIN_CALL_S, MIN_ROUNDS, Verdict, decide, is_hopeless
 
 logger = logging.getLogger(__name__)
 
 Sizes = Callable[[Tensors], tuple[Tensors, Tensors]]
 """From the inputs of a request to those of the smallest and of the largest run that are worth measuring."""
 
-AnyCall = Call | JointCall
-
-# Long enough for a few dozen calls of a small model, and for threads to meet.
-_WINDOW_S = 0.003
-_MAX_ROUNDS = 7
 # For a moment the weights are in memory twice.
 _MAX_SHARE_OF_MEMORY = 0.125
 # What all models of a server together may take, in what one may: many would hold up its start, and live requests.
@@ -153,7 +148,7 @@ class PlannedLoader:
         version: int,
         sizes: Callable[[], Sizes] = lambda: same_twice,
         has_plan: Callable[[Servable], bool] = lambda _servable: True,
-        measure: "Measure | None" = None,
+        measure: Measure | None = None,
     ) -> None:
         """
         Wrap what *make* makes.
@@ -166,7 +161,7 @@ class PlannedLoader:
             version: Its number.
             sizes: Called once the version is loaded; says what the batcher may make of a request.
             has_plan: Says whether the options' threads are those that a loaded version runs with.
-            measure: Times both plans; by default, as `measured` does.
+            measure: Times both plans; by default, as `plan_timing.measured` does.
         """
         self._make = make
         self._directory = directory
@@ -175,7 +170,7 @@ class PlannedLoader:
         self._version = version
         self._sizes = sizes
         self._has_plan = has_plan
-        self._measure: Measure = measure or measured
+        self._measure: Measure = measure or plan_timing.measured
 
     def load(self) -> Servable:
         """
@@ -241,19 +236,21 @@ class PlannedLoader:
     ) -> tuple[Servable, Choice]:
         """Do so while it is no later than *until* (`perf_counter`); what would take longer is not begun."""
         smallest, largest = calls
-        if _rows(smallest) == _rows(largest):
+        if plan_timing.rows(smallest) == plan_timing.rows(largest):
             largest = smallest
         limit_s = until - time.perf_counter()
         if load_s > limit_s:
             return servable, self._choices.too_slow(load_s)
-        smallest_s, spent_s = _call_s(servable, smallest, limit_s)
+        smallest_s, spent_s = plan_timing.call_s(servable, smallest, limit_s)
         # The largest call's time can be no more than in proportion, and then it is too long to be tried. With the other plan,
         # all calls once more.
-        if (expected_s := load_s + 2 * spent_s + 3 * smallest_s * _rows(largest) / _rows(smallest)) > limit_s:
+        if (
+            expected_s := load_s + 2 * spent_s + 3 * smallest_s * plan_timing.rows(largest) / plan_timing.rows(smallest)
+        ) > limit_s:
             return servable, self._choices.too_slow(expected_s)
         largest_s = smallest_s
         if largest is not smallest:
-            largest_s, more_s = _call_s(servable, largest, limit_s - spent_s)
+            largest_s, more_s = plan_timing.call_s(servable, largest, limit_s - spent_s)
             spent_s += more_s
         if (expected_s := load_s + 2 * spent_s + MIN_ROUNDS * self._round_s(smallest_s, largest_s)) > limit_s:
             return servable, self._choices.too_slow(expected_s)
@@ -283,7 +280,9 @@ class PlannedLoader:
 
     def _round_s(self, smallest_s: float, largest_s: float) -> float:
         """Say how long a round takes at most: on one CPU a call takes its time as often as there were CPUs to share it."""
-        smallest_s, largest_s = (max(_WINDOW_S, one_s * self._choices.cpus) for one_s in (smallest_s, largest_s))
+        smallest_s, largest_s = (
+            max(plan_timing.WINDOW_S, one_s * self._choices.cpus) for one_s in (smallest_s, largest_s)
+        )
         # Both plans, each size alone and on all threads.
         return 2 * 2 * (smallest_s + largest_s)
 
@@ -292,7 +291,7 @@ class PlannedLoader:
     ) -> Verdict:
         """Measure until it is enough, or the time (`perf_counter`) is over."""
         for call in calls:
-            _run(batch_per_core, call)
+            plan_timing.run(batch_per_core, call)
         rounds = []
         for one in self._measure(
             one_batch, batch_per_core, calls, max(min(self._choices.threads, self._choices.cpus), 1)
@@ -320,55 +319,6 @@ class PlannedLoader:
         return None
 
 
-Measure = Callable[[Servable, Servable, tuple[AnyCall, AnyCall], int], Iterator[Round]]
-"""Times both plans, the default one first, with a call of the smallest and one of the largest size and so many callers."""
-
-
-def measured(
-    one_batch: Servable, batch_per_core: Servable, calls: tuple[AnyCall, AnyCall], callers: int
-) -> Iterator[Round]:
-    """Time both plans in turn, round by round, each round in another order; see `Measure`."""
-    with ThreadPoolExecutor(callers, thread_name_prefix="thread_plan") as pool:
-        for number in range(_MAX_ROUNDS):
-            plans = [one_batch, batch_per_core][:: -1 if number % 2 else 1]
-            timings = [_timing(servable, calls, pool, callers) for servable in plans]
-            yield Round(*timings[:: -1 if number % 2 else 1])
-
-
-def _timing(servable: Servable, calls: tuple[AnyCall, AnyCall], pool: ThreadPoolExecutor, callers: int) -> Timing:
-    smallest, largest = calls
-    lone_s = 1 / _per_s(servable, smallest, pool, 1)
-    small_per_s = _per_s(servable, smallest, pool, callers) * _rows(smallest)
-    if largest is smallest:
-        return Timing(lone_s, small_per_s, lone_s, small_per_s)
-    large_lone_s = 1 / _per_s(servable, largest, pool, 1)
-    return Timing(lone_s, small_per_s, large_lone_s, _per_s(servable, largest, pool, callers) * _rows(largest))
-
-
-def _per_s(servable: Servable, call: AnyCall, pool: ThreadPoolExecutor, callers: int) -> float:
-    """Call on *callers* threads for a while; return calls a second of all."""
-    together = threading.Barrier(callers)
-
-    def repeat() -> float:
-        together.wait()
-        began = time.perf_counter()
-        calls = took_s = 0.0
-        while calls == 0 or took_s < _WINDOW_S:
-            _run(servable, call)
-            calls += 1
-            took_s = time.perf_counter() - began
-        return calls / took_s
-
-    return sum(future.result() for future in [pool.submit(repeat) for _ in range(callers)])
-
-
-def _run(servable: Servable, call: AnyCall) -> None:
-    if isinstance(call, JointCall):
-        servable.run_together(call.calls)
-    else:
-        servable.run(call)
-
-
 def _close(loser: Servable) -> None:
     """Close one of two; the other serves whatever comes of that."""
     try:
@@ -376,31 +326,6 @@ def _close(loser: Servable) -> None:
     except Exception:
         logger.exception("a version with another thread plan could not be closed")
     memory.give_back()
-
-
-def _call_s(servable: Servable, call: AnyCall, limit_s: float) -> tuple[float, float]:
-    """
-    Make a few calls; return how long one takes once all is set up, and how long they took together (s).
-
-    After the first, none if they would take longer than *limit_s*: then that one's time is both.
-    """
-    began = time.perf_counter()
-    _run(servable, call)
-    first_s = time.perf_counter() - began
-    if 3 * first_s > limit_s:
-        return first_s, first_s
-    later_s = []
-    for _ in range(2):
-        now = time.perf_counter()
-        _run(servable, call)
-        later_s.append(time.perf_counter() - now)
-    return min(later_s), time.perf_counter() - began
-
-
-def _rows(call: AnyCall) -> int:
-    """Count the rows of a call; one whose inputs have none counts as one."""
-    array = next(iter(call.inputs.values()))
-    return int(array.shape[0]) if array.ndim else 1
 
 
 def _size(directory: Path) -> int:

@@ -1,4 +1,3 @@
-import dataclasses
 import logging
 import threading
 
@@ -8,8 +7,7 @@ import pytest
 from slipway_server import memory, process_stats
 from slipway_server.load_options import LoadOptions, ThreadOptions, WarmupOptions
 from slipway_server.metrics import Metrics
-from slipway_server.servables import planned
-from slipway_server.servables.loader import Call, JointCall
+from slipway_server.servables import plan_timing, planned
 from slipway_server.servables.planned import Choices, PlannedLoader
 from slipway_server.servables.thread_plans import MIN_ROUNDS, Round, Timing
 from slipway_wire import messages, predict, tfrecord, warmup_log
@@ -203,7 +201,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(planned, "time", made)
+    for module in (planned, plan_timing):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -499,26 +498,3 @@ def test_a_version_that_loads_only_once_is_served(server):
     assert servable is made.servables[0]
     assert not servable.is_closed
     assert made.told() == [("one_batch", "failed")]
-
-
-def test_measuring_gives_times_of_both_plans(fakes, monkeypatch):
-    """The real one: so many threads at once, every call a call."""
-    monkeypatch.setattr(planned, "_WINDOW_S", 0.0)
-    one, other = fakes.HalfPlusTwo(), fakes.HalfPlusTwo()
-    call = Call("serving_default", {"x": np.float32([1.0])}, ("y",))
-    large = Call("serving_default", {"x": np.float32([1.0] * 3)}, ("y",))
-
-    rounds = list(planned.measured(one, other, (call, large), 2))
-
-    assert len(rounds) >= MIN_ROUNDS
-    assert all(
-        number > 0
-        for one in rounds
-        for timing in (one.one_batch, one.batch_per_core)
-        for number in dataclasses.astuple(timing)
-    )
-    # Of either size, one alone and two at once, in each round.
-    assert sorted(one.rows) == sorted(other.rows) == [1] * 3 * len(rounds) + [3] * 3 * len(rounds)
-    joint = JointCall((call, call))
-    assert len(list(planned.measured(one, other, (joint, joint), 1))) == len(rounds)
-    assert len(one.rows) == (6 + 2 * 2) * len(rounds)
