@@ -392,11 +392,18 @@ class Exchange:
             self.message = str(error)
         elif self._is_encoding:
             self.stages_s[4] = now - self._encoding_since
+        try:
+            self._count()
+        finally:
+            self._serving.leave()
+
+    def _count(self) -> None:
         self._serving.metrics.count_request(
             _request_kind(self.model, self.version, self.signature, self.protocol, self.api),
             self.code.name,
             self.latency_s,
-            self.stages_s,
+            # A copy: another thread may still be decoding the request of a client that has left.
+            tuple(self.stages_s),
             request_bytes=len(self.body),
             response_bytes=len(self.response),
             # TF Serving counts those of MultiInference only.
@@ -408,4 +415,3 @@ class Exchange:
         except Exception:
             # Whoever looks on must not cost a request its answer.
             logger.exception("an observer failed")
-        self._serving.leave()

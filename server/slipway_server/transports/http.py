@@ -633,10 +633,14 @@ def _peer_of(transport: asyncio.BaseTransport) -> str:
 
 def _head(response: Response, turn: _Turn, *, keeps_alive: bool) -> bytes:
     length = len(response.body)
-    if not response.headers and keeps_alive and not turn.is_http_1_0:
-        return b"%b%d\r\n\r\n" % (_beginning(response.status, response.content_type), length)
+    headers = response.headers
+    if len(headers) < 2 and keeps_alive and not turn.is_http_1_0:
+        beginning = _beginning(response.status, response.content_type)
+        if headers:
+            return b"%b%d\r\n%b: %b\r\n\r\n" % (beginning, length, *headers[0])
+        return b"%b%d\r\n\r\n" % (beginning, length)
     lines = [_beginning(response.status, response.content_type), b"%d\r\n" % length]
-    lines += [b"%b: %b\r\n" % header for header in response.headers]
+    lines += [b"%b: %b\r\n" % header for header in headers]
     if not keeps_alive:
         lines.append(b"Connection: close\r\n")
     elif turn.is_http_1_0:

@@ -64,12 +64,22 @@ class Arrivals:
         self._arrived: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
         self._is_woken = False
 
-    async def of(self, future: "Future[T]", within: Timeout | None = None) -> T:
+    async def of(
+        self,
+        future: "Future[T]",
+        within: Timeout | None = None,
+        expire: "Callable[[Future[T]], Exception] | None" = None,
+    ) -> T:
         """
         Wait for *future*; if the waiting is cancelled, cancel it, too.
 
+        Args:
+            future: Ends on another thread.
+            within: Whose time ends the waiting.
+            expire: Given *future* then; makes what is raised.
+
         Raises:
-            TimeoutError: The time of *within* is over; the future is as it was.
+            TimeoutError: The time of *within* is over, and there is no *expire*; the future is as it was.
         """
         if future.done() and not future.cancelled():
             return future.result()
@@ -82,6 +92,10 @@ class Arrivals:
         except asyncio.CancelledError:
             future.cancel()
             raise
+        except TimeoutError:
+            if expire is None:
+                raise
+            raise expire(future) from None
         finally:
             if within is not None:
                 within.discard(waiter)
