@@ -28,6 +28,11 @@ OF_PEERS = {(HALF, "grpc"): 10, (HALF, "rest"): 10, (CNN, "grpc"): 6, (CNN, "res
 OF_PEERS |= {(RECOMMENDER, "grpc"): 10, (RECOMMENDER, "rest"): 20}
 OF_LIMIT = {"grpc": 0.45, "rest": 0.35}
 LIMIT_ROWS = 32
+# ResNet50, an image a request, our graph frozen: throughput against the best other server, p99 at half of that server's.
+OF_PEERS_COMPUTE_BOUND = 1.2
+COMPUTE_BOUND_IN_FLIGHT = 8
+# With some six answers a second, those cut off at the end of a shorter window would matter.
+COMPUTE_BOUND_S = 15.0
 P99_MS = 3.0
 PLANS = ("one_batch", "batch_per_core")
 
@@ -264,12 +269,90 @@ class Bench:
                 found = ratio(cells, ours, limit, "per_s")
                 self._aim(Target(f"{model}: {ours} : in process, rows/s", found, OF_LIMIT[protocol]))
 
-    def _shared(self, name: str, protocol: str, server: Started, request: Request) -> Cell:
-        """Server and generator share all CPUs."""
-        seconds, cpus = self._arguments.seconds, self._all_cpus
-        return Cell(name, partial(loads.drive, protocol, server, request, seconds, cpus, IN_FLIGHT))
+    def beside_compute_bound(self) -> None:
+        """Run ResNet50 on other servers, next to ours: an image a request."""
+        if importlib.util.find_spec("keras") is None:
+            self.results["skipped"][f"{RESNET}, beside other servers"] = "Keras is not installed"
+            return
+        others = [peers.PEERS[name](self._arguments.peer_environments) for name in self._arguments.peers]
+        base_path = self.servers.export(RESNET)
+        at_once, frozen = "slipway, as it is", "slipway, frozen"
+        started = {
+            name: self.servers.slipway(name, {RESNET: base_path}, flags, is_pinned=False)
+            for name, flags in (
+                (at_once, ["--enable_batching"]),
+                (frozen, ["--enable_batching", "--freeze_variables"]),
+            )
+        }
+        alias = self._alias(started[frozen], RESNET)
+        question = Question("serving_default", {alias: models.images(RESNET)[:1]})
+        payload = question.payload(RESNET)
+        truth = payloads.decode_grpc_answer(payload, self._answers(started[at_once], RESNET, question)["grpc"])
+        self._answers(started[frozen], RESNET, question)
+        case = peers.Case(RESNET, base_path, question, payload, truth, intra_threads=0)
+        own = self._request(RESNET, "Predict", question)
+        asked = {f"{name}, {p}": (p, server, own) for name, server in started.items() for p in ("grpc", "rest")}
+        for peer in others:
+            for protocol, settings in self._tuned(peer, case, COMPUTE_BOUND_S / 2, COMPUTE_BOUND_IN_FLIGHT).items():
+                server = peer.start(self.servers, case, settings)
+                asked[f"{peer.name}, {protocol}"] = protocol, server, peer.request(self.servers, case, server)
+        seconds, cpus = 1.0 if self._arguments.quick else COMPUTE_BOUND_S, self._all_cpus
+        cells = {
+            name: Cell(name, partial(loads.drive, *which, seconds, cpus, COMPUTE_BOUND_IN_FLIGHT))
+            for name, which in asked.items()
+        }
+        run_rounds(list(cells.values()), self._arguments.rounds, say)
+        best = {
+            protocol: max(
+                (name for name in cells if name.endswith(f", {protocol}") and not name.startswith("slipway")),
+                key=lambda name: spread([one["per_s"] for one in cells[name].rounds])["median"],
+                default=None,
+            )
+            for protocol in ("grpc", "rest")
+        }
+        paced = {}
+        for name, (protocol, server, request) in asked.items():
+            if (rival := best[protocol]) is not None and name in {f"{frozen}, {protocol}", rival}:
+                half = spread([one["per_s"] for one in cells[rival].rounds])["median"] / 2
+                title = f"{name}, {half:.1f}/s"
+                paced[name] = Cell(title, partial(loads.calls_at_rate, protocol, server, request, half, 2 * seconds))
+        run_rounds(list(paced.values()), self._arguments.rounds, say)
+        self.servers.close()
+        self.results["tables"][f"{RESNET}, beside other servers"] = {name: cell.told() for name, cell in cells.items()}
+        self.results.setdefault("latency", {}).update({cell.name: cell.told() for cell in paced.values()})
+        for protocol, rival in best.items():
+            if rival is None:
+                continue
+            ours = f"{frozen}, {protocol}"
+            self._aim(
+                Target(
+                    f"{RESNET}: {ours} : {rival}, throughput",
+                    ratio(cells, ours, rival, "per_s"),
+                    OF_PEERS_COMPUTE_BOUND,
+                )
+            )
+            self._aim(Target(f"{RESNET}: {rival} : {ours}, CPU a request", ratio(cells, rival, ours, "cpu_us")))
+            found = ratio(paced, ours, rival, "p99_ms")
+            self._aim(
+                Target(f"{RESNET}: {ours} : {rival}, p99 at half of the latter's peak", found, 1.0, is_at_least=False)
+            )
 
-    def _tuned(self, peer: peers.Peer, case: peers.Case) -> dict[str, peers.Settings]:
+    def _shared(
+        self,
+        name: str,
+        protocol: str,
+        server: Started,
+        request: Request,
+        seconds: float | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> Cell:
+        """Server and generator share all CPUs."""
+        seconds, cpus = seconds or self._arguments.seconds, self._all_cpus
+        return Cell(name, partial(loads.drive, protocol, server, request, seconds, cpus, in_flight))
+
+    def _tuned(
+        self, peer: peers.Peer, case: peers.Case, seconds: float | None = None, in_flight: int = IN_FLIGHT
+    ) -> dict[str, peers.Settings]:
         """Try *peer*'s settings, and give the best for each protocol that it speaks."""
         tried: dict[str, dict[str, float]] = {protocol: {} for protocol in peer.protocols}
         labels = {peers.label(settings): settings for settings in peer.settings[: 1 if self._arguments.quick else None]}
@@ -277,7 +360,7 @@ class Bench:
             started = peer.start(self.servers, case, settings)
             request = peer.request(self.servers, case, started)
             for protocol, found in tried.items():
-                cell = self._shared("", protocol, started, request)
+                cell = self._shared("", protocol, started, request, seconds, in_flight)
                 # The first window is the warm-up.
                 cell.measure()
                 found[label] = cell.measure()["per_s"]

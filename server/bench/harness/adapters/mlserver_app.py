@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 NAME = "model"
+_RAW_FROM = 1000
 
 
 def serve(directory: str, signature: str, http: str, grpc_port: str, metrics: str, settings: str) -> None:
@@ -63,9 +64,14 @@ def requests(row: str, output: str) -> None:
     data = [base64.b64encode(item).decode() for item in array] if is_text else array.ravel().tolist()
     tensor |= {"data": data, **({"parameters": {"content_type": "base64"}} if is_text else {})}
     Path(f"{output}.json").write_text(json.dumps({"inputs": [tensor]}, separators=(",", ":")))
-    contents = pb.InferTensorContents(**({"bytes_contents": list(array)} if is_text else {"fp32_contents": data}))
     asked = pb.ModelInferRequest(model_name=NAME)
-    asked.inputs.add(name="x", datatype=tensor["datatype"], shape=shape, contents=contents)
+    if array.size > _RAW_FROM:
+        # What a user would do with an image; the answer is raw, too.
+        asked.inputs.add(name="x", datatype=tensor["datatype"], shape=shape)
+        asked.raw_input_contents.append(array.tobytes())
+    else:
+        contents = pb.InferTensorContents(**({"bytes_contents": list(array)} if is_text else {"fp32_contents": data}))
+        asked.inputs.add(name="x", datatype=tensor["datatype"], shape=shape, contents=contents)
     Path(f"{output}.message").write_bytes(asked.SerializeToString())
 
 
@@ -78,7 +84,11 @@ def ask(port: str, message: str) -> None:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         written = call(Path(message).read_bytes(), timeout=120)
     answer = pb.ModelInferResponse.FromString(written)
-    found = {one.name: list(one.contents.fp32_contents) for one in answer.outputs}
+    if answer.raw_output_contents:
+        raw = zip(answer.outputs, answer.raw_output_contents, strict=True)
+        found = {one.name: np.frombuffer(content, np.float32).tolist() for one, content in raw}
+    else:
+        found = {one.name: list(one.contents.fp32_contents) for one in answer.outputs}
     print(json.dumps({"outputs": found, "bytes": len(written) + 5}))  # noqa: T201
 
 
