@@ -12,14 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
 MAX_MEMBERS = 2000
 """Combinations of label values a metric has at most; then the one that was made first is forgotten."""
-
-
-# Below this, making arrays of values takes longer than to look at one after the other.
-_FEW = 32
 
 
 class Counter:
@@ -64,17 +58,6 @@ class Histogram:
             for place in places:
                 counts[place] += 1
             self.sum += sum(values)
-
-    def include(self, values: Sequence[float]) -> None:
-        """Count all *values*; whoever calls sees to it that nobody else counts."""
-        if len(values) < _FEW:
-            for value in values:
-                self.counts[bisect_left(self.bounds, value)] += 1
-        else:
-            places = np.searchsorted(self.bounds, values)
-            found = np.bincount(places, minlength=len(self.counts)).tolist()
-            self.counts = [own + more for own, more in zip(self.counts, found, strict=True)]
-        self.sum += sum(values)
 
     def merge(self, more: "Histogram") -> None:
         """Add what *more*, which has the same bounds, has counted; whoever calls sees to it that nobody else counts."""

@@ -402,8 +402,7 @@ class Exchange:
             _request_kind(self.model, self.version, self.signature, self.protocol, self.api),
             self.code.name,
             self.latency_s,
-            # A copy: another thread may still be decoding the request of a client that has left.
-            tuple(self.stages_s),
+            self.stages_s,
             request_bytes=len(self.body),
             response_bytes=len(self.response),
             # TF Serving counts those of MultiInference only.

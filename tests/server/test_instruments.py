@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from slipway_server.instruments import MAX_MEMBERS, Counter, Family, Histogram, Summary, exposition
 
@@ -41,17 +39,6 @@ def test_values_that_come_together_count_like_values_that_come_alone():
         alone.observe(value)
 
     together.observe_all(values)
-
-    assert (together.counts, together.sum) == (alone.counts, alone.sum)
-
-
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 9.0]), max_size=200))
-def test_many_values_count_like_values_that_come_alone(values):
-    alone, together = Histogram([1.0, 2.0]), Histogram([1.0, 2.0])
-    for value in values:
-        alone.observe(value)
-
-    together.include(values)
 
     assert (together.counts, together.sum) == (alone.counts, alone.sum)
 
