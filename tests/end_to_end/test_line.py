@@ -188,6 +188,7 @@ def test_a_stored_result_is_made_again_and_measured_beside_what_is_here(line, re
     assert made.base.engine == made.head.engine
     assert made.base.image_id != made.head.image_id
     assert made.base.servable_digest != made.head.servable_digest
+    assert [ceiling.protocol for ceiling in made.ceilings] == ["grpc"]
     (cell,) = made.cells
     assert len(cell.pairs) >= 6
     # Each side is held against the answers of its own checkpoint.

@@ -12,7 +12,8 @@ project's config has it: that costs no CPU time, and must show in the p99 at hal
 server: head's interpreter is a script that starts `slowed_server.py` beside this file with more flags.
 
 What follows `--` goes to `slipway compare`. With `--no-latency --window 0.8` (server CPU and throughput) a comparison takes some
-45 s, with `--no-throughput --window 1` (latency alone) a minute, or twice as long where something got worse.
+50 s, 5 s less with `--no-calibration`, with `--no-throughput --window 1` (latency alone) a minute, or twice as long where something
+got worse. A model that answers under 530 requests/s gets longer windows of latency, for its p99; `--open-window 2` keeps them short.
 
 The machine must be left alone meanwhile. Each comparison keeps its files below --out, and one that came to its end is not run
 again: a series that was stopped goes on where it was when it is started with the same words.

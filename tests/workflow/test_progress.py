@@ -29,6 +29,16 @@ def test_a_log_gets_plain_lines_with_the_time_that_is_left(capsys):
     assert re.fullmatch(r"done in \d+ s", lines[3])
 
 
+def test_steps_may_turn_out_to_be_longer_than_planned(capsys):
+    with steps(2, 10.0) as told:
+        told.begin("first")
+        told.take_longer(20.0)
+        told.end(4.0)
+        told.begin("second")
+
+    assert "[2/2] second; about 26 s left" in capsys.readouterr().err.splitlines()
+
+
 def test_a_terminal_gets_a_bar(monkeypatch):
     parent, child = pty.openpty()
     with os.fdopen(child, "w") as terminal:

@@ -1,8 +1,12 @@
 """The `slipway` command: one subcommand per stage, imported only when it is called; the one error boundary."""
 
 import argparse
+import contextlib
 import importlib
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from slipway import procs
@@ -81,7 +85,13 @@ def _print_completion(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a SlipwayError becomes one readable message and its exit code."""
+    """
+    Run one command.
+
+    Returns:
+        What the command says, 0 if nothing. A SlipwayError becomes one readable message and its exit code. A bug keeps its
+        traceback and exits as a measurement that proves nothing, for 1 is what a tool has found: something got worse.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), "")
     try:
@@ -91,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             procs.die_with_snakemake()
         arguments = build_parser(only=chosen).parse_args(argv)
         # A stage ends well or raises; a tool may have found something to say by its exit code.
-        return int(arguments.run(arguments) or 0)
+        code = int(arguments.run(arguments) or 0)
+        # What nobody reads any more is to be told here, not by the interpreter at its end.
+        sys.stdout.flush()
     except SlipwayError as error:
         for line in str(error).splitlines():
             # What is set in belongs to the line above it, such as the end of a server's log: no error by itself.
@@ -101,8 +113,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"slipway {chosen}: error: stopped by {stopped.signal.name}; nothing half-made is kept.\n")
         return int(stopped.code or 1)
     except BrokenPipeError:
-        return 1
+        with contextlib.suppress(OSError):
+            # Else what is still to be written fails again when the interpreter ends.
+            out = sys.stdout.fileno()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out)
+        # As shells have it: 1 is what a tool exits with that has found something.
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        # Of a tool; 128 + SIGINT, as shells have it.
-        return 130
-    return 0
+        # Of a tool.
+        return 128 + signal.SIGINT
+    except Exception:  # a bug, which Python would let exit with 1
+        traceback.print_exc()
+        sys.stderr.write(
+            f"slipway {chosen}: error: what is traced above is a fault of Slipway itself; nothing was made.\n"
+        )
+        return SlipwayError.exit_code
+    return code

@@ -58,11 +58,18 @@ def interleaved(cells: Sequence[Planned], seed: int, index: int) -> list[Planned
     return shuffled
 
 
-def offered_rate(cells: Mapping[Planned, Sequence[Repetition]], share: float) -> float:
+def offered_rate(
+    cells: Mapping[Planned, Sequence[Repetition]], share: float, setting: str = "benchmark.window_s"
+) -> float:
     """
     Choose the rate of the open loop: *share* of the slower protocol's peak, so that both can keep up.
 
     The peak is the best median throughput over concurrency; only valid repetitions count, unless there are none.
+
+    Args:
+        cells: What was measured, by cell of the closed loop.
+        share: Of the peak, 0..1.
+        setting: What the length of windows is called, for the error.
 
     Raises:
         InvalidMeasurement: If a protocol never answered within a window: there is nothing to take a share of.
@@ -76,6 +83,6 @@ def offered_rate(cells: Mapping[Planned, Sequence[Repetition]], share: float) ->
     if not peaks[slower]:
         raise InvalidMeasurement(
             f"{NAMES[slower]} answered nothing within a window, whatever the concurrency: the model takes longer. "
-            "Set benchmark.window_s to several times what one request takes."
+            f"Set {setting} to several times what one request takes."
         )
     return share * peaks[slower]

@@ -40,6 +40,10 @@ class Steps:
             sys.stderr.write(what + "\n")
             sys.stderr.flush()
 
+    def take_longer(self, more_s: float) -> None:
+        """Plan *more_s* more for the steps that are left: how long they are was not known when they were counted."""
+        self._left_s += more_s
+
     def end(self, planned_s: float) -> None:
         """Count the step that began last; *planned_s* is what it was planned to take."""
         self._done += 1

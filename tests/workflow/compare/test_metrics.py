@@ -1,5 +1,5 @@
 import pytest
-from tests.workflow.compare_factory import cell, pair
+from tests.workflow.compare_factory import cell, latency, pair
 
 from slipway import repetitions
 from slipway.compare.metrics import METRICS, results
@@ -83,3 +83,51 @@ def test_a_head_that_falls_behind_a_rate_that_base_keeps_is_worse_and_no_excuse(
     ahead = [pair(i, head=more, invalid=behind) for i in range(14)]
     for pairs in (disturbed, late, both, ahead):
         assert all(m.void == 14 for m in results([cell(pairs, "open")]))
+
+
+def test_too_few_requests_for_a_percentile_are_told_as_that_with_the_next_step():
+    few = {"latency": latency(500.0).model_copy(update={"p99_us": None, "samples": 1000})}
+    pairs = [pair(i, base=few, head=few) for i in range(6)]
+    p99 = found(pairs, "open", "p99")
+
+    assert (p99.pairs, p99.void, p99.gates, p99.unjudged) == (0, 6, False, True)
+    # 500 requests/s for 2 s would do; the factory's windows are what they are.
+    assert p99.why_not == (
+        "6 of 6 pairs had too few requests: some 1000 in a window of 2 s, p99 needs 459, which --open-window 1.1 gives"
+    )
+    assert found(pairs, "open", "p50").gates
+
+    # On a busy host both are told: when it is quiet, there are still too few.
+    busy = found([pair(i, base=few, head=few, invalid=[repetitions.DISTURBED]) for i in range(6)], "open", "p99")
+    assert "6 of 6 pairs were disturbed" in busy.why_not
+    assert "too few requests" in busy.why_not
+    assert not busy.unjudged
+
+
+@pytest.mark.parametrize(
+    ("rules", "told", "unjudged"),
+    [
+        ([repetitions.SATURATED, repetitions.LATE], "came near to the most that the load generator can do", False),
+        ([repetitions.NEAR_CEILING], "came near to the most that the load generator can do", False),
+        ([repetitions.THROTTLED], "had a CPU quota that the server or the load generator had to wait for", False),
+        ([repetitions.SLOWED], "had CPUs or a GPU that were slowed down", False),
+        ([repetitions.LATE], "were disturbed: the host was not quiet", False),
+        ([repetitions.DISTURBED, repetitions.UNSTEADY], "were disturbed: the host was not quiet", False),
+        ([repetitions.UNSTEADY], "had not settled", True),
+        ([repetitions.RECONNECTED, repetitions.IDLE], "broke a rule: reconnected, users idle", True),
+    ],
+)
+def test_every_rule_has_words_of_its_own_and_only_the_machine_is_an_excuse(rules, told, unjudged):
+    result = found([pair(i, invalid=rules) for i in range(6)], metric="throughput")
+
+    assert result.why_not.startswith(f"6 of 6 pairs {told}")
+    assert (result.gates, result.unjudged) == (False, unjudged)
+    assert ("quiet" in result.why_not) == ("quiet" in told)
+
+
+def test_causes_are_counted_and_the_commonest_comes_first():
+    rules = [[repetitions.DISTURBED]] * 2 + [[repetitions.NEAR_CEILING]] * 3 + [[]]
+    result = found([pair(i, invalid=broken) for i, broken in enumerate(rules)], metric="throughput")
+
+    assert result.why_not.startswith("3 of 6 pairs came near")
+    assert result.why_not.endswith("; 2 of 6 pairs were disturbed: the host was not quiet")

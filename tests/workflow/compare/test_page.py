@@ -1,9 +1,9 @@
 import html5lib
 import pytest
-from tests.workflow.compare_factory import cell, comparison, pair, subject
+from tests.workflow.compare_factory import cell, comparison, pair
 
 from slipway import repetitions
-from slipway.compare.page import made_at, render
+from slipway.compare.page import render
 from slipway.compare.records import Comparison
 
 PAIRS = {
@@ -55,37 +55,16 @@ def test_every_rule_has_a_short_name():
     assert all(len(short) <= 20 for short in repetitions.SHORT.values())
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({}, "commit 0123456789ab"),
-        ({"commit": "f" * 40}, "commit 0123456789ab, not where the directory is"),
-        ({"image_commit": None}, "2026-01-01 00:00:00 UTC, which is the time of no one commit here"),
-        ({"image_commit": None, "image_created": ""}, "not known"),
-    ],
-)
-def test_an_image_is_said_to_be_of_its_own_commit_not_of_its_directorys(changes, told):
-    assert made_at(subject().model_copy(update=changes)).startswith(told)
-
-
-@pytest.mark.parametrize(
-    ("base", "head", "warns"),
-    [("one_batch", "batch_per_core", True), ("one_batch", "one_batch", False), ("", "batch_per_core", False)],
-)
-def test_servers_that_run_the_model_in_different_ways_are_told(base, head, warns):
-    made = comparison([cell(PAIRS["pass"])])
-    changes = {
-        which: getattr(made, which).model_copy(update={"thread_plan": plan})
-        for which, plan in (("base", base), ("head", head))
-    }
-
-    page = render(made.model_copy(update=changes))
-
-    assert ("Thread plans differ" in page) == warns
-    assert head in page
-
-
 def test_a_metric_that_does_not_decide_says_why_without_a_pointer():
     page = render(comparison([cell([pair(i, invalid=[repetitions.DISTURBED]) for i in range(6)])]))
 
     assert "predictions per second, REST (rest-closed) does not decide</dt><dd>6 of 6 pairs were disturbed" in page
+
+
+def test_windows_of_two_lengths_are_both_told():
+    made = comparison([cell(PAIRS["pass"])])
+
+    assert "in turns, 2 s a window, in pairs" in render(made)
+    assert "in turns, 2 s a window (9.5 s at the offered rate), in pairs" in render(
+        made.model_copy(update={"open_window_s": 9.5})
+    )

@@ -13,11 +13,12 @@ from tests.living import living
 from tests.workflow.compare_factory import subject
 from tests.workflow.mischief import after_one_window
 
-from slipway import payloads, procs, servers
+from slipway import payloads, procs, repetitions, servers
 from slipway.benchmark import available_cpus
-from slipway.compare import verdict
+from slipway.compare import plan, session, verdict
 from slipway.compare.page import render
-from slipway.compare.session import Plan, Session
+from slipway.compare.plan import Plan, enough_s
+from slipway.compare.session import Session
 from slipway.compare.subjects import Side
 from slipway.contract import read_contract
 from slipway.errors import ContractViolation
@@ -36,7 +37,16 @@ signatures:
     inputs: {x: {shape: [N, 3]}}
     outputs: {y: {shape: [N, 3]}}
 """
-QUICK = Plan(protocols=("rest",), users=2, open_share=0.1, window_s=0.15, warmup_s=0.05)
+QUICK = Plan(
+    protocols=("rest",),
+    users=2,
+    open_share=0.1,
+    window_s=0.15,
+    open_window_s=0.15,
+    warmup_s=0.05,
+    calibrates=False,
+    looks=(6,),
+)
 
 
 @pytest.fixture
@@ -62,10 +72,10 @@ def sides(tmp_path, monkeypatch):
     return make
 
 
-def compare(base, head, directory, plan=QUICK):
+def compare(base, head, directory, how=QUICK):
     directory.mkdir(exist_ok=True)
     machine = Machine(available_cpus(2))
-    return Session(base, head, plan, machine, directory, title="m", command="slipway compare").run()
+    return Session(base, head, how, machine, directory, title="m", command="slipway compare").run()
 
 
 def test_both_servers_are_loaded_in_pairs_until_cpu_time_is_decided(sides, tmp_path):
@@ -89,10 +99,8 @@ def test_both_servers_are_loaded_in_pairs_until_cpu_time_is_decided(sides, tmp_p
 
 
 def test_a_server_that_dies_cuts_it_short_and_what_there_is_is_kept(sides, tmp_path, monkeypatch):
-    plan = Plan(protocols=("rest",), users=1, open_share=None, window_s=0.1, warmup_s=0.02)
-    made = compare(
-        sides("base"), sides("head", after_one_window(monkeypatch, tmp_path, "dies")), tmp_path / "out", plan
-    )
+    how = Plan(protocols=("rest",), users=1, open_share=None, window_s=0.1, warmup_s=0.02, calibrates=False)
+    made = compare(sides("base"), sides("head", after_one_window(monkeypatch, tmp_path, "dies")), tmp_path / "out", how)
 
     assert made.verdict == "invalid"
     assert "died with exit code 134" in made.cut_short
@@ -135,6 +143,41 @@ def test_one_that_is_stopped_keeps_what_there_is_and_leaves_no_server(sides, tmp
 
     assert made.verdict == "invalid"
     assert made.reasons == ["cut short: stopped by SIGTERM"]
+    assert "the load generator's ceiling" in made.not_measured
     assert sum(len(cell.pairs) for cell in made.cells) == 2
     assert "It was cut short: stopped by SIGTERM." in render(made)
     assert not living("null_server")
+
+
+def test_near_what_the_load_generator_can_do_cpu_time_decides_alone(sides, tmp_path, monkeypatch):
+    """Windows of the open loop are as long as a p99 needs at the rate; stood in for by one that needs fewer requests."""
+    monkeypatch.setattr(repetitions, "MOST_OF_CEILING", 0.0)
+    monkeypatch.setattr(session, "offered_rate", lambda *_: 150.0)
+    monkeypatch.setattr(plan, "RAREST", 0.5)
+    how = replace(QUICK, open_window_s=None, calibrates=True)
+    made = compare(sides("base"), sides("head"), tmp_path / "out", how)
+
+    assert not made.cut_short
+    [ceiling] = made.ceilings
+    assert (ceiling.protocol, ceiling.concurrency) == ("rest", 2)
+    assert ceiling.throughput_rps > 0 < ceiling.floor_p50_us
+    assert not living("null_server")
+    assert {path.name for path in (tmp_path / "out").glob("*.npz")} == set()
+    found = {metric.metric: metric for metric in made.metrics}
+    assert found["cpu"].state in {"pass", "fail", "inconclusive"}
+    assert not found["throughput"].gates
+    assert "came near to the most that the load generator can do" in found["throughput"].why_not
+    assert not found["throughput"].unjudged
+    lengths = {cell.load.kind: {pair.base.window_s for pair in cell.pairs} for cell in made.cells}
+    assert lengths == {"closed": {0.15}, "open": {made.open_window_s}}
+    assert made.open_window_s == enough_s(0.5, 150.0) > 0.15
+
+
+def test_a_bug_leaves_its_traceback_and_what_was_measured(sides, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Session, "_started", lambda *_: {}["grcp"])
+    made = compare(sides("base"), sides("head"), tmp_path / "out")
+
+    assert made.verdict == "invalid"
+    assert made.cut_short == "a fault of Slipway itself, whose traceback is in the log: KeyError: 'grcp'"
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    assert "It was cut short: a fault of Slipway itself" in render(made)

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from tests.workflow.compare_factory import cell, comparison, pair, subject
+from tests.workflow.compare_factory import cell, comparison, latency, pair, subject
 
 from slipway import repetitions
 from slipway.compare import verdict
@@ -81,6 +81,32 @@ def test_a_host_that_is_not_quiet_is_the_reason_where_only_latency_was_asked_for
     assert judged.verdict == "invalid"
     assert judged.reasons == [
         "nothing was measured that could decide: 6 of 6 pairs were disturbed: the host was not quiet"
+    ]
+
+
+def test_a_latency_that_could_not_be_judged_is_no_pass():
+    few = {"latency": latency(500.0).model_copy(update={"p99_us": None})}
+    slow = cell([pair(i, base=few, head=few) for i in range(6)], "open")
+    judged = comparison([cell(cpu(100.0)), slow])
+
+    assert judged.verdict == "inconclusive"
+    [reason] = judged.reasons
+    assert reason.startswith(
+        "p99 response latency, REST (rest-open) could not be judged: 6 of 6 pairs had too few requests"
+    )
+    assert comparison([cell(cpu(120.0)), slow]).verdict == "fail"
+
+
+def test_a_busy_host_or_a_load_generator_at_its_limit_leaves_the_verdict_to_cpu_time():
+    busy = [pair(i, invalid=[repetitions.DISTURBED]) for i in range(6)]
+    fast = [pair(i, invalid=[repetitions.NEAR_CEILING]) for i in range(6)]
+    judged = comparison([cell(fast), cell(busy, "open")])
+
+    assert judged.verdict == "pass"
+    assert judged.reasons == [
+        "1 metric within their margins",
+        "1 metric told but not judged: 6 of 6 pairs came near to the most that the load generator can do: it may be what was measured",
+        "2 metrics told but not judged: 6 of 6 pairs were disturbed: the host was not quiet",
     ]
 
 

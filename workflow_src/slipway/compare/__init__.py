@@ -9,7 +9,8 @@ Server CPU per prediction decides on every machine; throughput and latency only 
 
 Two result.json files are put beside each other without a verdict: numbers of different hours prove nothing.
 
-Exit codes: 0 pass (or inconclusive), 1 fail, 2 invalid, 3 a wrong answer, 6 inconclusive with --strict.
+Exit codes: 0 pass (or inconclusive), 1 fail, 2 invalid, or an option that cannot be, or a fault of this program, 3 a wrong
+answer, 6 inconclusive with --strict.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from slipway import files, procs
 from slipway.benchmark import available_cpus, lock_path, say_waiting
 from slipway.compare import outputs, stored
 from slipway.compare.images import image_side, is_image
-from slipway.compare.session import Plan, Session, warmup_s
+from slipway.compare.plan import MOST_OPEN_WINDOW_S, Plan, plan_of
+from slipway.compare.session import Session
 from slipway.compare.subjects import Side, check_comparable, is_project, is_result, locate, read_side
 from slipway.compare.verdict import EXIT_CODES, STRICT_INCONCLUSIVE
 from slipway.errors import SettingsError
@@ -60,11 +62,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"seconds in a window; default: {plan.window_s:g}",
     )
+    parser.add_argument(
+        "--open-window",
+        type=float,
+        metavar="S",
+        help="seconds in a window of the open loop; default: as --window, or longer where a p99 needs it, up to "
+        f"{MOST_OPEN_WINDOW_S:g}",
+    )
     loads = parser.add_mutually_exclusive_group()
     loads.add_argument(
         "--no-latency", action="store_true", help="leave the open loop out: server CPU and throughput only"
     )
     loads.add_argument("--no-throughput", action="store_true", help="leave the closed loop out: latency only")
+    parser.add_argument(
+        "--no-calibration",
+        action="store_true",
+        help="do not find out first what the load generator can do at most (some 5 s): throughput near that counts, too",
+    )
     parser.add_argument("--seed", type=int, default=plan.seed, help="of orders and arrivals")
     parser.add_argument(
         "--threads", type=int, default=len(available_cpus(1 << 20)), help="CPUs that may be used; default: all"
@@ -115,6 +129,7 @@ def read_sides(arguments: argparse.Namespace) -> tuple[Side, Side]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write everything below --out, print the summary; the exit code says how it went."""
+    plan = plan_of(arguments)
     # Servers and load generators are ended in good order.
     procs.exit_on_signals()
     if is_result(arguments.base) and is_result(arguments.head):
@@ -122,15 +137,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     base, head = read_sides(arguments)
     check_comparable(base, head)
-    plan = Plan(
-        protocols=tuple(arguments.protocols.split(",")),
-        closed=not arguments.no_throughput,
-        users=arguments.users,
-        open_share=None if arguments.no_latency else Plan().open_share,
-        window_s=arguments.window,
-        warmup_s=warmup_s(arguments.window),
-        seed=arguments.seed,
-    )
     title = arguments.title or f"{head.record.model}: {head.record.label} against {base.record.label}"
     with waiting_lock(lock_path(), say_waiting), files.new_directory(arguments.out) as directory:
         session = Session(

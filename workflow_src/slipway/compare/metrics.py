@@ -1,6 +1,7 @@
 """What is compared between two servers, by how much it may get worse, and which pairs of windows count. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,16 +9,55 @@ import numpy as np
 
 from slipway import repetitions
 from slipway.compare.gate import LOOKS, decide
+from slipway.compare.plan import enough_s
 from slipway.compare.records import ComparedCell, MetricResult, WindowPair
 from slipway.records import Repetition
-from slipway.statistics import hodges_lehmann
+from slipway.statistics import hodges_lehmann, samples_needed
 
 # What a head that cannot keep up breaks by itself: the rate is half of what base can take, and base did. Its latencies count
 # from the planned time, so that they say by how much it fell behind. That requests left late is no fault of a server: forgiven
 # in head alone, it would let a hiccup of the load generator count against head, and void the pair if it hit base.
 _OVERRUN = {repetitions.OFF_RATE, repetitions.UNSTEADY}
-# On a host where more pairs than this were disturbed, times on the wall are told but decide nothing.
+# Where more pairs than this do not count, times on the wall are told but decide nothing.
 MOST_VOID = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """
+    Why pairs do not count.
+
+    Attributes:
+        words: What they did, after their number.
+        excuses: Whether it is the machine's doing: then what CPU time says is enough.
+    """
+
+    words: str
+    excuses: bool = False
+
+
+_NOT_QUIET = Cause("were disturbed: the host was not quiet", excuses=True)
+# What a rule says by itself...
+_CAUSES = (
+    (
+        {repetitions.SATURATED, repetitions.NEAR_CEILING},
+        Cause("came near to the most that the load generator can do: it may be what was measured", excuses=True),
+    ),
+    (
+        {repetitions.THROTTLED},
+        Cause("had a CPU quota that the server or the load generator had to wait for", excuses=True),
+    ),
+    ({repetitions.SLOWED, repetitions.GPU_SLOWED}, Cause("had CPUs or a GPU that were slowed down", excuses=True)),
+    ({repetitions.DISTURBED, repetitions.STOLEN}, _NOT_QUIET),
+)
+# ... and what may follow from that, so that it is told only where there is nothing else.
+_SYMPTOMS = (
+    ({repetitions.LATE, repetitions.LAGGING, repetitions.SENT_AGAIN}, _NOT_QUIET),
+    ({repetitions.OFF_RATE}, Cause("did not keep the rate that was offered")),
+    ({repetitions.UNSTEADY}, Cause("had not settled, for which a longer --window leaves more time")),
+)
+_NO_CPU_TIME = Cause("had no CPU time of the server that could be read")
+_NO_VALUE = Cause("had nothing to measure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +74,7 @@ class Metric:
         read: From a repetition; None where it could not be measured.
         more_is_worse: Whether a larger value is worse.
         is_cpu: Whether only CPU time counts, so that a busy host leaves it valid.
+        quantile: Which percentile of latency it is, 0..1; None: it is none.
     """
 
     id: str
@@ -44,13 +85,37 @@ class Metric:
     read: Callable[[Repetition], float | None]
     more_is_worse: bool = True
     is_cpu: bool = False
+    quantile: float | None = None
 
     def counts(self, pair: WindowPair) -> bool:
         """Say whether both windows of *pair* are good enough for this metric, and have it."""
+        return not self._broken(pair) and bool(self.read(pair.base)) and bool(self.read(pair.head))
+
+    def why_void(self, pair: WindowPair, rate: float | None) -> list[Cause]:
+        """Say why *pair*, measured at *rate* requests per second if that was offered, does not count; [] if it does."""
+        if self.counts(pair):
+            return []
+        broken = self._broken(pair)
+        found = [cause for rules, cause in _CAUSES if broken & rules]
+        found = found or [cause for rules, cause in _SYMPTOMS if broken & rules][:1]
+        if broken and not found:
+            found = [Cause(f"broke a rule: {', '.join(sorted(map(_short, broken)))}")]
+        if self.quantile and rate and None in {self.read(pair.base), self.read(pair.head)}:
+            # Told beside a broken rule, too: without that it would still be so.
+            found.append(self._too_few(pair, self.quantile, rate))
+        return found or [_NO_CPU_TIME if self.is_cpu else _NO_VALUE]
+
+    def _broken(self, pair: WindowPair) -> set[str]:
         broken = {*pair.base.invalid, *(() if _is_overrun(pair.head) else pair.head.invalid)}
-        if self.is_cpu:
-            broken -= repetitions.ONLY_WALL_CLOCK
-        return not broken and bool(self.read(pair.base)) and bool(self.read(pair.head))
+        return broken - repetitions.ONLY_WALL_CLOCK if self.is_cpu else broken
+
+    def _too_few(self, pair: WindowPair, quantile: float, rate: float) -> Cause:
+        # Not how many there were in this very window: the same words for all windows, so that they can be counted.
+        length_s = pair.base.window_s
+        return Cause(
+            f"had too few requests: some {rate * length_s:.0f} in a window of {length_s:g} s, {self.id} needs "
+            f"{samples_needed(quantile)}, which --open-window {enough_s(quantile, rate):g} gives"
+        )
 
     def worse(self, pair: WindowPair) -> float:
         """Give the logarithm of head ÷ base, positive if head is worse; the pair must count."""
@@ -74,8 +139,8 @@ def _cpu(repetition: Repetition) -> float | None:
 METRICS = (
     Metric("cpu", "server CPU per prediction", "µs", 0.03, "closed", _cpu, is_cpu=True),
     Metric("throughput", "predictions per second", "1/s", 0.05, "closed", lambda r: r.predictions_per_s, False),
-    Metric("p50", "p50 response latency", "µs", 0.05, "open", lambda r: r.latency.p50_us),
-    Metric("p99", "p99 response latency", "µs", 0.15, "open", lambda r: r.latency.p99_us),
+    Metric("p50", "p50 response latency", "µs", 0.05, "open", lambda r: r.latency.p50_us, quantile=0.5),
+    Metric("p99", "p99 response latency", "µs", 0.15, "open", lambda r: r.latency.p99_us, quantile=0.99),
 )
 
 
@@ -91,7 +156,10 @@ def _result(metric: Metric, cell: ComparedCell, looks: Sequence[int]) -> MetricR
     used = counted[: decision.pairs]
     estimate = hodges_lehmann(worse[: decision.pairs])
     void = len(cell.pairs) - len(counted)
-    quiet = metric.is_cpu or void <= MOST_VOID * len(cell.pairs)
+    most_void = MOST_VOID * len(cell.pairs)
+    gates = metric.is_cpu or void <= most_void
+    causes = [metric.why_void(pair, cell.load.rate) for pair in cell.pairs]
+    without_excuse = sum(bool(why) and not any(cause.excuses for cause in why) for why in causes)
     # What is told is head ÷ base, whichever direction is worse.
     low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
     ends = sorted(_change(metric, end) for end in (low, high) if end is not None)
@@ -111,11 +179,22 @@ def _result(metric: Metric, cell: ComparedCell, looks: Sequence[int]) -> MetricR
         high=ends[-1] if ends else None,
         pairs=len(used),
         void=void,
-        gates=quiet,
-        why_not="" if quiet else f"{void} of {len(cell.pairs)} pairs were disturbed: the host was not quiet",
+        gates=gates,
+        why_not="" if gates else _told(causes),
+        unjudged=not gates and without_excuse > most_void,
         state=decision.state,
         confirming=decision.confirming,
     )
+
+
+def _told(causes: Sequence[Sequence[Cause]]) -> str:
+    """Say how many of the pairs did what: `6 of 6 pairs were disturbed: …`."""
+    counts = Counter(cause for why in causes for cause in why)
+    return "; ".join(f"{count} of {len(causes)} pairs {cause.words}" for cause, count in counts.most_common())
+
+
+def _short(rule: str) -> str:
+    return repetitions.SHORT.get(rule, rule)
 
 
 def _change(metric: Metric, worse: float) -> float:

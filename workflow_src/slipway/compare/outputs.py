@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway import files
-from slipway.compare.page import made_at, render
+from slipway.compare.described import made_at
+from slipway.compare.page import render
 from slipway.compare.records import Comparison, Verdict
 from slipway.compare.verdict import change, describe, number, told, told_fixed
 from slipway.report import annotations as annotations_of_ci

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slipway import files, repetitions
-from slipway.compare.records import ComparedCell, Comparison, MetricResult, Subject, Verdict, WindowPair
+from slipway.compare import described
+from slipway.compare.records import ComparedCell, Comparison, MetricResult, Verdict, WindowPair
 from slipway.compare.verdict import change, describe, number
 from slipway.report import charts, numbers
 from slipway.report.blocks import (
@@ -84,9 +85,11 @@ def render(comparison: Comparison) -> str:
 
 
 def _subtitle(comparison: Comparison) -> str:
+    lengths = f"{numbers.number(comparison.window_s)} s a window"
+    if comparison.open_window_s not in (None, comparison.window_s):
+        lengths += f" ({numbers.number(comparison.open_window_s)} s at the offered rate)"
     return (
-        f"Both servers ran at once and were loaded in turns, {numbers.number(comparison.window_s)} s a window, in pairs whose "
-        "order is drawn anew each time."
+        f"Both servers ran at once and were loaded in turns, {lengths}, in pairs whose order is drawn anew each time."
     )
 
 
@@ -96,7 +99,7 @@ def _sections(comparison: Comparison) -> tuple[Section, ...]:
         for section in (
             _overview(comparison),
             _pairs(comparison),
-            _subjects(comparison),
+            described.section(comparison),
             _validity(comparison),
         )
         if section
@@ -309,83 +312,7 @@ def _short(rule: str) -> str:
     return repetitions.SHORT.get(rule, rule)
 
 
-# --- subjects, validity ----------------------------------------------------------------------------
-
-
-def _subjects(comparison: Comparison) -> Section:
-    facts: list[tuple[str, str, str]] = [
-        (name, _fact(comparison.base, name), _fact(comparison.head, name)) for name in _FACTS
-    ]
-    table = Table(
-        "Base and head",
-        heads("What", "base", "head", numbers_from=9),
-        tuple((TableCell(name), TableCell(one), TableCell(other)) for name, one, other in facts),
-    )
-    where = comparison.environment
-    items = (
-        ("Inputs", f"{numbers.counted(comparison.payload.distinct, 'payload')} of golden rows, the same for both"),
-        (
-            "Offered rate",
-            f"{numbers.number(comparison.offered_rate)} requests/s" if comparison.offered_rate else "none",
-        ),
-        ("CPUs", f"servers {comparison.placement.server_cpus}, load generators {comparison.placement.generator_cpus}"),
-        ("Machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'logical CPU')}, {where.kernel}"),
-        *_thread_plans(comparison),
-        ("Seed", str(comparison.seed)),
-        ("Took", numbers.duration(comparison.duration_s)),
-    )
-    return Section("subjects", "What was compared", "Subjects", "", (table, Items(items)))
-
-
-def _thread_plans(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    """Warn of servers that run the model in different ways, for each of them measures which is better when it starts."""
-    base, head = comparison.base.thread_plan, comparison.head.thread_plan
-    if base == head or not (base and head):
-        return ()
-    told = f"base has {base}, head {head}: part of the difference may be that. --thread_plan in server.flags settles it"
-    return (("Thread plans differ", told),)
-
-
-_FACTS = (
-    *("asked for", "directory is at", "image was made at", "model", "image", "size", "servable", "flags", "engine"),
-    *("ready after", "memory", "thread plan"),
-)
-
-
-def _fact(subject: Subject, name: str) -> str:
-    engine = subject.engine
-    return {
-        "asked for": subject.label,
-        "directory is at": _directory(subject),
-        "image was made at": made_at(subject),
-        "model": f"{subject.model}, version {subject.version}",
-        "image": subject.image_id[:19],
-        "size": numbers.size(subject.image_bytes),
-        "servable": subject.servable_digest[:19],
-        "flags": " ".join(subject.server_flags) or "none of its own",
-        "engine": f"{engine.name} {engine.version}" if engine else "not started",
-        "ready after": numbers.duration(subject.ready_s),
-        "memory": numbers.size(subject.resident_bytes),
-        "thread plan": subject.thread_plan or "not told",
-    }[name]
-
-
-def _directory(subject: Subject) -> str:
-    if subject.commit is None:
-        return "no git repository"
-    return f"commit {subject.commit[:12]}{' + changes' if subject.dirty else ''}"
-
-
-def made_at(subject: Subject) -> str:
-    """Say which commit an image is of, by its own label: its directory may have moved on since, with or without effect."""
-    if subject.image_commit:
-        made = f"commit {subject.image_commit[:12]}"
-        if subject.commit and subject.commit != subject.image_commit:
-            return f"{made}, not where the directory is: nothing that the image is made of has changed since, or it was not made again"
-        return made
-    if subject.image_created:
-        return f"{numbers.moment(subject.image_created)}, which is the time of no one commit here"
-    return "not known"
+# --- validity --------------------------------------------------------------------------------------
 
 
 def _validity(comparison: Comparison) -> Section:

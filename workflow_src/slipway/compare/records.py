@@ -4,7 +4,18 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from slipway.records import Digest, EngineRecord, Environment, Load, Payload, Placement, Protocol, Record, Repetition
+from slipway.records import (
+    Ceiling,
+    Digest,
+    EngineRecord,
+    Environment,
+    Load,
+    Payload,
+    Placement,
+    Protocol,
+    Record,
+    Repetition,
+)
 
 Verdict = Literal["pass", "fail", "inconclusive", "invalid", "wrong"]
 
@@ -66,9 +77,12 @@ class MetricResult(Record):
     low: float | None = Field(description="Its exact 95 % signed-rank interval.")
     high: float | None
     pairs: int
-    void: int = Field(description="Pairs that broke a validity rule that matters for this metric.")
+    void: int = Field(description="Pairs that broke a validity rule that matters for this metric, or do not have it.")
     gates: bool
     why_not: str = ""
+    unjudged: bool = Field(
+        False, description="It does not decide, and the machine is no excuse for that: without it nothing passes."
+    )
     state: Literal["open", "pass", "fail", "inconclusive"]
     confirming: bool = Field(description="It looked worse at first, and fresh pairs were measured to confirm it.")
 
@@ -97,10 +111,16 @@ class Comparison(Record):
     head: Subject
     seed: int
     window_s: float
+    open_window_s: float | None = Field(
+        None, description="Of the open loop; null: there is none, or it is as window_s."
+    )
     offered_rate: float | None = Field(description="Requests per second of the open loop, for both servers.")
     payload: Payload
     placement: Placement
     environment: Environment
+    ceilings: list[Ceiling] = Field(
+        default_factory=list, description="What the load generator can do at most, per protocol; empty: not found out."
+    )
     cells: list[ComparedCell]
     metrics: list[MetricResult]
     fixed: list[FixedResult]

@@ -4,25 +4,27 @@ import contextlib
 import datetime as dt
 import random
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from slipway import comparable, cpu, measuring, payloads, provenance, repetitions, server_metrics
+from slipway import calibration, comparable, cpu, files, measuring, payloads, provenance, repetitions, server_metrics
 from slipway.compare import metrics, verdict
-from slipway.compare.gate import CONFIRMING, LOOKS
+from slipway.compare.plan import MOST_OPEN_WINDOW_S, RAREST, Plan, enough_s
 from slipway.compare.records import ComparedCell, Comparison, Subject, WindowPair
 from slipway.compare.subjects import Side
-from slipway.errors import ContractViolation, InvalidMeasurement, ServerError
+from slipway.errors import ContractViolation, InvalidMeasurement, ServerError, SlipwayError, one_line
 from slipway.load_generator import LoadGenerator, load_generator
-from slipway.load_plan import Planned, offered_rate
+from slipway.load_plan import NAMES, Planned, offered_rate
 from slipway.measuring import Machine
 from slipway.procs import Stopped
 from slipway.progress import Steps, steps
-from slipway.records import Load, Protocol, Repetition
+from slipway.records import Ceiling, Load, Protocol, Repetition
 from slipway.repetitions import Window
 from slipway.servers import RunningServer
+from slipway.statistics import samples_needed
 from slipway_wire.loads import LoadOrder
 from slipway_wire.payloads import encode as encode_payloads
 
@@ -33,45 +35,9 @@ _OVERHEAD_S = 0.15
 # A server starts; its paths are run hot for at least so long.
 _START_S = 5.0
 _LEAST_DISCARD_S = 0.2
-# Load in front of a window: no more than this, and no more than that share of the window.
-_MOST_WARMUP_S = 0.4
-_WARMUP_SHARE = 0.4
-
-
-def warmup_s(window_s: float) -> float:
-    """Give the seconds of load that do not count in front of a window of *window_s*: enough to connect all users."""
-    return min(_MOST_WARMUP_S, _WARMUP_SHARE * window_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """
-    How to compare.
-
-    Attributes:
-        protocols: Which are measured.
-        closed: Whether the closed loop is measured; without it only latency is compared.
-        users: Closed loop: connections with one request in flight each.
-        open_share: Open loop: offered rate as a share of base's peak in its slower protocol; None: no open loop.
-        window_s: Length of a window.
-        warmup_s: Load in front of each window that does not count.
-        looks: Numbers of pairs at which to decide.
-        seed: Of orders and arrivals.
-    """
-
-    protocols: tuple[Protocol, ...] = ("rest", "grpc")
-    closed: bool = True
-    users: int = 16
-    open_share: float | None = 0.5
-    window_s: float = 2.0
-    warmup_s: float = _MOST_WARMUP_S
-    looks: tuple[int, ...] = LOOKS
-    seed: int = 1
-
-    @property
-    def most_pairs(self) -> int:
-        """Pairs of a cell after which it is left as it is: all looks, a confirmation, and as many again for void ones."""
-        return self.looks[-1] + CONFIRMING + self.looks[0]
+# A window of calibration; one of half its length follows with a single request in flight. What both take beyond that.
+_CALIBRATION_S = 1.0
+_CALIBRATION_OVERHEAD_S = 0.8
 
 
 @dataclass(slots=True)
@@ -81,6 +47,7 @@ class _Running:
     side: Side
     server: RunningServer
     generator: LoadGenerator
+    payloads: Path
 
 
 @dataclass
@@ -95,6 +62,7 @@ class Session:
     title: str
     command: str
     rate: float | None = None
+    ceilings: dict[Protocol, Ceiling] = field(default_factory=dict)
     cells: dict[Planned, list[WindowPair]] = field(default_factory=dict)
     cut_short: str = ""
     is_wrong: bool = False
@@ -111,29 +79,38 @@ class Session:
         Measure until everything is decided.
 
         Returns:
-            What was found; also if it was cut short, by a signal, a fault of a server or a wrong answer, and then it
-            says so.
+            What was found; also if it was cut short, by a signal, a fault of a server, a wrong answer or a bug of ours, and
+            then it says so. A bug's traceback goes to standard error.
         """
         try:
-            self._run()
+            with files.readable_disk_faults(self.directory):
+                self._run()
         except Stopped as stopped:
             self.cut_short = f"stopped by {stopped.signal.name}"
         except (InvalidMeasurement, ServerError) as error:
             self.cut_short = str(error)
         except ContractViolation as error:
             self.cut_short, self.is_wrong = str(error), True
+        except SlipwayError:
+            raise
+        except Exception as error:  # what was measured until then is not lost by a bug
+            traceback.print_exc()
+            self.cut_short = f"a fault of Slipway itself, whose traceback is in the log: {one_line(error)}"
         return self.comparison()
 
     def _run(self) -> None:
         protocols, plan = self.plan.protocols, self.plan
-        cells = len(protocols) * (plan.closed + (plan.open_share is not None))
-        pairs = cells * (plan.looks[0] + 2)
-        count = len(SIDES) + (plan.open_share is not None) + pairs
+        kinds = plan.closed + (plan.open_share is not None)
+        pairs = len(protocols) * kinds * (plan.looks[0] + 2)
+        count = len(SIDES) + len(plan.calibrated) + (plan.open_share is not None) + pairs
+        seconds = len(SIDES) * _START_S + len(plan.calibrated) * self._calibrating_s() + self._choosing_s()
         with (
             contextlib.ExitStack() as stack,
-            steps(count, len(SIDES) * _START_S + self._choosing_s() + pairs * 2 * self._window_s()) as told,
+            # How long windows of the open loop are, nobody knows before there is a rate.
+            steps(count, seconds + pairs * 2 * self._window_s(plan.window_s)) as told,
         ):
             sides = {which: self._started(which, stack, told) for which in SIDES}
+            self._calibrate(sides["base"], told)
             closed = [Planned(p, Load(kind="closed", concurrency=plan.users)) for p in protocols]
             self._choose_rate(sides["base"], closed, told)
             opened = [Planned(p, Load(kind="open", rate=self.rate)) for p in protocols] if self.rate else []
@@ -179,9 +156,33 @@ class Session:
         generator = stack.enter_context(load_generator(file, tolerances, log=self.directory / f"{which}.generator.log"))
         self.machine.take_in(generator)
         server = stack.enter_context(self.machine.server(side.spec, self.directory / f"{which}.server.log"))
-        return _Running(side, server, generator)
+        return _Running(side, server, generator, file)
 
     # --- windows ------------------------------------------------------------------------------------
+
+    def _calibrate(self, running: _Running, told: Steps) -> None:
+        """Find what a load generator can do at most; both are alike, and the servers wait meanwhile."""
+        if not self.plan.calibrated:
+            return
+        log = self.directory / "null_server.log"
+        with calibration.null_server(running.payloads, log, self.machine.server_cpus) as null_server:
+            for protocol in self.plan.calibrated:
+                told.begin(f"{NAMES[protocol]} on a server that does nothing")
+                self.ceilings[protocol] = calibration.measure(
+                    running.generator,
+                    null_server,
+                    protocol,
+                    self.directory / "calibration.npz",
+                    users=self.plan.users,
+                    window_s=self._calibration_s(),
+                )
+                told.end(self._calibrating_s())
+
+    def _calibration_s(self) -> float:
+        return min(self.plan.window_s, _CALIBRATION_S)
+
+    def _calibrating_s(self) -> float:
+        return 1.5 * self._calibration_s() + _CALIBRATION_OVERHEAD_S
 
     def _discard(self, which: Which, running: _Running) -> None:
         """Let each protocol's path through the server run hot, with as many connections as it will get."""
@@ -200,11 +201,20 @@ class Session:
             planned: [self._measure("base", running, planned, "rate", "to choose the rate", index=0)]
             for planned in closed
         }
-        self.rate = round(offered_rate(found, self.plan.open_share), 1)
+        rate = offered_rate(found, self.plan.open_share, "--window")
+        self.rate = round(rate, 1) or rate
         told.end(self._choosing_s())
+        length_s, enough = self.plan.length_s(Load(kind="open", rate=self.rate)), enough_s(RAREST, self.rate)
+        needs = f"at {self.rate:g} requests/s windows must be {enough:g} s long for the {samples_needed(RAREST)} that p99 needs"
+        if length_s > self.plan.window_s:
+            pairs = len(self.plan.protocols) * (self.plan.looks[0] + 2)
+            told.take_longer(pairs * 2 * (length_s - self.plan.window_s))
+            told.note(f"  {needs}: those of the open loop are {length_s:g} s, not {self.plan.window_s:g} s")
+        elif length_s < enough:
+            told.note(f"  {needs}: it will not be judged (--open-window; by itself {MOST_OPEN_WINDOW_S:g} s at most)")
 
     def _choosing_s(self) -> float:
-        return 0.0 if self.plan.open_share is None else len(self.plan.protocols) * self._window_s()
+        return 0.0 if self.plan.open_share is None else len(self.plan.protocols) * self._window_s(self.plan.window_s)
 
     def _wanted(self) -> list[Planned]:
         """List the cells that still have an open metric."""
@@ -233,7 +243,7 @@ class Session:
         pairs.append(WindowPair(index=index, first=first, base=measured["base"], head=measured["head"]))
         if broken := _broken(measured):
             told.note(f"  {broken}")
-        told.end(2 * self._window_s())
+        told.end(2 * self._window_s(self.plan.length_s(planned.load)))
 
     def _measure(
         self, which: Which, running: _Running, planned: Planned, name: str, when: str, *, index: int
@@ -244,8 +254,15 @@ class Session:
         )
         window = self._load(which, running, planned, order, when)
         self._windows += 1
-        rows = running.side.sent[0].rows
-        return repetitions.repetition(window, planned.load, rows=rows, index=index, order=self._windows)
+        ceiling = self.ceilings.get(planned.protocol)
+        return repetitions.repetition(
+            window,
+            planned.load,
+            rows=running.side.sent[0].rows,
+            index=index,
+            order=self._windows,
+            ceiling_rps=ceiling.throughput_rps if ceiling else None,
+        )
 
     def _order(self, running: _Running, planned: Planned, name: str) -> LoadOrder:
         return measuring.order(
@@ -254,7 +271,7 @@ class Session:
             self.directory / f"{name}.npz",
             users=self.plan.users,
             warmup_s=self.plan.warmup_s,
-            window_s=self.plan.window_s,
+            window_s=self.plan.length_s(planned.load),
         )
 
     def _load(self, which: Which, running: _Running, planned: Planned, order: LoadOrder, when: str) -> Window:
@@ -263,8 +280,8 @@ class Session:
         Path(order.samples).unlink()
         return window
 
-    def _window_s(self) -> float:
-        return self.plan.warmup_s + self.plan.window_s + _OVERHEAD_S
+    def _window_s(self, length_s: float) -> float:
+        return self.plan.warmup_s + length_s + _OVERHEAD_S
 
     # --- the record ---------------------------------------------------------------------------------
 
@@ -283,10 +300,12 @@ class Session:
             head=self.records["head"],
             seed=self.plan.seed,
             window_s=self.plan.window_s,
+            open_window_s=self.plan.length_s(Load(kind="open", rate=self.rate)) if self.rate else None,
             offered_rate=self.rate,
             payload=payloads.record(self.head.sent),
             placement=self.machine.placement(),
             environment=self.environment,
+            ceilings=list(self.ceilings.values()),
             cells=cells,
             metrics=found,
             fixed=fixed,
@@ -307,6 +326,8 @@ class Session:
             missing["latency"] = "no open loop was asked for, and latency under a closed loop is not compared"
         if not self.plan.closed:
             missing["server CPU and throughput"] = "no closed loop was asked for"
+        elif not self.plan.calibrates:
+            missing["the load generator's ceiling"] = "not asked for: throughput near it counts as any other"
         if left_out := [p for p in ("rest", "grpc") if p not in self.plan.protocols]:
             missing[" and ".join(left_out)] = "not asked for"
         if not self.machine.pinned:

@@ -1,5 +1,6 @@
 """From metrics to one verdict, with its reasons. Pure."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,7 +73,8 @@ def judge(
 
     An answer that was wrong is told before anything else, whichever side gave it: a fast wrong answer is not fast.
     Something that got worse beyond doubt fails it, even if the comparison was cut short afterwards. Without a single
-    metric that may decide and has enough pairs, it is invalid: nothing was shown either way.
+    metric that may decide and has enough pairs, it is invalid: nothing was shown either way. One that could not be judged
+    leaves it inconclusive, unless the machine is the excuse: then CPU time says what can be said there.
 
     Returns:
         The verdict, and what it rests on, the gravest first.
@@ -94,13 +96,13 @@ def judge(
             f"nothing was measured that could decide{f': {reason}' if reason else ''}" for reason in why or [""]
         ]
     undecided = [told(metric) for metric in gating if metric.state in {"inconclusive", "open"}]
+    undecided += [f"{describe(metric)} could not be judged: {metric.why_not}" for metric in metrics if metric.unjudged]
     if undecided:
         return "inconclusive", undecided
     decided = [metric for metric in gating if metric.state == "pass"]
-    silent = [metric for metric in metrics if not metric.gates]
     reasons = [f"{numbers.counted(len(decided), 'metric')} within their margins"]
-    if silent:
-        reasons.append(f"{numbers.counted(len(silent), 'metric')} told but not judged: {silent[0].why_not}")
+    silent = Counter(metric.why_not for metric in metrics if not metric.gates)
+    reasons += [f"{numbers.counted(count, 'metric')} told but not judged: {why}" for why, count in silent.items()]
     return "pass", reasons
 
 
