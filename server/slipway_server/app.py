@@ -50,7 +50,7 @@ from slipway_server.servables.storage import LocalStorage, Storage
 from slipway_server.serving import Serving
 from slipway_server.settings import Settings
 from slipway_server.signals import EndSignals
-from slipway_server.transports import grpcio_server, ports, tls
+from slipway_server.transports import descriptors, grpcio_server, ports, tls
 from slipway_server.transports.admin_api import AdminApi
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.http import HttpServer, Limits
@@ -110,6 +110,7 @@ class Server:
             WireError: A configuration file cannot be used, or a port is taken.
         """
         self._settings = settings
+        descriptors.make_room()
         self._loop = asyncio.get_running_loop()
         self._change = asyncio.Event()
         self._giving_back: asyncio.Future[None] | None = None
@@ -306,15 +307,18 @@ class Server:
         if settings.grpc_socket_path:
             places.append(f"unix:{settings.grpc_socket_path}")
         try:
-            self._grpc_server, grpc_ports = await http2.start_server(
+            server, grpc_ports = await http2.start_server(
                 self._grpc_services(),
                 places,
                 _channel_arguments(settings.grpc_channel_arguments),
                 self._callers,
                 self._tls,
+                settings.grpc_max_connections or None,
             )
         except OSError as error:
             raise ports.cannot_listen(settings.bind_address, settings.port, "port", error) from error
+        self._grpc_server = server
+        self._metrics.watch_connections("grpc", lambda: server.connections)
         return grpc_ports[0] if self._grpc_socket is not None else None
 
     async def _open_grpcio(self) -> int | None:

@@ -86,6 +86,11 @@ class Settings:
     rest_api_max_connections: int = _flag(
         0, "REST connections open at once; 0: as many as file descriptors allow, up to 10000. (not in TF Serving)"
     )
+    grpc_max_connections: int = _flag(
+        0,
+        "gRPC connections open at once, with --grpc_transport=slipway; 0: as many as file descriptors allow, up to 10000. "
+        "(not in TF Serving)",
+    )
     rest_api_gzip_min_bytes: int = _flag(
         65536, "Compress larger REST answers for clients that accept gzip; 0: none. (not in TF Serving)"
     )

@@ -4,28 +4,34 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from slipway_server.batching.scheduler import Answer
-from slipway_server.servables.calls import classify_call, inference_call, predict_call, regress_call
-from slipway_server.servables.loader import JointCall, Tensors
-from slipway_server.serving import Exchange, Serving
+from slipway_server.servables.calls import Signatures, classify_call, inference_call, predict_call, regress_call
+from slipway_server.servables.loader import Call, JointCall, Tensors
+from slipway_server.serving import Api, Exchange, Serving
 from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
+from slipway_wire.inference import ExamplesRequest, MultiInferenceRequest
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import InvalidArgument, NotFound
 
 logger = logging.getLogger(__name__)
 
+R = TypeVar("R", ExamplesRequest, MultiInferenceRequest)
+
 # Messages from this size on are read and written on other threads, so that small ones need not wait for them.
 _LARGE_BYTES = 1024 * 1024
+# Examples are read, and labels and scores written, one by one: microseconds each, so that less of them is much.
+_LARGE_EXAMPLES_BYTES = 128 * 1024
+_LARGE_RESULTS = 16 * 1024
 _CODEC_THREADS = 2
 
 # Source: GRPC_DEFAULT_MAX_RECV_MESSAGE_LENGTH in grpc/impl/channel_arg_names.h.
@@ -68,6 +74,12 @@ class GrpcApi:
         if has_health_service:
             serving.watch_readiness(self._note_readiness)
         self._others = others or {}
+        self._multi_inference = _OfExamples(
+            "MultiInference",
+            inference.decode_multi_inference_request,
+            partial(inference_call, checks_method_names=serving.checks_method_names),
+            _multi_inference_response,
+        )
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="grpc_codec")
         self._has_told_size = False
         self._names: tuple[str, ...] = ()
@@ -128,44 +140,37 @@ class GrpcApi:
             )
         return answer
 
-    async def classify(self, body: bytes, incoming: Incoming) -> bytes:
+    def classify(self, body: bytes, incoming: Incoming) -> Awaitable[bytes]:
         """PredictionService.Classify."""
-        with self._serving.exchange("grpc", "Classify", body=body, caller=incoming.caller) as exchange:
-            request = inference.decode_classify_request(body)
-            answer = await self._arrivals.of(
-                exchange.start(request.spec, partial(classify_call, request), incoming.timeout_s)
-            )
-            classification = inference.classification(exchange.answered(answer), len(request.examples))
-            return exchange.encoded(inference.encode_classify_response(exchange.spec, classification))
+        return self._infer(_CLASSIFY, body, incoming)
 
-    async def regress(self, body: bytes, incoming: Incoming) -> bytes:
+    def regress(self, body: bytes, incoming: Incoming) -> Awaitable[bytes]:
         """PredictionService.Regress."""
-        with self._serving.exchange("grpc", "Regress", body=body, caller=incoming.caller) as exchange:
-            request = inference.decode_regress_request(body)
-            answer = await self._arrivals.of(
-                exchange.start(request.spec, partial(regress_call, request), incoming.timeout_s)
-            )
-            regression = inference.regression(exchange.answered(answer), len(request.examples))
-            return exchange.encoded(inference.encode_regress_response(exchange.spec, regression))
+        return self._infer(_REGRESS, body, incoming)
 
-    async def multi_inference(self, body: bytes, incoming: Incoming) -> bytes:
+    def multi_inference(self, body: bytes, incoming: Incoming) -> Awaitable[bytes]:
         """PredictionService.MultiInference."""
-        with self._serving.exchange("grpc", "MultiInference", body=body, caller=incoming.caller) as exchange:
-            request = inference.decode_multi_inference_request(body)
-            answer = await self._arrivals.of(
-                exchange.start(
-                    request.spec,
-                    lambda signatures: inference_call(
-                        request, signatures, checks_method_names=self._serving.checks_method_names
-                    ),
-                    incoming.timeout_s,
-                )
-            )
-            call = exchange.call
-            assert isinstance(call, JointCall)
-            results = inference.inference_results(request, call.parted(exchange.answered(answer)))
-            specs = [replace(exchange.spec, signature_name=one.signature) for one in call.calls]
-            return exchange.encoded(inference.encode_multi_inference_response(list(zip(specs, results, strict=True))))
+        return self._infer(self._multi_inference, body, incoming)
+
+    async def _infer(self, method: "_OfExamples[R]", body: bytes, incoming: Incoming) -> bytes:
+        """Answer a call over examples; large messages are read and written aside, as those of `predict` are."""
+        with self._serving.exchange("grpc", method.api, body=body, caller=incoming.caller) as exchange:
+            requests: list[R] = []
+
+            def begin() -> "Future[Answer]":
+                request = method.decode(body)
+                requests.append(request)
+                return exchange.start(request.spec, partial(method.call, request), incoming.timeout_s)
+
+            if len(body) < _LARGE_EXAMPLES_BYTES:
+                answer = await self._arrivals.of(begin())
+            else:
+                answer = await self._arrivals.begun_on(self._codec_threads, begin)
+            outputs = exchange.answered(answer)
+            if sum([array.size for array in outputs.values()]) < _LARGE_RESULTS:
+                return exchange.encoded(method.encode(exchange, requests[0], outputs))
+            encoding = self._codec_threads.submit(method.encode, exchange, requests[0], outputs)
+            return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
 
     async def get_model_metadata(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.GetModelMetadata."""
@@ -242,6 +247,36 @@ class GrpcApi:
             raise NotFound(f"unknown service {service}")
         is_ready = self._serving.is_ready(model)
         return _serialized(messages.HealthCheckResponse(status="SERVING" if is_ready else "NOT_SERVING"))
+
+
+@dataclass(frozen=True, slots=True)
+class _OfExamples(Generic[R]):
+    """A method that takes examples: what is its own of the way from bytes to bytes."""
+
+    api: Api
+    decode: Callable[[bytes], R]
+    call: Callable[[R, Signatures], Call | JointCall]
+    encode: Callable[[Exchange, R, Tensors], bytes]
+
+
+def _classify_response(exchange: Exchange, request: ExamplesRequest, outputs: Tensors) -> bytes:
+    return inference.encode_classify_response(exchange.spec, inference.classification(outputs, len(request.examples)))
+
+
+def _regress_response(exchange: Exchange, request: ExamplesRequest, outputs: Tensors) -> bytes:
+    return inference.encode_regress_response(exchange.spec, inference.regression(outputs, len(request.examples)))
+
+
+def _multi_inference_response(exchange: Exchange, request: MultiInferenceRequest, outputs: Tensors) -> bytes:
+    call = exchange.call
+    assert isinstance(call, JointCall)
+    results = inference.inference_results(request, call.parted(outputs))
+    specs = [replace(exchange.spec, signature_name=one.signature) for one in call.calls]
+    return inference.encode_multi_inference_response(list(zip(specs, results, strict=True)))
+
+
+_CLASSIFY = _OfExamples("Classify", inference.decode_classify_request, classify_call, _classify_response)
+_REGRESS = _OfExamples("Regress", inference.decode_regress_request, regress_call, _regress_response)
 
 
 def _begin_predict(exchange: Exchange, body: bytes, timeout_s: float) -> "Future[Answer]":

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from slipway_server.batching.scheduler import BatchScheduler
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
+from slipway_server.serving import Exchange
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
@@ -151,6 +152,66 @@ def test_multi_inference_answers_every_task(serve, batched):
         (result.model_spec.name, result.model_spec.version.value, result.model_spec.signature_name)
         for result in answer.results
     ] == [("half", 3, "regress"), ("half", 3, "classify")]
+
+
+# As many results are written on another thread.
+LARGE = 16_384
+
+
+def large_body(signature, method):
+    if method is paths.GRPC_MULTI_INFERENCE:
+        return multi_inference((signature, signature), examples=range(LARGE))
+    return inference.encode_request("half", [example(value) for value in range(LARGE)], signature_name=signature)
+
+
+@pytest.mark.parametrize(
+    ("method", "signature", "values_of"),
+    [
+        (
+            paths.GRPC_CLASSIFY,
+            "classify",
+            lambda answer: inference.decode_classify_response(answer)[1].scores[:, 0].tolist(),
+        ),
+        (paths.GRPC_REGRESS, "regress", lambda answer: inference.decode_regress_response(answer)[1].values.tolist()),
+        (
+            paths.GRPC_MULTI_INFERENCE,
+            "regress",
+            lambda answer: [
+                one.value
+                for one in messages.MultiInferenceResponse.FromString(answer).results[0].regression_result.regressions
+            ],
+        ),
+    ],
+    ids=["classify", "regress", "multi_inference"],
+)
+def test_many_examples_are_read_and_answered_aside(serve, monkeypatch, method, signature, values_of):
+    """On the event loop they would keep every other call waiting."""
+    on = {}
+
+    def noting(owner, name):
+        function = getattr(owner, name)
+
+        def noted(*args, **kwargs):
+            on[name] = threading.current_thread().name
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    noting(Exchange, "start")
+    noting(inference, "classification")
+    noting(inference, "regression")
+    channel = serve()
+
+    values = values_of(call(channel, method, large_body(signature, method)))
+
+    assert values == [value / 2 + 2 for value in range(LARGE)]
+    assert len(on) == 2
+    assert all(name.startswith("grpc_codec") for name in on.values()), on
+    # A few are not worth another thread.
+    examples = inference.encode_request("half", [example(1.0)], signature_name="regress")
+    call(channel, paths.GRPC_REGRESS, examples)
+    assert not on["start"].startswith("grpc_codec")
+    assert not on["regression"].startswith("grpc_codec")
 
 
 def test_metadata_and_status(serve):

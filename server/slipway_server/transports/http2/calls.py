@@ -8,6 +8,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +27,8 @@ from slipway_server.transports.http2.grpc_heads import (
     trailers_only,
     with_caller,
 )
-from slipway_server.transports.http2.grpc_messages import PREFIX_BYTES, MessageReader, decompressed, prefix
+from slipway_server.transports.http2.grpc_messages import PREFIX_BYTES, Inflater, MessageReader, prefix
+from slipway_server.transports.http2.headers import Block
 from slipway_server.transports.http2.limits import Held, Limits
 from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
 from slipway_wire.status import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unimplemented, WireError
@@ -37,8 +39,12 @@ Stream = HttpStream[CallHead]
 
 # Answers of a streaming call that wait for the client to take them; then its handler waits.
 _MAX_QUEUED_BYTES = 64 * 1024
-# A message longer than this is decompressed on another thread.
-_SHORT_COMPRESSED_BYTES = 16 * 1024
+# What a compressed message becomes up to this size is made at once; the rest on other threads, in such steps.
+_AT_ONCE_BYTES = 128 * 1024
+_STEP_BYTES = 4 * 1024 * 1024
+_INFLATING_THREADS = 2
+# What a message that waits takes besides its bytes: two objects and a place in a queue.
+_MESSAGE_BYTES = 128
 
 _DEADLINE = DeadlineExceeded("Deadline Exceeded")
 
@@ -126,6 +132,10 @@ class Site:
     deadlines: Deadlines
     callers: Callers
     complaints: Complaints = dataclasses.field(default_factory=Complaints)
+    # Not the loop's own threads: bombs are not to keep what else runs there waiting.
+    inflating: ThreadPoolExecutor = dataclasses.field(
+        default_factory=lambda: ThreadPoolExecutor(_INFLATING_THREADS, thread_name_prefix="inflate")
+    )
 
     def tell_of(self, fault: ConnectionFault | None, peer: str) -> None:
         """Log why the connection of *peer* was ended, unless it was in peace."""
@@ -253,8 +263,14 @@ class Calls:
             self.connection.send_head(stream, trailers_only(fault, request_id))
         else:
             # Behind what was answered before, however long the client takes for it.
-            self.connection.finish(stream, trailers(fault, request_id))
+            self.finish(stream, trailers(fault, request_id))
         self._wake()
+
+    def finish(self, stream: Stream, block: Block) -> None:
+        """End a call that has been answered in part."""
+        self.connection.finish(stream, block)
+        # While the last answers wait to be taken, the client may go on sending.
+        stream.call = _PASSED_OVER if stream.is_open else None
 
     def expire(self, stream: Stream) -> None:
         """End a call because its time is over."""
@@ -265,6 +281,12 @@ class Calls:
             self._wake()
         else:
             self.refuse(stream, _DEADLINE)
+
+    def inflater(self, stream: Stream, flag: int, message: bytes) -> Inflater:
+        """Begin to make what a compressed message of *stream* stands for."""
+        limits = self._site.limits
+        limit = min(limits.max_decompressed_bytes, limits.max_message_bytes, self._site.held.limit)
+        return Inflater(flag, message, stream.head.encoding, limit)
 
     @property
     def site(self) -> Site:
@@ -279,13 +301,14 @@ class Calls:
 class _Receiving:
     """A unary call of which not all has come."""
 
-    __slots__ = ("_calls", "_message", "_reader", "_since", "_stream")
+    __slots__ = ("_calls", "_inflating", "_message", "_reader", "_since", "_stream")
 
     def __init__(self, calls: Calls, stream: Stream) -> None:
         self._calls = calls
         self._stream = stream
         self._reader = MessageReader(calls.site.limits, calls.site.held)
         self._message: tuple[int, bytes] | None = None
+        self._inflating: asyncio.Task[None] | None = None
         self._since = calls.site.loop.time()
 
     def receive(self, chunk: Chunk, *, ends: bool) -> None:
@@ -304,33 +327,41 @@ class _Receiving:
             return
         if self._message is None:
             raise _none_sent() if self._reader.is_between else Internal("the call ended in the middle of a message")
-        self._start(*self._message)
+        (flag, message), self._message = self._message, None
+        if not flag:
+            self._start(message)
+            return
+        inflater = self._calls.inflater(self._stream, flag, message)
+        self._reader.hold(inflater.step(_AT_ONCE_BYTES))
+        if inflater.is_done:
+            self._start(inflater.plain())
+        else:
+            self._stream.is_awaited = False
+            self._inflating = self._calls.site.loop.create_task(self._start_inflated(inflater))
 
-    def _start(self, flag: int, message: bytes) -> None:
+    async def _start_inflated(self, inflater: Inflater) -> None:
+        error: BaseException | None = None
+        try:
+            await _inflate(self._calls.site, inflater, self._reader)
+        except BaseException as raised:
+            error = raised
+        # From here on, nothing is left to be cancelled.
+        self._inflating = None
+        if not self._stream.is_open or self._stream.call is not self:
+            self._reader.forget()
+        elif error is not None:
+            self._calls.refuse(self._stream, error)
+        else:
+            self._start(inflater.plain())
+        # Its traceback holds this frame, which holds it.
+        error = None
+
+    def _start(self, body: bytes) -> None:
         calls, stream = self._calls, self._stream
         incoming = stream.head.incoming
         if incoming.timeout_s != math.inf:
             passed = calls.site.loop.time() - self._since
             incoming = dataclasses.replace(incoming, timeout_s=max(incoming.timeout_s - passed, 0.0))
-        limits = calls.site.limits
-        limit = min(limits.max_decompressed_bytes, limits.max_message_bytes)
-        if flag and len(message) > _SHORT_COMPRESSED_BYTES:
-            stream.is_awaited = False
-            plain = calls.site.loop.run_in_executor(None, decompressed, flag, message, stream.head.encoding, limit)
-            plain.add_done_callback(lambda done: self._start_plain(done, incoming))
-            return
-        self._start_with(decompressed(flag, message, stream.head.encoding, limit), incoming)
-
-    def _start_plain(self, done: "asyncio.Future[bytes]", incoming: Incoming) -> None:
-        if not self._stream.is_open or self._stream.call is not self:
-            self._reader.forget()
-        elif error := done.exception():
-            self._calls.refuse(self._stream, error)
-        else:
-            self._start_with(done.result(), incoming)
-
-    def _start_with(self, body: bytes, incoming: Incoming) -> None:
-        calls, stream = self._calls, self._stream
         stream.call = None
         calls.start(stream, body, incoming)
         if isinstance(stream.call, _SteppedCall | _TaskCall):
@@ -340,7 +371,44 @@ class _Receiving:
             self._reader.forget()
 
     def cancel(self) -> None:
-        self._reader.forget()
+        if self._inflating is None:
+            self._reader.forget()
+        else:
+            self._inflating.cancel()
+
+
+async def _inflate(site: Site, inflater: Inflater, reader: MessageReader) -> None:
+    """
+    Inflate to the end, on other threads; each step is counted in before it is made.
+
+    Raises:
+        ResourceExhausted: It becomes too long, or the server holds too much already.
+        Internal: It is no whole compressed message.
+    """
+    while not inflater.is_done:
+        reader.hold(_STEP_BYTES)
+        step = site.inflating.submit(inflater.step, _STEP_BYTES)
+        try:
+            came = await asyncio.wrap_future(step)
+        except asyncio.CancelledError:
+            # One that runs cannot be stopped, and what it takes counts as long as it does.
+            if not step.cancel():
+                await asyncio.gather(asyncio.wrap_future(step), return_exceptions=True)
+            raise
+        reader.release(_STEP_BYTES - came)
+
+
+class _PassedOver:
+    """A call that is over but for answers that wait to be taken: what else comes of it is of no use."""
+
+    def receive(self, chunk: Chunk, *, ends: bool) -> None:
+        """Pass it over."""
+
+    def cancel(self) -> None:
+        """There is nothing to cancel."""
+
+
+_PASSED_OVER: Final = _PassedOver()
 
 
 class _Sending:
@@ -463,7 +531,9 @@ class _StreamingCall:
 
     def receive(self, chunk: Chunk, *, ends: bool) -> None:
         if chunk:
-            self._messages += self._reader.feed(chunk)
+            messages = self._reader.feed(chunk)
+            self._reader.hold(_MESSAGE_BYTES * len(messages))
+            self._messages += messages
             window = self._stream.receive_window + self._stream.granted
             if self._reader.missing > window:
                 self._calls.connection.grant(self._stream, self._reader.missing - window)
@@ -479,7 +549,6 @@ class _StreamingCall:
 
     async def _run(self) -> None:
         calls, stream = self._calls, self._stream
-        connection = calls.connection
         answers: Any = None
         error: BaseException | None = None
         try:
@@ -498,9 +567,8 @@ class _StreamingCall:
             # Its traceback holds this frame, which holds it.
             error = None
         elif stream.is_open:
-            stream.call = None
             self._begin()
-            connection.finish(stream, ok_trailers(self._request_id))
+            calls.finish(stream, ok_trailers(self._request_id))
             calls.wake()
 
     async def _answers(self) -> AsyncIterator[bytes]:
@@ -518,25 +586,32 @@ class _StreamingCall:
         return method.handle(only, incoming)
 
     async def _received(self) -> AsyncIterator[bytes]:
-        limits = self._calls.site.limits
-        limit = min(limits.max_decompressed_bytes, limits.max_message_bytes)
         while True:
             while self._messages:
                 flag, message = self._messages.popleft()
-                self._reader.release(PREFIX_BYTES + len(message))
+                self._reader.release(PREFIX_BYTES + len(message) + _MESSAGE_BYTES)
                 if self._stream.is_receiving:
                     self._calls.connection.grant(self._stream, len(message) + PREFIX_BYTES)
                     self._calls.wake()
-                if flag and len(message) > _SHORT_COMPRESSED_BYTES:
-                    yield await asyncio.to_thread(decompressed, flag, message, self._stream.head.encoding, limit)
+                if flag:
+                    message = await self._inflated(flag, message)
+                    yield message
+                    self._reader.release(len(message))
                 else:
-                    yield decompressed(flag, message, self._stream.head.encoding, limit)
+                    yield message
             if self._has_ended:
                 if not self._reader.is_between:
                     raise Internal("the call ended in the middle of a message")
                 return
             self._came.clear()
             await self._came.wait()
+
+    async def _inflated(self, flag: int, message: bytes) -> bytes:
+        """Return what a compressed message stands for, which counts until it is released."""
+        inflater = self._calls.inflater(self._stream, flag, message)
+        self._reader.hold(inflater.step(_AT_ONCE_BYTES))
+        await _inflate(self._calls.site, inflater, self._reader)
+        return inflater.plain()
 
     def _begin(self) -> None:
         if not self.has_begun:

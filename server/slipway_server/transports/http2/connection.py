@@ -253,8 +253,10 @@ class Connection(Generic[M]):
                     self._last = number
                     self._open(number, found, ends=bool(flags & _END_STREAM))
                     continue
+                self._check_length(kind, length)
                 self._take_headers(block, number, ends=bool(flags & _END_STREAM))
                 continue
+            self._check_length(kind, length)
             self._take(kind, flags, number, data[start:stop])
             if self.is_over:
                 return
@@ -265,16 +267,28 @@ class Connection(Generic[M]):
         """Say whether the rest of a frame that is no DATA is to be waited for; otherwise it has been passed over."""
         if self._block_stream and (kind != frames.CONTINUATION or number != self._block_stream):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
-        if length > self._limits.max_frame_bytes:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+        self._check_length(kind, length)
         if kind > frames.CONTINUATION and self._is_settled:
             self._control("frames of unknown type")
             self._long_stream, self._long_padding = None, 0
             self._long_left = length - (len(data) - start)
             return False
-        if length > self._limits.max_header_block_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"a frame of type {kind} with {length} bytes")
         return True
+
+    def _check_length(self, kind: int, length: int) -> None:
+        """
+        Refuse a frame that is no DATA for its length, whether it is there to its end or only its head (section 4.2).
+
+        A block that is known has been through here: it needs no second look.
+        """
+        if length > self._limits.max_frame_bytes:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+        if kind == frames.SETTINGS:
+            # Each entry costs a look at every stream (CVE-2020-11080).
+            if length > frames.MAX_SETTINGS * frames.SETTING_BYTES:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"SETTINGS of {length} bytes")
+        elif length > self._limits.max_header_block_bytes and (kind <= frames.CONTINUATION or not self._is_settled):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"a frame of type {kind} with {length} bytes")
 
     def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         """Take a frame that is no DATA."""
@@ -560,20 +574,34 @@ class Connection(Generic[M]):
             self._control("SETTINGS frames")
             return
         self._control("SETTINGS frames")
+        windows = []
         for name, value in frames.read_settings(payload):
             if name == frames.INITIAL_WINDOW_SIZE:
-                # Holds for the streams that are open, too (RFC 9113, section 6.9.2).
-                for stream in self.streams.values():
-                    stream.send_window += value - self._initial_send_window
-                    if stream.send_window > frames.MAX_WINDOW:
-                        raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window exceeds 2**31 - 1")
-                    if stream.outgoing:
-                        self._sending[stream.id] = stream
-                self._initial_send_window = value
+                windows.append(value)
             elif name == frames.MAX_FRAME_SIZE:
                 self._max_frame = value
+        if windows:
+            self._set_initial_send_window(windows[-1], max(windows))
         self._is_settled = True
         self._out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+    def _set_initial_send_window(self, size: int, largest: int) -> None:
+        """
+        Let *size* hold, for the streams that are open, too (section 6.9.2).
+
+        Args:
+            size: The last that the frame names.
+            largest: That it names on the way there; no stream's window may overflow then either.
+        """
+        before, self._initial_send_window = self._initial_send_window, size
+        if size == largest == before:
+            return
+        for stream in self.streams.values():
+            if stream.send_window + largest - before > frames.MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window exceeds 2**31 - 1")
+            stream.send_window += size - before
+            if stream.outgoing:
+                self._sending[stream.id] = stream
 
     def _take_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -712,7 +740,6 @@ class Connection(Generic[M]):
         self._forget(stream)
         self._remember_reset(stream.id, by_us=True)
         self._out.append(frames.rst_stream(stream.id, code))
-        self._may_be_over()
 
     def take(self, limit: int) -> list[Chunk]:
         """
@@ -797,6 +824,7 @@ class Connection(Generic[M]):
         self.streams.pop(stream.id, None)
         if not self.streams:
             self._idle_since = self._now
+            self._may_be_over()
 
     def _break(self, stream: Stream[M], code: ErrorCode) -> None:
         """Reset a stream through the client's fault."""
@@ -837,6 +865,9 @@ class Connection(Generic[M]):
     def _may_be_over(self) -> None:
         if not self.streams and (self._peer_leaves or self._last_taken is not None):
             self.is_over = True
+            if self._last_taken is None:
+                # What the same bytes may bring behind this begins nothing any more.
+                self._last_taken = self._last
 
     def tick(self, now: float) -> None:
         """Look at what has taken too long; call it every `Limits.tick_s`."""

@@ -23,6 +23,9 @@ DEFAULT_WINDOW = 65_535
 DEFAULT_MAX_FRAME = 16_384
 DEFAULT_TABLE = 4_096
 MAX_WINDOW = MAX_STREAM_ID = 2**31 - 1
+# Six are defined, and each once is enough; nghttp2 takes as many.
+MAX_SETTINGS = 32
+SETTING_BYTES = 6
 
 # Length (its upper byte, its lower two), type, flags, stream id with the reserved bit.
 read_head = struct.Struct(">BHBBL").unpack_from
@@ -87,10 +90,12 @@ def read_settings(payload: bytes) -> list[tuple[int, int]]:
     Read the payload of a SETTINGS frame, in its order.
 
     Raises:
-        ConnectionFault: A value is outside its range; settings that nobody knows may have any.
+        ConnectionFault: A value is outside its range; settings that nobody knows may have any. Or they are too many.
     """
-    if len(payload) % 6:
+    if len(payload) % SETTING_BYTES:
         raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS of {len(payload)} bytes")
+    if len(payload) > MAX_SETTINGS * SETTING_BYTES:
+        raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"SETTINGS with {len(payload) // SETTING_BYTES} entries")
     settings = [(name, value) for name, value in _SETTING.iter_unpack(payload)]
     for name, value in settings:
         if name == ENABLE_PUSH and value > 1:

@@ -4,6 +4,7 @@ gRPC's messages in a body: five bytes in front of each say whether it is compres
 Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
 """
 
+import io
 import struct
 import zlib
 
@@ -18,6 +19,8 @@ _read_prefix = struct.Struct(">BL").unpack_from
 
 # Chunks shorter than this are put together as they come: as objects of their own they would take many times their length.
 _SHORT = 4096
+# What is handed to zlib at a time.
+_PIECE_BYTES = 64 * 1024
 # The `wbits` of zlib for each encoding.
 _FORMATS = {"gzip": 31, "deflate": 15}
 
@@ -28,7 +31,8 @@ class MessageReader:
     __slots__ = ("_have", "_held", "_held_bytes", "_limit", "_need", "_parts")
 
     def __init__(self, limits: Limits, held: Held) -> None:
-        self._limit = limits.max_message_bytes
+        # What can never be held is not a matter of trying again later.
+        self._limit = min(limits.max_message_bytes, held.limit)
         self._held = held
         self._held_bytes = 0
         self._parts: list[Chunk | bytearray] = []
@@ -45,7 +49,7 @@ class MessageReader:
         Raises:
             ResourceExhausted: A message is too long, or the server holds too much already.
         """
-        self._hold(len(chunk))
+        self.hold(len(chunk))
         self._have += len(chunk)
         parts = self._parts
         if len(chunk) >= _SHORT or not parts:
@@ -89,7 +93,8 @@ class MessageReader:
             raise ResourceExhausted(f"SERVER: Received message larger than max ({length} vs. {self._limit})")
         return PREFIX_BYTES + length
 
-    def _hold(self, number: int) -> None:
+    def hold(self, number: int) -> None:
+        """Count *number* bytes in; ResourceExhausted if that is more than there may be, and they count all the same."""
         self._held.now += number
         self._held_bytes += number
         if self._held.is_full:
@@ -118,33 +123,73 @@ class MessageReader:
         self._parts = []
 
 
-def decompressed(flag: int, message: bytes, encoding: Encoding, limit: int) -> bytes:
-    """
-    Return what a message stands for.
+class Inflater:
+    """What a compressed message stands for, made in steps: none takes long, and what each takes can be asked for first."""
 
-    Args:
-        flag: In front of the message; 1 if it is compressed.
-        message: As sent.
-        encoding: What the head said.
-        limit: Longest result, bytes.
+    def __init__(self, flag: int, message: bytes, encoding: Encoding, limit: int) -> None:
+        """
+        Begin.
 
-    Raises:
-        Internal: Flag and encoding, or encoding and message, do not fit.
-        ResourceExhausted: The result is longer than *limit*.
-    """
-    if not flag:
-        return message
-    if flag != 1 or encoding == "identity":
-        raise Internal("a message is flagged as compressed, and the head named no grpc-encoding")
-    stream = zlib.decompressobj(_FORMATS[encoding])
-    try:
-        plain = stream.decompress(message, limit + 1)
-    except zlib.error as error:
-        raise Internal(f"Failed to decompress message: {error}") from error
-    if len(plain) > limit:
-        raise ResourceExhausted(
-            f"SERVER: Received message larger than max after decompression (more than {limit} bytes)"
-        )
-    if not stream.eof or stream.unused_data:
-        raise Internal(f"Failed to decompress message: no whole {encoding} stream")
-    return plain
+        Args:
+            flag: In front of the message, not 0; 1 says that it is compressed.
+            message: As sent.
+            encoding: What the head said.
+            limit: Longest result, bytes.
+
+        Raises:
+            Internal: Flag and encoding do not fit.
+        """
+        if flag != 1 or encoding == "identity":
+            raise Internal("a message is flagged as compressed, and the head named no grpc-encoding")
+        self._compressed = memoryview(message)
+        self._at = 0
+        self._encoding = encoding
+        self._stream = zlib.decompressobj(_FORMATS[encoding])
+        # Grows in place, and gives what it has without a copy.
+        self._plain = io.BytesIO()
+        self._limit = limit
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `plain` is all of it."""
+        return self._stream.eof
+
+    def step(self, most: int) -> int:
+        """
+        Inflate up to *most* bytes more; not on two threads at once.
+
+        Returns:
+            How many came; fewer than *most* only at the end.
+
+        Raises:
+            Internal: Encoding and message do not fit.
+            ResourceExhausted: The result is longer than the limit.
+        """
+        stream, came = self._stream, 0
+        most = min(most, self._limit + 1 - self._plain.tell())
+        while came < most and not stream.eof:
+            # A piece at a time: what is left of it is copied with each call.
+            piece: Chunk = stream.unconsumed_tail
+            if not piece:
+                piece = self._compressed[self._at : self._at + _PIECE_BYTES]
+                self._at += len(piece)
+            try:
+                plain = stream.decompress(piece, most - came)
+            except zlib.error as error:
+                raise Internal(f"Failed to decompress message: {error}") from error
+            if not plain and not piece:
+                break
+            came += len(plain)
+            self._plain.write(plain)
+        if self._plain.tell() > self._limit:
+            raise ResourceExhausted(
+                f"SERVER: Received message larger than max after decompression (more than {self._limit} bytes)"
+            )
+        is_cut_off = came < most and not stream.eof
+        if is_cut_off or (stream.eof and (stream.unused_data or self._at < len(self._compressed))):
+            raise Internal(f"Failed to decompress message: no whole {self._encoding} stream")
+        return came
+
+    def plain(self) -> bytes:
+        """Return what there is."""
+        return self._plain.getvalue()

@@ -1,9 +1,9 @@
 """What one client may take of the server, and the counters that notice when it takes more."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slipway_server import memory
 from slipway_server.transports.http2 import frames
 from slipway_wire.status import ResourceExhausted
 
@@ -15,7 +15,7 @@ class Limits:
 
     Attributes:
         max_concurrent_streams: Calls of one connection at once.
-        max_frame_bytes: Longest DATA frame that clients may send; no other frame may be longer than
+        max_frame_bytes: Longest DATA frame that clients may send; no other frame that means something may be longer than
             `max_header_block_bytes`.
         initial_window_bytes: What a client may send of a message before we have looked at its length.
         connection_window_bytes: What it may send on all streams before it hears of us.
@@ -157,7 +157,11 @@ class Allowance:
 
 
 class Held:
-    """Bytes of requests that are not answered yet, and of answers that are not taken yet, in the whole server."""
+    """
+    Bytes of requests that are not answered yet, and of answers that are not taken yet, of all clients of this transport.
+
+    Compressed requests count as sent and, beside it, as what they become.
+    """
 
     __slots__ = ("limit", "now")
 
@@ -178,5 +182,5 @@ class Held:
 
 
 def default_held_bytes() -> int:
-    """Return a quarter of the memory, but room for two of the longest messages in any case."""
-    return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, 2**32)
+    """Return a quarter of the memory that the machine, or the container, has."""
+    return memory.limit_bytes() // 4

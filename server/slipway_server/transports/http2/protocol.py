@@ -6,7 +6,9 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from slipway_server.transports.http2 import frames
 from slipway_server.transports.http2.calls import Calls, Site
+from slipway_server.transports.http2.frames import ConnectionFault
 
 logger = logging.getLogger(__name__)
 
@@ -22,18 +24,24 @@ class Http2Protocol(asyncio.Protocol):
     """The protocol of one accepted connection."""
 
     def __init__(
-        self, site: Site, on_open: "Callable[[Http2Protocol], None]", on_lost: "Callable[[Http2Protocol], None]"
+        self,
+        site: Site,
+        refusal: Callable[[], ConnectionFault | None],
+        on_open: "Callable[[Http2Protocol], None]",
+        on_lost: "Callable[[Http2Protocol], None]",
     ) -> None:
         """
         Prepare.
 
         Args:
             site: What all connections share.
-            on_open: Is told when the connection has been made.
+            refusal: Asked when a connection has been made; says why it cannot be taken, or None.
+            on_open: Is told when the connection has been made and taken.
             on_lost: Is told when it is lost.
         """
         self._site = site
         self._loop = site.loop
+        self._refusal = refusal
         self._on_open = on_open
         self._on_lost = on_lost
         self._calls: Calls | None = None
@@ -52,8 +60,11 @@ class Http2Protocol(asyncio.Protocol):
             self._is_closing = True
             self._transport.close()
             return
-        self._transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
         self._peer = peer_of(transport.get_extra_info("peername"))
+        if (refusal := self._refusal()) is not None:
+            self._turn_away(refusal)
+            return
+        self._transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
         self._calls = Calls(self._site, self._peer, self._wake)
         self._connection = self._calls.connection
         self._on_open(self)
@@ -127,6 +138,17 @@ class Http2Protocol(asyncio.Protocol):
             self._close()
         else:
             self._wake()
+
+    def _turn_away(self, fault: ConnectionFault) -> None:
+        """
+        End a connection before it begins.
+
+        At once, though the client may then be reset before it has read why: what is short is what it would wait with.
+        """
+        self._is_closing = True
+        self._site.tell_of(fault, self._peer)
+        self._transport.write(frames.settings_frame({}) + frames.goaway(0, fault.code, fault.reason))
+        self._transport.close()
 
     def _close(self) -> None:
         """

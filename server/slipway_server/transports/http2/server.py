@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slipway_server.callers import Callers
-from slipway_server.transports import ports
+from slipway_server.transports import descriptors, ports
 from slipway_server.transports.http2.calls import Deadlines, Site
+from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
 from slipway_server.transports.http2.grpc_heads import routes_of
 from slipway_server.transports.http2.limits import Held, Limits, default_held_bytes, limits_of
 from slipway_server.transports.http2.protocol import Http2Protocol
@@ -28,6 +29,7 @@ async def start_server(
     options: Mapping[str, int | str],
     callers: Callers | None = None,
     tls: Tls | None = None,
+    max_connections: int | None = None,
 ) -> "tuple[Http2Server, list[int]]":
     """
     Listen on *places* and answer; the sibling of the function in grpcio_server.
@@ -38,6 +40,7 @@ async def start_server(
         options: gRPC's channel arguments; those that mean nothing here are logged.
         callers: Finds out who calls.
         tls: Speak TLS on all of them, and believe these clients only.
+        max_connections: Open at once; None: as many as file descriptors allow.
 
     Returns:
         The running server, and the port of each place; 0 for a UNIX socket.
@@ -48,7 +51,8 @@ async def start_server(
     limits, unknown = limits_of(options)
     if unknown:
         logger.warning("--grpc_channel_arguments: of no effect with --grpc_transport=slipway: %s", ", ".join(unknown))
-    server = Http2Server(services, limits, callers=callers, tls=tls.context(["h2"]) if tls else None)
+    context = tls.context(["h2"]) if tls else None
+    server = Http2Server(services, limits, callers=callers, tls=context, max_connections=max_connections)
     sockets = [_bound(place) if isinstance(place, str) else place for place in places]
     await server.start(sockets)
     return server, [0 if one.family == socket.AF_UNIX else one.getsockname()[1] for one in sockets]
@@ -72,6 +76,7 @@ class Http2Server:
         callers: Callers | None = None,
         tls: ssl.SSLContext | None = None,
         held_bytes: int | None = None,
+        max_connections: int | None = None,
     ) -> None:
         """
         Put together.
@@ -82,10 +87,12 @@ class Http2Server:
             callers: Finds out who calls.
             tls: How clients are to be encrypted; its ALPN must offer h2.
             held_bytes: Bytes of unanswered requests that all clients together may have here.
+            max_connections: Open at once; one more is sent away. None: as many as file descriptors allow.
         """
         loop = asyncio.get_running_loop()
         held = Held(default_held_bytes() if held_bytes is None else held_bytes)
         self.site = Site(loop, routes_of(services), limits, held, Deadlines(loop), callers or Callers())
+        self._max_connections = descriptors.max_grpc_connections() if max_connections is None else max_connections
         self._tls = tls
         self._listening: list[asyncio.Server] = []
         self._paths: list[Path] = []
@@ -109,7 +116,16 @@ class Http2Server:
             if bound.family == socket.AF_UNIX:
                 self._paths.append(Path(bound.getsockname()))
             create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
-            self._listening.append(await create(self._protocol, sock=bound, ssl=self._tls, backlog=_BACKLOG))
+            self._listening.append(
+                await create(
+                    self._protocol,
+                    sock=bound,
+                    ssl=self._tls,
+                    backlog=_BACKLOG,
+                    # Who connects and says nothing must not hold a connection for long.
+                    ssl_handshake_timeout=self.site.limits.handshake_s if self._tls else None,
+                )
+            )
 
     async def stop(self, grace: float | None) -> None:
         """
@@ -139,7 +155,15 @@ class Http2Server:
         return len(self._open_connections)
 
     def _protocol(self) -> Http2Protocol:
-        return Http2Protocol(self.site, self._entered, self._left)
+        return Http2Protocol(self.site, self._refusal, self._entered, self._left)
+
+    def _refusal(self) -> ConnectionFault | None:
+        if len(self._open_connections) < self._max_connections:
+            return None
+        return ConnectionFault(
+            ErrorCode.ENHANCE_YOUR_CALM,
+            f"the server has {self._max_connections} connections open, as many as it takes",
+        )
 
     def _entered(self, connection: Http2Protocol) -> None:
         self._open_connections.add(connection)

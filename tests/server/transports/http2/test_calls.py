@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import math
 import struct
+import threading
 
 import hpack
 import pytest
@@ -13,10 +14,14 @@ from slipway_server.transports.http2 import frames
 from slipway_server.transports.http2.calls import Calls, Complaints, Deadlines, Site
 from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
 from slipway_server.transports.http2.grpc_heads import routes_of
+from slipway_server.transports.http2.grpc_messages import Inflater
 from slipway_server.transports.http2.limits import Held, Limits
 from slipway_server.transports.rpc import Bidirectional, ServerStreaming, Unary
+from slipway_wire.status import DataLoss
 
 from .conftest import REQUEST, read_frames
+
+WAIT_S = 90.0
 
 
 def framed(message, flag=0):
@@ -56,6 +61,13 @@ class Service:
         async for message in messages:
             yield message
 
+    async def answer_one(self, messages, incoming):
+        yield await anext(messages)
+
+    async def fail_on_the_second(self, messages, incoming):
+        yield await anext(messages)
+        raise DataLoss("after the first")
+
     def services(self):
         return {
             "t.S": {
@@ -65,6 +77,8 @@ class Service:
                 "Nap": Unary(self.nap, is_stepwise=True),
                 "Count": ServerStreaming(self.count),
                 "Talk": Bidirectional(self.talk),
+                "AnswerOne": Bidirectional(self.answer_one),
+                "FailOnTheSecond": Bidirectional(self.fail_on_the_second),
             }
         }
 
@@ -86,6 +100,7 @@ class Talk:
             callers or Callers(),
         )
         self.woken = 0
+        self.site = site
         self.calls = Calls(site, "unix:", self._wake)
         self.connection = self.calls.connection
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
@@ -251,6 +266,161 @@ def test_a_bomb_is_told_and_harms_nobody(run, padding):
     run(scene, max_decompressed_bytes=1_000_000)
 
 
+def send_zipped(talk, stream, plain, method="Wait"):
+    """Send a call with *plain* compressed; give the length of what was sent."""
+    message = framed(gzip.compress(plain), flag=1)
+    talk.head(stream, method, (b"grpc-encoding", b"gzip"))
+    talk.data(stream, message)
+    return len(message)
+
+
+@pytest.mark.parametrize("size", [100_000, 9_000_000], ids=["at once", "in steps"])
+def test_what_a_compressed_message_becomes_counts_until_it_is_answered(run, size):
+    async def scene(talk):
+        sent = send_zipped(talk, 1, bytes(size))
+        await until(lambda: talk.service.incoming is not None)
+        assert talk.held.now == sent + size
+        talk.service.gate.set()
+        talk.send(frames.window_update(0, 2**24) + frames.window_update(1, 2**24))
+        await until(lambda: talk.status(1) == 0)
+        assert talk.body(1) == framed(bytes(size))
+        assert talk.held.now == 0
+
+    run(scene)
+
+
+def test_compressed_messages_that_together_become_too_much_are_refused(run):
+    """Each is within its own limit, and its length as sent tells nothing."""
+
+    async def scene(talk):
+        sent = send_zipped(talk, 1, bytes(9_000_000))
+        await until(lambda: talk.service.incoming is not None)
+        send_zipped(talk, 3, bytes(9_000_000))
+        await until(lambda: talk.status(3) == 8)
+        assert b"calls that have not ended" in talk.told[3][b"grpc-message"]
+        assert talk.held.now == sent + 9_000_000
+        talk.send(frames.rst_stream(1, ErrorCode.CANCEL))
+        await until(lambda: talk.held.now == 0)
+
+    run(scene, held=14_000_000)
+
+
+@pytest.fixture
+def stuck_inflater(monkeypatch):
+    """Steps that are made on other threads wait for the gate; `begun` counts those that have begun."""
+
+    class Stuck:
+        gate = threading.Event()
+        begun = threading.Semaphore(0)
+
+    step = Inflater.step
+
+    def wait_and_step(inflater, most):
+        if threading.current_thread().name.startswith("inflate"):
+            Stuck.begun.release()
+            assert Stuck.gate.wait(WAIT_S)
+        return step(inflater, most)
+
+    monkeypatch.setattr(Inflater, "step", wait_and_step)
+    yield Stuck
+    Stuck.gate.set()
+
+
+@pytest.mark.parametrize("method", ["Wait", "Talk"])
+def test_a_reset_ends_the_inflating_and_what_it_takes_counts_until_then(run, stuck_inflater, method):
+    async def scene(talk):
+        for stream in (1, 3, 5):
+            send_zipped(talk, stream, bytes(9_000_000), method)
+        for _ in range(2):
+            await asyncio.to_thread(stuck_inflater.begun.acquire, timeout=WAIT_S)
+        await until(lambda: talk.held.now > 3 * 2**22)
+        before = talk.held.now
+        # Waits for a thread.
+        talk.send(frames.rst_stream(5, ErrorCode.CANCEL))
+        await until(lambda: talk.held.now < before - 2**22)
+        # Have one.
+        talk.send(frames.rst_stream(1, ErrorCode.CANCEL) + frames.rst_stream(3, ErrorCode.CANCEL))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert talk.held.now > 2 * 2**22
+        stuck_inflater.gate.set()
+        await until(lambda: talk.held.now == 0)
+        await asyncio.to_thread(talk.site.inflating.shutdown)
+        assert not stuck_inflater.begun.acquire(blocking=False), "a call that was given up was inflated"
+        assert talk.service.incoming is None
+
+    run(scene)
+
+
+def test_a_deadline_holds_while_a_message_is_inflated(run, stuck_inflater):
+    async def scene(talk):
+        talk.head(1, "Wait", (b"grpc-encoding", b"gzip"), (b"grpc-timeout", b"30m"))
+        talk.data(1, framed(gzip.compress(bytes(9_000_000)), flag=1))
+        await until(lambda: talk.status(1) == 4)
+        stuck_inflater.gate.set()
+        await until(lambda: talk.held.now == 0)
+        assert talk.service.incoming is None
+
+    run(scene)
+
+
+def test_compressed_messages_of_a_stream_are_taken(run):
+    sizes = [10, 0, 300_000, 20]
+
+    async def scene(talk):
+        talk.send(frames.window_update(0, 2**24))
+        talk.head(1, "Talk", (b"grpc-encoding", b"gzip"))
+        messages = [framed(gzip.compress(bytes(size)), flag=1) for size in sizes]
+        talk.data(1, b"".join(messages))
+        await until(lambda: talk.status(1) == 0)
+        assert talk.body(1) == b"".join([framed(bytes(size)) for size in sizes])
+        assert talk.held.now == 0
+
+    run(scene)
+
+
+def test_messages_of_a_stream_count_for_more_than_their_bytes(run):
+    """An empty one is five bytes on the wire, and an object or two here."""
+
+    async def scene(talk):
+        talk.head(1, "Talk")
+        talk.data(1, framed(b"") * 50, ends=False)
+        assert talk.held.now > 50 * 64
+        await until(lambda: talk.held.now == 0)
+        talk.data(1, framed(b"") * 200)
+        await until(lambda: talk.status(1) == 8)
+        await until(lambda: talk.held.now == 0)
+
+    run(scene, held=10_000)
+
+
+@pytest.mark.parametrize(("method", "status"), [("AnswerOne", 0), ("FailOnTheSecond", 15)])
+@pytest.mark.parametrize(
+    "parts",
+    [[framed(b"more")], [framed(b"more"), b""], [b"\0", framed(b"more")[1:]], [framed(b"more"), framed(b"more"), None]],
+    ids=["whole", "whole, then the end", "in parts", "without an end"],
+)
+def test_what_comes_for_a_stream_that_is_over_but_for_its_answers_is_passed_over(run, method, status, parts):
+    async def scene(talk):
+        talk.send(frames.settings_frame({frames.INITIAL_WINDOW_SIZE: 0}))
+        talk.head(1, method)
+        talk.data(1, framed(b"first"), ends=False)
+        await until(lambda: talk.connection.streams[1].trailers is not None)
+        for part in parts:
+            if part is not None:
+                talk.data(1, part, ends=part is parts[-1])
+        talk.head(3)
+        talk.data(3, framed(b"other"))
+        talk.send(frames.window_update(3, 1000))
+        assert talk.body(3) == framed(b"other")
+        talk.send(frames.window_update(1, 1000))
+        assert (talk.status(1), talk.body(1)) == (status, framed(b"first"))
+        assert talk.resets() == ({} if parts[-1] is not None else {1: ErrorCode.NO_ERROR})
+        assert talk.held.now == 0
+
+    run(scene)
+
+
 def test_a_message_longer_than_the_window_is_let_in_as_soon_as_its_length_is_known(run):
     async def scene(talk):
         talk.head(1)
@@ -268,7 +438,7 @@ def test_what_all_clients_hold_together_is_bounded(run):
     async def scene(talk):
         for stream in (1, 3):
             talk.head(stream)
-            talk.data(stream, framed(bytes(10_000))[:600], ends=False)
+            talk.data(stream, framed(bytes(990))[:600], ends=False)
         assert talk.status(3) == 8
         assert talk.resets() == {3: ErrorCode.NO_ERROR}
         assert talk.held.now == 600

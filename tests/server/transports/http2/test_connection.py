@@ -1,6 +1,7 @@
 """The connection against frames by hand, the known attacks, and the Python package h2 as a peer that minds the rules."""
 
 import itertools
+import struct
 
 import h2.config
 import h2.connection
@@ -337,6 +338,23 @@ CONNECTION_ERRORS = {
     ),
     "a frame of 16 MiB": ([], b"\xff\xff\xff\x63\0\0\0\0\0", ErrorCode.FRAME_SIZE_ERROR),
     "HEADERS of 1 MiB": ([], b"\x0f\xff\xff\x01\x04\0\0\0\1", ErrorCode.ENHANCE_YOUR_CALM),
+    "the head of 33 settings": ([], b"\0\0\xc6\4\0\0\0\0\0", ErrorCode.ENHANCE_YOUR_CALM),
+    # What is there to its end is no longer allowed than what is waited for.
+    "33 settings": ([], frames.settings_frame(dict.fromkeys(range(7, 40), 0)), ErrorCode.ENHANCE_YOUR_CALM),
+    "whole HEADERS of 64 KiB": ([], F(frames.HEADERS, 4, 1, bytes(2**16 + 1)), ErrorCode.ENHANCE_YOUR_CALM),
+    "whole HEADERS of a block that goes on": (
+        [],
+        F(frames.HEADERS, 0, 1, bytes(2**16 + 1)),
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
+    "whole GOAWAY of 64 KiB": ([], F(frames.GOAWAY, 0, 0, bytes(2**16 + 1)), ErrorCode.ENHANCE_YOUR_CALM),
+    "whole PING of 1 MiB": ([], F(frames.PING, 0, 0, bytes(2**20 + 1)), ErrorCode.FRAME_SIZE_ERROR),
+    "whole frame of unknown type of 1 MiB": ([], F(99, 0, 0, bytes(2**20 + 1)), ErrorCode.FRAME_SIZE_ERROR),
+    "windows of 2**31 on the way": (
+        [1],
+        frames.window_update(1, 1) + F(frames.SETTINGS, 0, 0, struct.pack(">HLHL", 4, 2**31 - 1, 4, 65_535)),
+        ErrorCode.FLOW_CONTROL_ERROR,
+    ),
 }
 
 
@@ -514,7 +532,15 @@ def one_byte_windows(client, number):
     client.headers(2 * number + 1, ends=True)
 
 
+def many_settings(client, number):
+    """Each entry would have all streams looked at."""
+    client.headers(2 * number + 1)
+    if number == 15:
+        client.frame(frames.SETTINGS, 0, 0, struct.pack(">HL", frames.INITIAL_WINDOW_SIZE, 70_000) * 10_000)
+
+
 ATTACKS = {
+    "CVE-2020-11080 large settings": (many_settings, "SETTINGS of 60000 bytes"),
     "CVE-2023-44487 rapid reset": (requests_and_resets, "too many streams are reset"),
     "CVE-2025-8671 made you reset": (provoked_resets, "too many streams are reset"),
     "malformed requests": (malformed_requests, "too many streams are reset"),
@@ -554,6 +580,51 @@ def test_attacks_end_soon_and_hold_little(attack, reason):
     assert reason in told
     assert number < 150
     assert client.connection.streams == {}
+
+
+def test_a_long_frame_of_unknown_type_is_passed_over_whole_or_in_parts(make_client):
+    for cut in (0, 9, 50_000):
+        client = make_client(echoes=True)
+        frame = frames.frame(99, 0, 0, bytes(100_000))
+        client.send(frame[:cut])
+        client.send(frame[cut:])
+        client.headers(1, ends=True)
+        assert client.answers() == {1: b""}
+
+
+def windows_of(client):
+    """Give stream -> what its client has allowed since it began."""
+    client.take()
+    sent = dict.fromkeys(client.connection.streams, 0)
+    for frame in client.got:
+        if frame.kind == frames.DATA:
+            sent[frame.stream] += len(frame.payload)
+    return {number: stream.send_window + sent[number] for number, stream in client.connection.streams.items()}
+
+
+WINDOWS = st.lists(st.sampled_from([0, 1, 65_535, 65_536, 100_000, 2**31 - 70_000, 2**31 - 1]), max_size=6)
+
+
+@given(WINDOWS, st.lists(st.integers(1, 2**31 - 1), max_size=2), st.booleans())
+def test_settings_in_one_frame_mean_what_they_mean_one_by_one(windows, updates, has_answer):
+    together, one_by_one = Client(), Client()
+    for client in (together, one_by_one):
+        client.headers(1, ends=True)
+        for update in updates:
+            client.window_update(1, update)
+        if has_answer and 1 in client.connection.streams:
+            client.connection.send_data(client.listener.streams[1], b"", bytes(200_000))
+        client.window_update(0, 2**20)
+
+    together.frame(frames.SETTINGS, 0, 0, b"".join(struct.pack(">HL", 4, window) for window in windows))
+    for window in windows:
+        one_by_one.settings({frames.INITIAL_WINDOW_SIZE: window})
+
+    assert together.goaway() == one_by_one.goaway()
+    if not together.connection.is_over:
+        together.headers(3)
+        one_by_one.headers(3)
+        assert windows_of(together) == windows_of(one_by_one)
 
 
 @pytest.mark.parametrize("attack", [requests_and_resets, window_updates], ids=["resets", "window updates"])
@@ -709,6 +780,60 @@ def test_a_client_that_leaves_gets_its_answers(make_client):
     client.connection.answer(client.listener.streams[1], HEAD, b"", b"bye", TRAILERS)
     assert client.answers() == {1: b"bye"}
     assert client.connection.is_over
+
+
+def server_leaves(client):
+    client.connection.leave(client.now)
+    client.frame(frames.PING, frames.ACK, 0, client.take()[-1].payload)
+
+
+def client_leaves(client):
+    client.frame(frames.GOAWAY, 0, 0, bytes(8))
+
+
+LAST_CALL_ENDS = {
+    "cancelled": frames.rst_stream(1, ErrorCode.CANCEL),
+    "broken": frames.window_update(1, 0),
+    "broken by its trailers": frames.frame(frames.HEADERS, 5, 1, b"\x83"),
+    "broken by its length": frames.frame(frames.DATA, 1, 1, b"x"),
+}
+
+
+@pytest.mark.parametrize("leave", [server_leaves, client_leaves])
+@pytest.mark.parametrize("end", LAST_CALL_ENDS.values(), ids=LAST_CALL_ENDS)
+def test_a_connection_that_is_left_ends_with_its_last_call_however_that_ends(make_client, leave, end):
+    client = make_client()
+    client.headers(1, [*REQUEST, (b"content-length", b"5")])
+    leave(client)
+    assert not client.connection.is_over
+
+    # What comes in the same bytes behind it begins nothing any more.
+    client.send(end + frames.frame(frames.HEADERS, 4, 3, client.block()) + frames.frame(frames.DATA, 1, 3, b"x"))
+
+    assert client.connection.is_over
+    assert client.connection.fault is None
+    assert client.connection.streams == {}
+    assert client.listener.were_reset == [1]
+    assert list(client.listener.streams) == [1]
+
+
+def test_a_connection_that_is_left_ends_with_its_last_answer_and_takes_nothing_behind(make_client):
+    client = make_client(echoes=True)
+    # Answers behind the first go out at once.
+    client.headers(1, ends=True)
+    client.take()
+    client.headers(3)
+    client_leaves(client)
+
+    client.send(
+        frames.frame(frames.DATA, 1, 3, b"x")
+        + frames.frame(frames.HEADERS, 5, 5, client.block())
+        + frames.frame(frames.HEADERS, 5, 7, client.block())
+    )
+
+    assert client.answers() == {1: b"", 3: b"x"}
+    assert client.connection.is_over
+    assert client.connection.streams == {}
 
 
 def test_silence_is_asked_about_and_then_ended(make_client):

@@ -16,7 +16,7 @@ def test_a_frame_is_its_head_and_its_payload(kind, flags, stream, payload):
     assert written.startswith(frames.frame_head(len(payload), kind, flags, stream))
 
 
-@given(st.dictionaries(st.integers(7, 2**16 - 1), st.integers(0, 2**32 - 1)))
+@given(st.dictionaries(st.integers(7, 2**16 - 1), st.integers(0, 2**32 - 1), max_size=frames.MAX_SETTINGS))
 def test_settings_that_nobody_knows_may_have_any_value(settings):
     assert dict(frames.read_settings(frames.settings_frame(settings)[9:])) == settings
 
@@ -41,6 +41,14 @@ def test_settings_outside_their_range_end_the_connection(name, value, code):
 def test_settings_of_an_odd_length_end_the_connection():
     with pytest.raises(ConnectionFault, match="FRAME_SIZE_ERROR"):
         frames.read_settings(b"1234567")
+
+
+def test_no_more_settings_are_read_than_anybody_needs():
+    payload = frames.settings_frame(dict.fromkeys(range(7, 40), 0))[9:]
+
+    assert len(frames.read_settings(payload[:-6])) == 32
+    with pytest.raises(ConnectionFault, match="ENHANCE_YOUR_CALM: SETTINGS with 33 entries"):
+        frames.read_settings(payload)
 
 
 def test_small_frames_hold_what_they_say():

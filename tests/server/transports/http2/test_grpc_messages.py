@@ -1,5 +1,6 @@
 import gzip
 import itertools
+import random
 import struct
 import zlib
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_server.transports.http2.grpc_messages import MessageReader, decompressed, prefix
+from slipway_server.transports.http2.grpc_messages import Inflater, MessageReader, prefix
 from slipway_server.transports.http2.limits import Held, Limits
 from slipway_wire.status import Internal, ResourceExhausted
 
@@ -18,6 +19,13 @@ def framed(flag, message):
 
 def reader(limits=None, held=None):
     return MessageReader(limits or Limits(), held or Held(2**30))
+
+
+def decompressed(flag, message, encoding, limit, step=2**30):
+    inflater = Inflater(flag, message, encoding, limit)
+    while not inflater.is_done:
+        assert inflater.step(step) <= step
+    return inflater.plain()
 
 
 MESSAGES = st.lists(
@@ -81,9 +89,9 @@ def test_a_message_over_the_limit_is_refused_by_its_length_alone():
 def test_the_server_holds_only_so_much_for_all():
     held = Held(1000)
     first, second = reader(held=held), reader(held=held)
-    first.feed(framed(0, bytes(10_000))[:900])
+    first.feed(framed(0, bytes(990))[:900])
     with pytest.raises(ResourceExhausted, match="holds 1100 bytes"):
-        second.feed(framed(0, bytes(10_000))[:200])
+        second.feed(framed(0, bytes(990))[:200])
     second.forget()
     first.release(500)
     assert held.now == 400
@@ -91,11 +99,43 @@ def test_the_server_holds_only_so_much_for_all():
     assert held.now == 0
 
 
-@given(st.binary(max_size=3000))
-def test_compressed_messages(message):
-    assert decompressed(0, message, "gzip", 10) == message
-    assert decompressed(1, gzip.compress(message), "gzip", 3000) == message
-    assert decompressed(1, zlib.compress(message), "deflate", 3000) == message
+def test_a_message_that_can_never_be_held_is_refused_by_its_length_alone():
+    """To be told to try again later would be of no use."""
+    with pytest.raises(ResourceExhausted, match=r"Received message larger than max \(1001 vs\. 1000\)"):
+        reader(held=Held(1000)).feed(b"\0\0\0\x03\xe9")
+
+
+@given(st.binary(max_size=3000), st.integers(1, 3001))
+def test_compressed_messages(message, step):
+    assert decompressed(1, gzip.compress(message), "gzip", 3000, step) == message
+    assert decompressed(1, zlib.compress(message), "deflate", 3000, step) == message
+
+
+@pytest.mark.parametrize("level", [0, 9])
+@pytest.mark.parametrize("step", [65_535, 65_536, 2**20])
+def test_long_messages_come_in_steps_whatever_they_are_cut_into(step, level):
+    """Longer than what is handed to zlib at a time, compressed or not."""
+    message = random.Random(step).randbytes(150_000) + bytes(400_000)
+    inflater = Inflater(1, gzip.compress(message, level), "gzip", len(message))
+
+    steps = []
+    while not inflater.is_done:
+        steps.append(inflater.step(step))
+
+    assert inflater.plain() == message
+    assert set(steps[:-2]) <= {step}
+    assert sum(steps) == len(message)
+
+
+@pytest.mark.parametrize("length", [999, 1000, 1001])
+@pytest.mark.parametrize("step", [1, 500, 1000, 1001, 5000])
+def test_the_limit_is_the_same_in_any_steps(length, step):
+    message = gzip.compress(bytes(length))
+    if length <= 1000:
+        assert decompressed(1, message, "gzip", 1000, step) == bytes(length)
+    else:
+        with pytest.raises(ResourceExhausted, match="larger than max after decompression"):
+            decompressed(1, message, "gzip", 1000, step)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +164,9 @@ def test_compressed_messages(message):
     ],
 )
 def test_what_cannot_be_decompressed(flag, message, encoding, error):
-    with pytest.raises(error):
-        decompressed(flag, message, encoding, 1000)
+    for step in (7, 2**20):
+        with pytest.raises(error):
+            decompressed(flag, message, encoding, 1000, step)
 
 
 def test_prefix():

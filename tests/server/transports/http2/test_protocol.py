@@ -88,15 +88,15 @@ def serve(loop_thread):
         calls.release()
         return bytes(2**20)
 
-    async def make(limits, context):
+    async def make(limits, context, max_connections):
         services = {"t.S": {"Echo": Unary(echo, is_stepwise=True), "Large": Unary(large, is_stepwise=True)}}
-        server = Http2Server(services, limits, tls=context)
+        server = Http2Server(services, limits, tls=context, max_connections=max_connections)
         bound = socket.create_server(("127.0.0.1", 0))
         await server.start([bound])
         return server, bound.getsockname()[1]
 
-    def start(limits=None, context=None):
-        server, port = loop_thread.run(make(limits or Limits(), context))
+    def start(limits=None, context=None, max_connections=None):
+        server, port = loop_thread.run(make(limits or Limits(), context, max_connections))
         started.append(server)
         start.server, start.calls = server, calls
         return port
@@ -197,6 +197,29 @@ def test_a_client_that_says_nothing_is_closed(serve, connect):
     wire = connect(serve(Limits(handshake_s=0.2)))
     got = wire.frames_until(never)
     assert ErrorCode(int.from_bytes(got[-1].payload[4:8], "big")) is ErrorCode.SETTINGS_TIMEOUT
+
+
+def test_a_connection_too_many_is_sent_away_and_told_why(serve, connect, fakes, caplog):
+    """Idle connections would use up all descriptors, and then no port is open to anybody."""
+    port = serve(max_connections=2)
+    first, second = connect(port), connect(port)
+    for wire in (first, second):
+        wire.send(GREETING + request(1, b"Echo", b"x"))
+        wire.frames_until(is_end_of(1))
+
+    settings, goaway = connect(port).frames_until(never)
+
+    assert settings.kind == frames.SETTINGS
+    assert ErrorCode(int.from_bytes(goaway.payload[4:8], "big")) is ErrorCode.ENHANCE_YOUR_CALM
+    assert goaway.payload[8:] == b"the server has 2 connections open, as many as it takes"
+    assert "ENHANCE_YOUR_CALM: the server has 2 connections open" in caplog.text
+    first.send(request(3, b"Echo", b"x"))
+    first.frames_until(is_end_of(3))
+    second.socket.close()
+    fakes.wait_for(lambda: serve.server.connections == 1, "the server to notice")
+    third = connect(port)
+    third.send(GREETING + request(1, b"Echo", b"x"))
+    assert third.frames_until(is_end_of(1))[-1].kind == frames.HEADERS
 
 
 def test_silent_clients_are_pinged_and_closed(serve, connect):
