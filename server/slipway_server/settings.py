@@ -164,7 +164,9 @@ class Settings:
     )
     xla_cpu_compilation_enabled: bool = _flag(False, "Compile graphs with XLA, on CPUs and GPUs.")
     xla_gpu_compilation_enabled: bool = _flag(False, "Compile graphs with XLA, on CPUs and GPUs.")
-    mixed_precision: str = _flag("", "bfloat16: let oneDNN compute in bfloat16 where it may.")
+    mixed_precision: str = _flag(
+        "", "bfloat16: let oneDNN compute in bfloat16 where it may and answers stay as they are."
+    )
     freeze_variables: bool = _flag(
         False, "Turn variables into constants once loaded, if the answers stay the same. (not in TF Serving)"
     )

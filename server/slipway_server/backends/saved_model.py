@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
-from slipway_server.backends import freezing, functions, ops
+from slipway_server.backends import freezing, functions, ops, precision
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.load_options import LoadOptions
 from slipway_server.metrics import Metrics
@@ -173,6 +173,11 @@ class SavedModelLoader:
                 _SAVED_MODEL_CONFIG_FILE,
             )
         config = config_pb2.ConfigProto.FromString(options.session_config or _DEFAULT_CONFIG)
+        config = precision.chosen(config, lambda one: self._open(one, meta_graph), str(self._directory))
+        return self._open(config, meta_graph)
+
+    def _open(self, config: Any, meta_graph: Any) -> Servable:
+        options = self._options
         graph = tf.Graph()
         session = tf.compat.v1.Session(graph=graph, config=config)
         try:
