@@ -141,5 +141,6 @@ measure "none"
 measure "--gpu_memory_growth" --gpu_memory_growth
 measure "--gpu_memory_limit_mb=2048" --gpu_memory_limit_mb=2048
 measure "--per_process_gpu_memory_fraction=0.25" --per_process_gpu_memory_fraction=0.25
+measure "--gpu_pinned_host_memory" --gpu_memory_growth --gpu_pinned_host_memory
 measure "--xla_gpu_compilation_enabled" --gpu_memory_growth --xla_gpu_compilation_enabled
 measure "--freeze_variables" --gpu_memory_growth --freeze_variables

@@ -265,6 +265,8 @@ def _apply_flags(config: Any, settings: Settings) -> None:
         config.gpu_options.per_process_gpu_memory_fraction = settings.per_process_gpu_memory_fraction
     if settings.gpu_memory_growth:
         config.gpu_options.allow_growth = True
+    if settings.gpu_pinned_host_memory:
+        config.gpu_options.force_gpu_compatible = True
     if settings.gpu_memory_limit_mb:
         del config.gpu_options.experimental.virtual_devices[:]
         config.gpu_options.experimental.virtual_devices.add(memory_limit_mb=[settings.gpu_memory_limit_mb])

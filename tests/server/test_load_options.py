@@ -99,6 +99,11 @@ def test_gpu_memory():
     assert [list(one.memory_limit_mb) for one in options.experimental.virtual_devices] == [[2048.0]]
 
 
+@pytest.mark.parametrize("is_wanted", [False, True])
+def test_host_memory_is_pinned_for_who_wants_that(is_wanted):
+    assert session_config(gpu_pinned_host_memory=is_wanted).gpu_options.force_gpu_compatible == is_wanted
+
+
 @pytest.mark.parametrize("flag", ["xla_cpu_compilation_enabled", "xla_gpu_compilation_enabled"])
 def test_xla_is_switched_on(flag):
     optimizer = session_config(**{flag: True}).graph_options.optimizer_options

@@ -174,6 +174,7 @@ def _set_up_jax(options: LoadOptions) -> None:
             config.graph_options.optimizer_options.global_jit_level
         ),
         "--mixed_precision": bool(config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16),
+        "--gpu_pinned_host_memory": gpu.force_gpu_compatible,
         "--gpu_memory_limit_mb": bool(gpu.experimental.virtual_devices),
         "--thread_plan": {options.threads.plan, *options.threads.by_model.values()} != {"auto"},
     }
