@@ -26,7 +26,10 @@ from slipway_server.transports.known_heads import KnownHead, KnownHeads
 
 logger = logging.getLogger(__name__)
 
+# Of a request's line and headers, and once more of what is beside its body: extensions of chunks, and trailers.
 MAX_HEAD_BYTES = 64 * 1024
+# A chunk's size, 16 hexadecimal digits at most, and two line ends; not counted, for bodies may come in chunks of any size.
+_CHUNK_FRAME_BYTES = 20
 # As large as a gRPC message may be; numpy and TensorFlow set the practical limit.
 MAX_BODY_BYTES = 2**31 - 1
 _HANDSHAKE_S = 10.0
@@ -113,7 +116,7 @@ class Connections:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.bodies_bytes = 0
-        """Of requests that are being received or answered now."""
+        """Of requests that are being received or answered now. Belongs to the loop's thread."""
         self.known_heads = KnownHeads()
         self._open: set[HttpConnection] = set()
         self._due: list[HttpConnection] = []
@@ -123,6 +126,15 @@ class Connections:
     def __len__(self) -> int:
         """Return how many are open."""
         return len(self._open)
+
+    @property
+    def free_bytes(self) -> int:
+        """How much more bodies may take now."""
+        return self.limits.bodies_bytes - self.bodies_bytes
+
+    def no_room(self) -> str:
+        """Say why a body is refused for which there is no room now."""
+        return f"The bodies of all requests that are being answered exceed {self.limits.bodies_bytes} bytes; try again later"
 
     def add(self, connection: "HttpConnection") -> None:
         """Take note of a connection that opened; from the first to the last, look at them now and then."""
@@ -321,6 +333,7 @@ class HttpConnection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._head_bytes = 0
         self._body_bytes = 0
+        self._beside_bytes = 0
         self._is_in_body = False
 
     # What asyncio calls.
@@ -357,7 +370,7 @@ class HttpConnection(asyncio.Protocol):
             self._take_known(known, data)
             return
         self._has_ended_message = False
-        before = self._messages
+        before, body_before, was_in_body = self._messages, self._body_bytes, self._is_in_body
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -369,10 +382,18 @@ class HttpConnection(asyncio.Protocol):
             if self._has_ended_message and is_begin and self._messages == before + 1:
                 self._remember_head(data)
             # Data that end a message are mostly its body; a head that begins behind it counts from the next data on.
-            if not self._is_in_body and not self._has_ended_message and not self._is_done:
+            if self._has_ended_message or self._is_done:
+                return
+            if not self._is_in_body:
                 self._head_bytes += len(data)
                 if self._head_bytes > MAX_HEAD_BYTES:
                     self._refuse(431, f"Request line and headers exceed {MAX_HEAD_BYTES} bytes")
+            elif was_in_body:
+                # The parser puts a long trailer together before it tells of it. Small chunks earn nothing for later.
+                beside = self._beside_bytes + len(data) - (self._body_bytes - body_before)
+                self._beside_bytes = max(beside, 0)
+                if beside > MAX_HEAD_BYTES:
+                    self._refuse(431, f"Extensions of chunks and trailers exceed {MAX_HEAD_BYTES} bytes")
 
     def _has_room_for(self, known: KnownHead) -> bool:
         return known.body_bytes <= self._limits.bodies_bytes - self._connections.bodies_bytes
@@ -439,8 +460,9 @@ class HttpConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
-        self._headers[name.lower()] = value
+        """Keep a header; a trailer is dropped, for it must not become one (RFC 9110, 6.5.1)."""
+        if not self._is_in_body:
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Refuse what is too large before it is sent; tell who asks that it may be sent."""
@@ -450,7 +472,7 @@ class HttpConnection(asyncio.Protocol):
         most = min(MAX_BODY_BYTES, self._limits.bodies_bytes)
         if length > most:
             self._refuse(413, f"The body exceeds {most} bytes")
-        elif length > self._limits.bodies_bytes - self._connections.bodies_bytes:
+        elif length > self._connections.free_bytes:
             self._refuse_for_now()
         elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self._turns:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -467,6 +489,10 @@ class HttpConnection(asyncio.Protocol):
             self._refuse_for_now()
         else:
             self._parts.append(part)
+
+    def on_chunk_header(self) -> None:
+        """Pass over what every chunk has."""
+        self._beside_bytes -= _CHUNK_FRAME_BYTES
 
     def on_message_complete(self) -> None:
         """Hand the request over."""
@@ -512,10 +538,7 @@ class HttpConnection(asyncio.Protocol):
         self.send_answers()
 
     def _refuse_for_now(self) -> None:
-        self._refuse(
-            503,
-            f"The bodies of all requests that are being answered exceed {self._limits.bodies_bytes} bytes; try again later",
-        )
+        self._refuse(503, self._connections.no_room())
 
     def attend(self) -> None:
         """Begin and send soon what can be."""

@@ -19,7 +19,8 @@ from slipway_server.servables.calls import Signatures, classify_call, regress_ca
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Exchange, Serving
 from slipway_server.transports import health, model_list
-from slipway_server.transports.http import HttpServer, Limits, Request, Response
+from slipway_server.transports.gzip_body import GzipBody
+from slipway_server.transports.http import Connections, HttpServer, Limits, Request, Response
 from slipway_server.transports.waiting import Arrivals, Timeout
 from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths
 from slipway_wire.inference import ExamplesRequest
@@ -27,7 +28,7 @@ from slipway_wire.json_predict import ParsedRequest
 from slipway_wire.json_tensors import NonFinite
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.paths import Verb
-from slipway_wire.status import Code, InvalidArgument, Unauthenticated, WireError
+from slipway_wire.status import Code, DeadlineExceeded, InvalidArgument, Unauthenticated, Unavailable, WireError
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ _REQUEST_ID, _TRACEPARENT = REQUEST_ID.encode(), TRACEPARENT.encode()
 
 # Source: net_http's gzip handling in tensorflow_serving/util/net_http/compression/gzip_zlib.h.
 MAX_UNZIPPED_BYTES = 100 * 1024 * 1024
+# Decompressed at once: a millisecond or two, after which it is another request's turn.
+_PIECE_BYTES = 1024 * 1024
 
 # Bodies and tensors beyond these sizes are read and written on other threads, so that small requests need not wait for
 # them: 0.3 ms of work, several times what handing it over costs.
@@ -95,6 +98,8 @@ class RestApi:
         self._non_finite: NonFinite = non_finite
         self._gzip_min_bytes = gzip_min_bytes or math.inf
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="json")
+        self.connections = Connections()
+        """In whose books what requests hold in memory is entered: its server's, once it has one."""
 
     async def handle(self, request: Request) -> Response:
         """Answer any request."""
@@ -105,9 +110,13 @@ class RestApi:
             response = await self._beside_models(request)
         if response is None:
             # Here, and not in a coroutine of its own: each one on the way to Predict costs 1 % of all that a small request does.
+            plain = None
             try:
                 verb, spec = _wanted(request.method, request.target)
-                body = await self._aside(lambda: _unzip(request.body)) if _is_zipped(request) else request.body
+                body = request.body
+                if _is_zipped(request):
+                    plain = _Plain(self.connections)
+                    body = await self._unzip(body, plain)
                 if verb == "predict":
                     response = await self.predict(spec, body, caller)
                 elif verb == "classify":
@@ -118,6 +127,11 @@ class RestApi:
                     response = self._look_up(verb, spec)
             except Exception as error:
                 response = _faulty(request.target, error, caller)
+            finally:
+                if plain is not None:
+                    # Freed before it is struck from the books.
+                    body = b""
+                    plain.give_back()
         if len(response.body) >= self._gzip_min_bytes and b"gzip" in _accepted(request):
             await self._zip(response)
         if caller is not None and caller.request_id:
@@ -226,16 +240,47 @@ class RestApi:
 
             return _answer_of(exchange, await self._aside(encode) if _is_large(outputs) else encode())
 
+    async def _unzip(self, body: bytes, plain: "_Plain") -> bytes:
+        """
+        Decompress *body* on the other threads, a piece at a time, and enter it in *plain*.
+
+        Raises:
+            InvalidArgument: It is damaged, or becomes too large.
+            Unavailable: There is no room for it among the bodies of other requests.
+            DeadlineExceeded: Other requests' turns have taken all its time.
+        """
+        loop = self._arrivals.loop
+        due_at = loop.time() + self._timeout.timeout_s
+        zipped = GzipBody(body, min(MAX_UNZIPPED_BYTES, self.connections.limits.bodies_bytes - len(body)))
+        while not zipped.is_done:
+            # One byte even if nothing is free, for that may be all that there is, and its end unread.
+            room = max(min(_PIECE_BYTES, self.connections.free_bytes), 1)
+            plain.hold(room)
+            came = await self._aside(partial(zipped.go_on, room))
+            plain.hold(came - room)
+            if self.connections.free_bytes < 0:
+                raise Unavailable(self.connections.no_room())
+            if loop.time() > due_at:
+                raise DeadlineExceeded("The timeout of the request was over before its body was decompressed")
+        return zipped.plain()
+
     async def _aside(self, work: Callable[[], T]) -> T:
-        """Do *work* on another thread."""
-        return await self._arrivals.loop.run_in_executor(self._codec_threads, work)
+        """Do *work* on another thread, unless the client leaves before it begins."""
+        waiting = _Work(work)
+        try:
+            return await self._arrivals.of(self._codec_threads.submit(waiting))
+        except asyncio.CancelledError:
+            waiting.forget()
+            raise
 
     async def _begin_aside(self, begin: "Callable[[], tuple[T, Future[Answer]]]") -> "tuple[T, Future[Answer]]":
         """Begin an answer on another thread; if meanwhile the client leaves, what is begun is withdrawn."""
-        beginning = self._codec_threads.submit(begin)
+        waiting = _Work(begin)
+        beginning = self._codec_threads.submit(waiting)
         try:
             return await self._arrivals.of(beginning)
         except asyncio.CancelledError:
+            waiting.forget()
             beginning.add_done_callback(_withdraw)
             raise
 
@@ -253,12 +298,60 @@ def _withdraw(beginning: "Future[tuple[Any, Future[Answer]]]") -> None:
         beginning.result()[1].cancel()
 
 
+class _Work:
+    """
+    What waits for a codec thread.
+
+    The threads' queue holds on to it until its turn comes, even if it is cancelled: not so to the request's body.
+    """
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work: Callable[[], Any] | None = work
+
+    def __call__(self) -> Any:
+        work, self._work = self._work, None
+        if work is None:
+            # The client left in the moment in which it began.
+            raise asyncio.CancelledError
+        return work()
+
+    def forget(self) -> None:
+        """Let go of it, unless it has begun."""
+        self._work = None
+
+
+class _Plain:
+    """
+    What a request's body takes once more where it is decompressed.
+
+    If its client leaves while a codec thread reads it, it is struck a little too early: one body a thread at most.
+    """
+
+    __slots__ = ("_bytes", "_connections")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._bytes = 0
+
+    def hold(self, size: int) -> None:
+        """Enter *size* bytes more, or fewer if it is negative."""
+        self._bytes += size
+        self._connections.bodies_bytes += size
+
+    def give_back(self) -> None:
+        """Strike them all."""
+        self.hold(-self._bytes)
+
+
 class RestServer(HttpServer):
     """REST on a listening socket."""
 
     def __init__(self, api: RestApi, limits: Limits | None = None) -> None:
         """Put together; see HttpServer."""
         super().__init__(api.handle, error_response, limits)
+        api.connections = self.connections
 
 
 def error_response(status: int, message: str) -> Response:
@@ -338,21 +431,3 @@ def _zip(body: bytes) -> bytes:
 
 def _is_zipped(request: Request) -> bool:
     return b"gzip" in request.headers.get(b"content-encoding", b"")
-
-
-def _unzip(body: bytes) -> bytes:
-    """Decompress *body*, or raise InvalidArgument if it is damaged or becomes too large."""
-    unzipped = b""
-    try:
-        while body:
-            # A body may be several gzip files one after the other.
-            member = zlib.decompressobj(_GZIP)
-            unzipped += member.decompress(body, MAX_UNZIPPED_BYTES - len(unzipped) + 1)
-            if len(unzipped) > MAX_UNZIPPED_BYTES:
-                raise InvalidArgument(f"The decompressed body exceeds {MAX_UNZIPPED_BYTES} bytes")
-            if not member.eof:
-                raise InvalidArgument("The gzip body is cut off")
-            body = member.unused_data
-    except zlib.error as error:
-        raise InvalidArgument(f"The body is not gzip, though Content-Encoding says so: {error}") from error
-    return unzipped

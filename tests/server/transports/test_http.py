@@ -138,6 +138,72 @@ def test_a_chunked_body_is_put_together(serve):
     assert answer[2] == b"POST /c abcde"
 
 
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: mine\r\n"
+
+
+def test_a_trailer_is_no_header(serve):
+    """Neither of its own request nor of the next: who checks headers has not seen it (RFC 9110, 6.5.1)."""
+
+    async def handler(request):
+        headers = sorted(request.headers.items())
+        return Response(200, b"%b %b" % (b",".join(b"%b=%b" % one for one in headers), request.body), b"text/plain")
+
+    trailers = b"0\r\nAuthorization: theirs\r\nContent-Encoding: gzip\r\nX-New: 1\r\n\r\n"
+    with serve(handler).connect() as connection:
+        first, second = ask(connection, CHUNKED + b"\r\n3;a=b\r\nabc\r\n" + trailers, post(b"/d", b"1"))
+
+    assert first[2] == b"authorization=mine,host=x,transfer-encoding=chunked abc"
+    assert second[2] == b"content-length=1,host=x 1"
+
+
+@pytest.mark.parametrize(
+    ("beside", "not_counted"),
+    [
+        (b"3\r\nabc\r\n0\r\nX: ", 43),
+        (b"3;x=", 0),
+        (b"3\r\nabc\r\n0\r\nX: 1\r\n" + b"X: 1\r\n" * 5000 + b"Y: ", 43),
+    ],
+    ids=["trailer", "extension", "trailers"],
+)
+def test_what_is_beside_a_body_is_bounded(serve, beside, not_counted):
+    """Not counted are the body and the frames of two chunks. The last byte is the one too many."""
+    with serve().connect() as connection, connection.makefile("rb") as stream:
+        # So that the head is not read together with what follows.
+        connection.sendall(CHUNKED + b"Expect: 100-continue\r\n\r\n")
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
+        stream.readline()
+        connection.sendall(beside + b"y" * (http.MAX_HEAD_BYTES + 1 + not_counted - len(beside)))
+        line, headers, body = read_answer(stream)
+        assert line.startswith("HTTP/1.1 431 ")
+        assert headers["connection"] == "close"
+        assert body == b"Extensions of chunks and trailers exceed 65536 bytes"
+        assert is_closed(connection)
+
+
+def test_small_chunks_are_no_extensions_and_earn_no_room_for_trailers():
+    """A byte a chunk: what frames it is five times the body, and twice what extensions may be."""
+    chunks = b"1\r\nx\r\n" * 30_000
+
+    async def play(end):
+        connections, transport = Connections(), Transport()
+        connection = HttpConnection(echo, error, connections)
+        connection.connection_made(transport)
+        connection.data_received(CHUNKED + b"\r\n")
+        for start in range(0, len(chunks), 50_000):
+            connection.data_received(chunks[start : start + 50_000])
+        connection.data_received(end)
+        connection.data_received(b"\r\n\r\n")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        connection.connection_lost(None)
+        assert connections.bodies_bytes == 0
+        return transport.written
+
+    room = http.MAX_HEAD_BYTES
+    assert asyncio.run(play(b"0\r\nX: " + b"y" * (room - 10))).endswith(b"POST /c " + b"x" * 30_000)
+    assert b" 431 " in asyncio.run(play(b"0\r\nX: " + b"y" * (room + 20)))
+
+
 @pytest.mark.parametrize(
     ("request_", "keeps"),
     [
@@ -294,7 +360,7 @@ class Transport:
 STREAM = (
     post(b"/a", b"one")
     + b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
-    + b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    + b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;a=1\r\nabc\r\n0\r\nX: y\r\n\r\n"
     + post(b"/d", b"last", b"Connection: close")
 )
 
@@ -534,6 +600,8 @@ PIECES = st.lists(
             b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"3\r\nabc\r\n",
             b"0\r\n\r\n",
+            b"0\r\nHost: y\r\nX: 1\r\n\r\n",
+            b"1;a=b\r\nx\r\n",
             b"ffffffffffffffff\r\n",
             b"Content-Length: -1\r\n",
             b"Content-Length: 99999999999999999999\r\n\r\n",

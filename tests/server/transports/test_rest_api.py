@@ -1,7 +1,9 @@
 import contextlib
 import gzip
 import json
+import socket
 import threading
+import weakref
 
 import httpx
 import numpy as np
@@ -12,7 +14,8 @@ from slipway_server.bearer import BearerToken
 from slipway_server.callers import Callers
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
-from slipway_server.transports import ports, rest_api
+from slipway_server.transports import gzip_body, ports, rest_api
+from slipway_server.transports.http import Limits
 from slipway_server.transports.rest_api import RestApi, RestServer
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire.signatures import PREDICT
@@ -33,7 +36,7 @@ def rest(loop_thread, fakes, half):
     """`rest(...)` serves *half* over a real socket and gives a client; its `serving` is what answers."""
     with contextlib.ExitStack() as cleanup:
 
-        def start(*, scheduler=None, **parameters):
+        def start(*, scheduler=None, limits=None, **parameters):
             serving, _ = fakes.make_serving({("half", 1): half, ("half", 3): half}, scheduler=scheduler)
             arrivals = Arrivals(loop_thread.loop)
             api = RestApi(
@@ -41,7 +44,7 @@ def rest(loop_thread, fakes, half):
                 arrivals,
                 **{"timeout_s": float("inf"), "has_cors": False, "metrics_path": None, **parameters},
             )
-            server = RestServer(api)
+            server = RestServer(api, limits)
             bound = ports.bind("127.0.0.1", "auto", flag="rest_api_port")
             loop_thread.run(server.start(bound))
             client = cleanup.enter_context(
@@ -183,6 +186,110 @@ def test_a_gzip_bomb_is_stopped(rest, monkeypatch):
 
     assert answer.status_code == 400
     assert "exceeds 1000 bytes" in answer.json()["error"]
+
+
+def post_zipped(client, body):
+    return client.post(PREDICT_PATH, content=body, headers={"Content-Encoding": "gzip"})
+
+
+def test_a_gzip_bomb_of_members_is_stopped(rest):
+    """Twenty bytes each, of which nothing comes: no limit on what is decompressed stops them."""
+    answer = post_zipped(rest(), gzip.compress(b"") * (gzip_body.MAX_MEMBERS + 1))
+
+    assert answer.status_code == 400
+    assert f"more than {gzip_body.MAX_MEMBERS} members" in answer.json()["error"]
+
+
+def values_of(size):
+    """A JSON body of *size* bytes, for the model to answer."""
+    return b'{"instances": [' + b"1.0, " * (size // 5) + b"1.0]" + b" " * (size % 5) + b"}"
+
+
+def test_what_is_decompressed_counts_among_the_bodies_of_all_requests(rest, half, fakes):
+    """A gzip body is small; what it becomes is not."""
+    client = rest(limits=Limits(bodies_bytes=100_000))
+    books = client.server.connections
+    body = values_of(60_000)
+    answers = []
+    half.gate.clear()
+    first = threading.Thread(target=lambda: answers.append(post_zipped(client, gzip.compress(body))))
+    first.start()
+    fakes.wait_for(lambda: 60_000 < books.bodies_bytes < 65_000, "the first request to be decompressed")
+
+    refused = post_zipped(client, gzip.compress(body))
+    half.gate.set()
+    first.join(WAIT_S)
+
+    assert refused.status_code == 503
+    assert "100000 bytes; try again later" in refused.json()["error"]
+    assert answers[0].status_code == 200
+    assert books.bodies_bytes == 0
+    assert post_zipped(client, gzip.compress(body)).status_code == 200
+
+
+@pytest.mark.parametrize("piece", [1000, 10**6])
+@pytest.mark.parametrize(("missing", "status", "told"), [(0, 200, ""), (1, 400, "exceeds 59999 bytes")])
+def test_a_body_may_take_all_the_room_that_there_is(rest, monkeypatch, piece, missing, status, told):
+    monkeypatch.setattr(rest_api, "_PIECE_BYTES", piece)
+    body = values_of(60_000 - len(values_of(0)))
+    zipped = gzip.compress(body)
+    client = rest(limits=Limits(bodies_bytes=len(body) + len(zipped) - missing))
+
+    answer = post_zipped(client, zipped)
+
+    assert len(body) == 60_000
+    assert answer.status_code == status
+    assert told in answer.json().get("error", "")
+    assert client.server.connections.bodies_bytes == 0
+
+
+def test_decompressing_is_done_within_the_time_of_the_request(rest):
+    answer = post_zipped(rest(timeout_s=-1.0), gzip.compress(ONE))
+
+    assert answer.status_code == 504
+    assert "before its body was decompressed" in answer.json()["error"]
+
+
+def test_gzip_bodies_take_turns_and_who_leaves_holds_nothing(rest, fakes, monkeypatch):
+    """Both codec threads have begun a piece; a third request waits for one of them, and leaves."""
+    begun, may_go_on = threading.Semaphore(0), threading.Event()
+    alive = weakref.WeakSet()
+
+    class Slow(gzip_body.GzipBody):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.add(self)
+
+        def go_on(self, most):
+            begun.release()
+            assert may_go_on.wait(WAIT_S)
+            return super().go_on(most)
+
+    monkeypatch.setattr(rest_api, "GzipBody", Slow)
+    monkeypatch.setattr(rest_api, "_PIECE_BYTES", 10_000)
+    client = rest()
+    books = client.server.connections
+    body = gzip.compress(values_of(50_000))
+    answers = []
+    busy = [threading.Thread(target=lambda: answers.append(post_zipped(client, body))) for _ in range(2)]
+    for thread in busy:
+        thread.start()
+        assert begun.acquire(timeout=WAIT_S)
+    taken = 2 * (len(body) + 10_000)
+    assert books.bodies_bytes == taken
+
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=WAIT_S) as impatient:
+        head = f"POST {PREDICT_PATH} HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+        impatient.sendall(head.encode() + body)
+        fakes.wait_for(lambda: len(alive) == 3, "the third request")
+    fakes.wait_for(lambda: books.bodies_bytes == taken, "the server to notice that the client has left")
+    fakes.wait_for(lambda: len(alive) == 2, "the third request to be forgotten, though both threads are busy")
+    may_go_on.set()
+    for thread in busy:
+        thread.join(WAIT_S)
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert books.bodies_bytes == 0
 
 
 def test_cors_headers_come_with_the_flag_only(rest):
