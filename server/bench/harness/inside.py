@@ -36,6 +36,7 @@ def main() -> int:
     rate.add_argument("connections", type=int)
     rate.add_argument("per_s", type=float)
     rate.add_argument("seconds", type=float)
+    rate.add_argument("seed", type=int, help="of the arrivals")
     arguments = parser.parse_args()
     if arguments.command == "export":
         models.export(arguments.model, arguments.directory)
@@ -45,7 +46,7 @@ def main() -> int:
     elif arguments.command == "paced":
         body = arguments.body.read_bytes()
         made = paced.connected(arguments.protocol, arguments.port, arguments.path, body, arguments.connections)
-        found = paced.paced(made, arguments.per_s, arguments.seconds)
+        found = paced.paced(made, arguments.per_s, arguments.seconds, arguments.seed)
         print(json.dumps(found))  # noqa: T201
     else:
         asked = models.questions(arguments.model)[arguments.question]

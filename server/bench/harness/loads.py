@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import re
 import statistics
 import struct
@@ -13,11 +12,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import orjson
 
 from harness import models
@@ -25,9 +22,7 @@ from harness.processes import BENCH, WAIT_S, Started, cpu_s
 from slipway_wire import paths, predict
 from slipway_wire.payloads import Payload
 
-_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-# More than ever wait at half of what a server can do.
-_CALLERS = 64
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -147,7 +142,7 @@ def drive(
 
 
 def at_rate(
-    protocol: str, server: Started, request: Request, per_s: float, seconds: float, cpus: Sequence[int]
+    protocol: str, server: Started, request: Request, per_s: float, seconds: float, cpus: Sequence[int], seed: int
 ) -> dict[str, float]:
     """
     Send *per_s* requests a second on *cpus*, for *seconds*, and give what they took; see `paced.paced`.
@@ -159,56 +154,13 @@ def at_rate(
     port, path = (server.grpc_port, request.grpc_path) if grpc else (server.rest_port, request.rest_path)
     answered = good_answers(server, request.model)
     command = [sys.executable, "-m", "harness.inside", "paced", protocol, str(port), path, str(body)]
-    command += [str(8 if grpc else 64), str(per_s), str(seconds)]
+    command += [str(8 if grpc else 64), str(per_s), str(seconds), str(seed)]
     output, share = load(command, cpus, seconds)
     found: dict[str, float] = json.loads(output)
     # Over gRPC an error is an answer like any other.
     if good_answers(server, request.model) - answered < round(found["per_s"] * seconds):
         raise SystemExit(f"{request.model} over {protocol}: not all requests were answered well")
     return {**found, "generator_cpu": share}
-
-
-def calls_at_rate(
-    protocol: str, server: Started, request: Request, per_s: float, seconds: float, seed: int = 0
-) -> dict[str, float]:
-    """
-    Send a few large requests a second as a Poisson process, from this process; each is timed from when it was due.
-
-    `at_rate` is for thousands of small ones: it keeps to no window but that of the connection.
-
-    Returns:
-        `per_s` answered, `p50_ms` and `p99_ms` from due to answered.
-    """
-    import grpc  # noqa: PLC0415
-
-    body = request.grpc if protocol == "grpc" else request.rest and request.rest.with_suffix(".json")
-    assert body is not None, "a request that this protocol cannot carry"
-    content = body.read_bytes()
-    took: list[float] = []
-    with contextlib.ExitStack() as cleanup:
-        channel = cleanup.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=_UNLIMITED))
-        over_grpc = channel.unary_unary(request.grpc_path)
-
-        def ask(due: float) -> None:
-            if protocol == "grpc":
-                over_grpc(content[5:], timeout=WAIT_S)
-            else:
-                rest_answer(server, request.rest_path, content)
-            took.append(time.perf_counter() - due)
-
-        ask(time.perf_counter())
-        took.clear()
-        gaps = random.Random(seed)  # noqa: S311  # arrivals, no secret
-        began = due = time.perf_counter()
-        with ThreadPoolExecutor(_CALLERS) as pool:
-            asked = []
-            while (due := due + gaps.expovariate(per_s)) < began + seconds:
-                time.sleep(max(due - time.perf_counter(), 0.0))
-                asked.append(pool.submit(ask, due))
-            for one in asked:
-                one.result()
-    p50, p99 = np.percentile(took, [50, 99]) * 1e3
-    return {"per_s": len(took) / seconds, "p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 def _wrk(
@@ -260,7 +212,7 @@ def grpc_answer(server: Started, path: str, message: bytes) -> bytes:
     """Ask once, with grpcio, and give the answer's message."""
     import grpc  # noqa: PLC0415
 
-    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=_UNLIMITED) as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=UNLIMITED) as channel:
         answer: bytes = channel.unary_unary(path)(message, timeout=WAIT_S)
     return answer
 
@@ -275,7 +227,7 @@ def latencies(server: Started, model: str, alias: str, repeats: int) -> dict[str
     message = predict.encode_request(model, {alias: x})
     took: dict[str, list[float]] = {"rest": [], "grpc": []}
     with contextlib.ExitStack() as cleanup:
-        channel = cleanup.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=_UNLIMITED))
+        channel = cleanup.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=UNLIMITED))
         connection = cleanup.enter_context(
             contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=WAIT_S))
         )

@@ -168,12 +168,13 @@ def connected(protocol: str, port: int, path: str, body: bytes, count: int) -> l
     return made
 
 
-def paced(connections: list[Connection], per_s: float, seconds: float, seed: int = 0) -> dict[str, float]:
+def paced(connections: list[Connection], per_s: float, seconds: float, seed: int) -> dict[str, float]:
     """
-    Send *per_s* requests a second for *seconds*.
+    Send *per_s* requests a second for *seconds*; *seed* is of the arrivals.
 
     Returns:
-        `per_s` answered, `p50_ms` and `p99_ms` from due to answered, and `late_p99_ms`: from due to sent, the generator's own.
+        `per_s` answered, `answers` in all, `p50_ms` and `p99_ms` from due to answered, and `late_p99_ms`: from due to sent, the
+        generator's own.
     """
     gaps = random.Random(seed)  # noqa: S311  # arrivals, no secret
     by_socket = {one.socket: one for one in connections}
@@ -205,6 +206,7 @@ def paced(connections: list[Connection], per_s: float, seconds: float, seed: int
     p50, p99 = np.percentile(took, [50, 99]) * 1e3
     return {
         "per_s": len(took) / seconds,
+        "answers": len(took),
         "p50_ms": float(p50),
         "p99_ms": float(p99),
         "late_p99_ms": float(np.percentile(late, 99) * 1e3),

@@ -1,5 +1,6 @@
 """Cells measured in rounds, ratios within a round, and what is aimed at."""
 
+import itertools
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,10 @@ class Cell:
     measure: Callable[[], dict[str, float]]
     rounds: list[dict[str, float]] = field(default_factory=list)
 
+    def median(self, key: str) -> float:
+        """Give the median of a number."""
+        return statistics.median(one[key] for one in self.rounds)
+
     def told(self) -> dict[str, object]:
         """Give all rounds, and the spread of every number."""
         return {"rounds": self.rounds, **{key: spread([one[key] for one in self.rounds]) for key in self.rounds[0]}}
@@ -29,6 +34,16 @@ def run_rounds(cells: Sequence[Cell], rounds: int, told: Callable[[str], None]) 
         for cell in order.sample(cells, len(cells)):
             cell.rounds.append(cell.measure())
             told(f"round {number + 1}/{rounds}: {cell.name}: {cell.rounds[-1]}")
+
+
+def by_round(measure: Callable[[int], dict[str, float]]) -> Callable[[], dict[str, float]]:
+    """
+    Let *measure* know which time it is called, from 0: a seed of the round's own, the same for all that is in it.
+
+    With one seed for all, every round would repeat the same arrivals, and medians of rounds tell of those alone.
+    """
+    numbers = itertools.count()
+    return lambda: measure(next(numbers))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

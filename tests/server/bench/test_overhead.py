@@ -16,7 +16,7 @@ BENCH = Path(__file__).parents[3] / "server" / "bench"
 def harness(monkeypatch):
     """The rooms of the script, which lie beside it and not on the path."""
     monkeypatch.syspath_prepend(str(BENCH))
-    rooms = ("models", "peers", "processes", "rounds", "table")
+    rooms = ("beside", "models", "peers", "processes", "rounds", "table")
     return SimpleNamespace(**{room: importlib.import_module(f"harness.{room}") for room in rooms})
 
 
@@ -44,6 +44,48 @@ def test_every_cell_is_measured_once_a_round_in_an_order_that_changes(harness):
     assert all(sorted(one) == list("abcd") for one in rounds)
     assert len(set(map(tuple, rounds))) > 1
     assert all(len(cell.rounds) == 4 for cell in measured)
+
+
+def test_arrivals_differ_from_round_to_round_and_not_within_one(harness):
+    seeds = []
+
+    def measure(which, seed):
+        seeds.append((seed, which))
+        return {}
+
+    measured = [
+        harness.rounds.Cell(name, harness.rounds.by_round(lambda seed, name=name: measure(name, seed))) for name in "ab"
+    ]
+
+    harness.rounds.run_rounds(measured, 3, lambda _: None)
+
+    assert sorted(seeds) == [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
+
+
+def test_each_server_is_asked_at_half_of_its_own_peak_and_ours_at_half_of_the_rivals_too(harness):
+    found = harness.beside.half_loads({"ours": 9.0, "theirs": 4.0, "other": 1.0}, "ours", "theirs")
+
+    assert list(found.items()) == [
+        ("ours, at half of its own peak", ("ours", 4.5)),
+        ("theirs, at half of its own peak", ("theirs", 2.0)),
+        ("ours, at half of the peak of theirs", ("ours", 2.0)),
+    ]
+
+
+@pytest.mark.parametrize(("answers", "note"), [(300, False), (5, True)])
+def test_the_table_tells_how_late_requests_were_sent_and_of_how_many_p99_is(harness, answers, note):
+    one = {"per_s": 3.0, "answers": answers, "p50_ms": 20.0, "p99_ms": 30.0, "late_p99_ms": 0.5}
+    results = {
+        "environment": {"cpus": 2, "machine": "a CPU", "python": "3.11", "load_1m_at_start": 0.04},
+        "rounds": 1, "seconds": 1.0, "targets": [], "tables": {}, "skipped": {},
+        "latency": {"grpc": harness.rounds.Cell("grpc", dict, [one]).told()},
+    }  # fmt: skip
+
+    told = harness.table.markdown(results)
+
+    shown = f"{answers} ({answers} to {answers})"
+    assert f"| grpc | 3 (3 to 3) | {shown} | 20 (20 to 20) | 30 (30 to 30) | 0.5 (0.5 to 0.5) |" in told
+    assert ("p99 of fewer than 100 answers is the slowest of them." in told) == note
 
 
 def test_the_table_tells_what_was_measured_and_which_aims_were_missed(harness):

@@ -90,10 +90,11 @@ def test_every_grpc_call_is_sent_and_waited_for_whatever_the_windows_allow(paced
     body = b"\0" + (20_000).to_bytes(4) + b"x" * 20_000
     connections = paced.connected("grpc", port, "/t.S/Take", body, 2)
 
-    found = paced.paced(connections, PER_S, SECONDS)
+    found = paced.paced(connections, PER_S, SECONDS, seed=0)
 
     closed(connections)
     assert bodies == [b"x" * 20_000] * REQUESTS
+    assert found["answers"] == REQUESTS
     assert found["per_s"] == pytest.approx(REQUESTS / SECONDS)
     assert 0 <= found["late_p99_ms"] <= found["p99_ms"]
     assert 0 < found["p50_ms"] <= found["p99_ms"]
@@ -103,7 +104,7 @@ def test_rest_requests_wait_for_a_connection_that_is_free(paced, rest_port):
     port, bodies = rest_port()
     connections = paced.connected("rest", port, "/p", b'{"a":1}', 2)
 
-    found = paced.paced(connections, PER_S, SECONDS)
+    found = paced.paced(connections, PER_S, SECONDS, seed=0)
 
     closed(connections)
     assert bodies == [b'{"a":1}'] * REQUESTS
@@ -115,7 +116,7 @@ def test_an_answer_that_is_an_error_ends_the_run(paced, rest_port):
     connections = paced.connected("rest", port, "/p", b"{}", 1)
 
     with pytest.raises(SystemExit, match=r"the server answered b'HTTP/1\.1 503"):
-        paced.paced(connections, PER_S, SECONDS)
+        paced.paced(connections, PER_S, SECONDS, seed=0)
 
     closed(connections)
 
@@ -130,7 +131,7 @@ def test_a_call_that_is_refused_ends_the_run(paced, loop_thread):
     connections = paced.connected("grpc", server.sockets[0].getsockname()[1], "/t.S/Take", b"\0\0\0\0\0", 1)
 
     with pytest.raises(SystemExit, match="the server ended a call or the connection: frame 3"):
-        paced.paced(connections, PER_S, SECONDS)
+        paced.paced(connections, PER_S, SECONDS, seed=0)
 
     closed(connections)
     loop_thread.run(end(server))

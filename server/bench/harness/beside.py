@@ -1,0 +1,186 @@
+"""LitServe and MLServer next to our server: the small models, and ResNet50."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from harness import calls, loads, models, peers
+from harness.loads import Request
+from harness.models import CNN, HALF, RECOMMENDER, RESNET, Question
+from harness.processes import Started
+from harness.rounds import Cell, Target, by_round, ratio, run_rounds
+from harness.run import IN_FLIGHT, Run, say
+from slipway_wire import payloads
+
+# Against the best of LitServe and MLServer at its best settings, in requests/s, and against what the model does in one process.
+OF_PEERS = {(HALF, "grpc"): 10, (HALF, "rest"): 10, (CNN, "grpc"): 6, (CNN, "rest"): 5}
+OF_PEERS |= {(RECOMMENDER, "grpc"): 10, (RECOMMENDER, "rest"): 20}
+OF_LIMIT = {"grpc": 0.45, "rest": 0.35}
+LIMIT_ROWS = 32
+# ResNet50, an image a request, our graph frozen: throughput against the best of LitServe and MLServer.
+OF_PEERS_COMPUTE_BOUND = 1.2
+COMPUTE_BOUND_IN_FLIGHT = 8
+# With some six answers a second, those cut off at the end of a shorter window would matter.
+COMPUTE_BOUND_S = 15.0
+# Three are slower than their p99.
+PACED_ANSWERS = 300
+QUICK_ANSWERS = 5
+_AS_IT_IS, _FROZEN = "slipway, as it is", "slipway, frozen"
+
+
+class Beside(Run):
+    """What is measured with other servers."""
+
+    def beside(self) -> None:
+        """Run the small models on other servers, next to ours."""
+        others = [peers.PEERS[name](self._arguments.peer_environments) for name in self._arguments.peers]
+        for model in self._arguments.models:
+            self._beside(model, others)
+
+    def _beside(self, model: str, others: Sequence[peers.Peer]) -> None:
+        base_path = self.servers.export(model)
+        flags = ("--tensorflow_intra_op_parallelism=1", "--enable_batching")
+        server = self.servers.slipway(f"{model}-beside", {model: base_path}, flags, is_pinned=False)
+        question = models.questions(model)["Predict"]
+        payload = question.payload(model)
+        truth = payloads.decode_grpc_answer(payload, self._answers(server, model, question)["grpc"])
+        case = peers.Case(model, base_path, question, payload, truth, intra_threads=1)
+        cells = {
+            f"slipway, {protocol}": self._shared(f"slipway, {protocol}", protocol, server, request)
+            for request in [self._request(model, "Predict", question)]
+            for protocol in ("grpc", "rest")
+        }
+        for peer in others:
+            for protocol, settings in self._tuned(peer, case).items():
+                started = peer.start(self.servers, case, settings)
+                name = f"{peer.name}, {protocol}"
+                request = peer.request(self.servers, case, started)
+                cells[name] = self._shared(name, protocol, started, request)
+        callers = len(self._all_cpus)
+        limit = f"in process, {LIMIT_ROWS} rows a call, {callers} callers"
+        measure = self.servers.caller(
+            base_path, model, "Predict", callers, self._arguments.seconds, is_pinned=False, rows=LIMIT_ROWS
+        )
+        cells[limit] = Cell(limit, measure)
+        self._measure(f"{model}, beside other servers", cells)
+        for protocol in ("grpc", "rest"):
+            ours = f"slipway, {protocol}"
+            rivals = [name for name in cells if name.endswith(f", {protocol}") and name != ours]
+            if rivals:
+                rival = max(rivals, key=lambda name: cells[name].median("per_s"))
+                found = ratio(cells, ours, rival, "per_s")
+                self._aim(Target(f"{model}: {ours} : {rival}, throughput", found, OF_PEERS[model, protocol]))
+                # Time lost to other work on the machine is in the throughput, not in this.
+                self._aim(Target(f"{model}: {rival} : {ours}, CPU a request", ratio(cells, rival, ours, "cpu_us")))
+            if model == CNN:
+                found = ratio(cells, ours, limit, "per_s")
+                self._aim(Target(f"{model}: {ours} : in process, rows/s", found, OF_LIMIT[protocol]))
+
+    def beside_compute_bound(self) -> None:
+        """Run ResNet50 on other servers, next to ours: an image a request."""
+        if importlib.util.find_spec("keras") is None:
+            self.results["skipped"][f"{RESNET}, beside other servers"] = "Keras is not installed"
+            return
+        asked = self._compute_bound_servers()
+        seconds, cpus = 1.0 if self._arguments.quick else COMPUTE_BOUND_S, self._all_cpus
+        cells = {
+            name: Cell(name, partial(loads.drive, *which, seconds, cpus, COMPUTE_BOUND_IN_FLIGHT))
+            for name, which in asked.items()
+        }
+        run_rounds(list(cells.values()), self._arguments.rounds, say)
+        peaks = {name: cell.median("per_s") for name, cell in cells.items()}
+        pairs = {}
+        for protocol in ("grpc", "rest"):
+            rivals = [name for name in cells if name.endswith(f", {protocol}") and not name.startswith("slipway")]
+            if rivals:
+                pairs[f"{_FROZEN}, {protocol}"] = max(rivals, key=lambda name: peaks[name])
+        paced = {}
+        for ours, rival in pairs.items():
+            for title, (name, per_s) in half_loads(peaks, ours, rival).items():
+                least = QUICK_ANSWERS if self._arguments.quick else PACED_ANSWERS
+                count = max(least, round(2 * seconds * per_s))
+                paced[title] = Cell(title, by_round(partial(calls.calls_at_rate, *asked[name], per_s, count)))
+        run_rounds(list(paced.values()), self._arguments.rounds, say)
+        self.servers.close()
+        self.results["tables"][f"{RESNET}, beside other servers"] = {name: cell.told() for name, cell in cells.items()}
+        self.results.setdefault("latency", {}).update({name: cell.told() for name, cell in paced.items()})
+        for ours, rival in pairs.items():
+            found = ratio(cells, ours, rival, "per_s")
+            self._aim(Target(f"{RESNET}: {ours} : {rival}, throughput", found, OF_PEERS_COMPUTE_BOUND))
+            self._aim(Target(f"{RESNET}: {rival} : {ours}, CPU a request", ratio(cells, rival, ours, "cpu_us")))
+            own, rivals_own, shared = half_loads(peaks, ours, rival)
+            tail = calls.tail(min(one["answers"] for title in (own, rivals_own, shared) for one in paced[title].rounds))
+            name = f"{RESNET}: {ours} : {rival}, {tail}"
+            found = ratio(paced, own, rivals_own, "p99_ms")
+            self._aim(Target(f"{name}, each at half of its own peak", found, 1.0, is_at_least=False))
+            found = ratio(paced, shared, rivals_own, "p99_ms")
+            self._aim(Target(f"{name}, both at half of the latter's peak", found, is_at_least=False))
+
+    def _compute_bound_servers(self) -> dict[str, tuple[str, Started, Request]]:
+        """Start our server, with variables and frozen, and the others; give for each protocol of each how it is asked."""
+        others = [peers.PEERS[name](self._arguments.peer_environments) for name in self._arguments.peers]
+        base_path = self.servers.export(RESNET)
+        started = {
+            name: self.servers.slipway(name, {RESNET: base_path}, ["--enable_batching", *flags], is_pinned=False)
+            for name, flags in ((_AS_IT_IS, ()), (_FROZEN, ("--freeze_variables",)))
+        }
+        alias = self._alias(started[_FROZEN], RESNET)
+        question = Question("serving_default", {alias: models.images(RESNET)[:1]})
+        payload = question.payload(RESNET)
+        truth = payloads.decode_grpc_answer(payload, self._answers(started[_AS_IT_IS], RESNET, question)["grpc"])
+        self._answers(started[_FROZEN], RESNET, question)
+        case = peers.Case(RESNET, base_path, question, payload, truth, intra_threads=0)
+        own = self._request(RESNET, "Predict", question)
+        asked = {f"{name}, {p}": (p, server, own) for name, server in started.items() for p in ("grpc", "rest")}
+        for peer in others:
+            for protocol, settings in self._tuned(peer, case, COMPUTE_BOUND_S / 2, COMPUTE_BOUND_IN_FLIGHT).items():
+                server = peer.start(self.servers, case, settings)
+                asked[f"{peer.name}, {protocol}"] = protocol, server, peer.request(self.servers, case, server)
+        return asked
+
+    def _shared(
+        self,
+        name: str,
+        protocol: str,
+        server: Started,
+        request: Request,
+        seconds: float | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> Cell:
+        """Server and generator share all CPUs."""
+        seconds, cpus = seconds or self._arguments.seconds, self._all_cpus
+        return Cell(name, partial(loads.drive, protocol, server, request, seconds, cpus, in_flight))
+
+    def _tuned(
+        self, peer: peers.Peer, case: peers.Case, seconds: float | None = None, in_flight: int = IN_FLIGHT
+    ) -> dict[str, peers.Settings]:
+        """Try *peer*'s settings, and give the best for each protocol that it speaks."""
+        tried: dict[str, dict[str, float]] = {protocol: {} for protocol in peer.protocols}
+        labels = {peers.label(settings): settings for settings in peer.settings[: 1 if self._arguments.quick else None]}
+        for label, settings in labels.items():
+            started = peer.start(self.servers, case, settings)
+            request = peer.request(self.servers, case, started)
+            for protocol, found in tried.items():
+                cell = self._shared("", protocol, started, request, seconds, in_flight)
+                # The first window is the warm-up.
+                cell.measure()
+                found[label] = cell.measure()["per_s"]
+                say(f"{peer.name}, {case.model} over {protocol}, {label}: {found[label]:.0f}/s")
+            self.servers.end(started.process)
+        for protocol, found in tried.items():
+            self.results["tuning"][f"{peer.name}, {case.model}, {protocol}"] = found
+        return {protocol: labels[peers.best(found)] for protocol, found in tried.items()}
+
+
+def half_loads(peaks: Mapping[str, float], ours: str, rival: str) -> dict[str, tuple[str, float]]:
+    """
+    Say at which rates *ours* and *rival* are compared, from the requests/s that they reach.
+
+    Returns:
+        What it is -> whose it is, requests/s: each at half of its own peak, and ours at half of the rival's, too.
+    """
+    return {
+        f"{ours}, at half of its own peak": (ours, peaks[ours] / 2),
+        f"{rival}, at half of its own peak": (rival, peaks[rival] / 2),
+        f"{ours}, at half of the peak of {rival}": (ours, peaks[rival] / 2),
+    }
