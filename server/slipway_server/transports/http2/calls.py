@@ -394,6 +394,7 @@ async def _inflate(site: Site, inflater: Inflater, reader: MessageReader) -> Non
             # One that runs cannot be stopped, and what it takes counts as long as it does.
             if not step.cancel():
                 await asyncio.gather(asyncio.wrap_future(step), return_exceptions=True)
+            inflater.forget()
             raise
         reader.release(_STEP_BYTES - came)
 

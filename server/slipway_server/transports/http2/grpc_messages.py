@@ -156,40 +156,49 @@ class Inflater:
 
     def step(self, most: int) -> int:
         """
-        Inflate up to *most* bytes more; not on two threads at once.
+        Inflate until *most* bytes more have come, or about as many have been read: of some, nothing comes.
+
+        Not on two threads at once.
 
         Returns:
-            How many came; fewer than *most* only at the end.
+            How many came.
 
         Raises:
             Internal: Encoding and message do not fit.
             ResourceExhausted: The result is longer than the limit.
         """
-        stream, came = self._stream, 0
-        most = min(most, self._limit + 1 - self._plain.tell())
-        while came < most and not stream.eof:
+        stream, came, read = self._stream, 0, 0
+        room = min(most, self._limit + 1 - self._plain.tell())
+        while came < room and read < most and not stream.eof:
             # A piece at a time: what is left of it is copied with each call.
             piece: Chunk = stream.unconsumed_tail
             if not piece:
                 piece = self._compressed[self._at : self._at + _PIECE_BYTES]
                 self._at += len(piece)
+                read += len(piece)
             try:
-                plain = stream.decompress(piece, most - came)
+                plain = stream.decompress(piece, room - came)
             except zlib.error as error:
                 raise Internal(f"Failed to decompress message: {error}") from error
             if not plain and not piece:
-                break
+                raise self._no_whole_stream()
             came += len(plain)
             self._plain.write(plain)
         if self._plain.tell() > self._limit:
             raise ResourceExhausted(
                 f"SERVER: Received message larger than max after decompression (more than {self._limit} bytes)"
             )
-        is_cut_off = came < most and not stream.eof
-        if is_cut_off or (stream.eof and (stream.unused_data or self._at < len(self._compressed))):
-            raise Internal(f"Failed to decompress message: no whole {self._encoding} stream")
+        if stream.eof and (stream.unused_data or self._at < len(self._compressed)):
+            raise self._no_whole_stream()
         return came
+
+    def _no_whole_stream(self) -> Internal:
+        return Internal(f"Failed to decompress message: no whole {self._encoding} stream")
 
     def plain(self) -> bytes:
         """Return what there is."""
         return self._plain.getvalue()
+
+    def forget(self) -> None:
+        """Let go of everything: a queue may hold on to a step that was cancelled."""
+        self._compressed, self._plain = memoryview(b""), io.BytesIO()

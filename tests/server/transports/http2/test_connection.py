@@ -606,6 +606,7 @@ WINDOWS = st.lists(st.sampled_from([0, 1, 65_535, 65_536, 100_000, 2**31 - 70_00
 
 
 @given(WINDOWS, st.lists(st.integers(1, 2**31 - 1), max_size=2), st.booleans())
+@settings(max_examples=40)
 def test_settings_in_one_frame_mean_what_they_mean_one_by_one(windows, updates, has_answer):
     together, one_by_one = Client(), Client()
     for client in (together, one_by_one):
