@@ -5,6 +5,7 @@ The search and the proof are pure; `server_slo` feeds them with windows.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,14 +24,19 @@ QUANTILE = 0.99
 CONFIDENCE = 0.99
 # One window of a probe has about as many requests as prove something with two of them over the bound (838).
 _REQUESTS_A_WINDOW = 900
-_SHORTEST_S, _LONGEST_S = 0.3, 10.0
-_STEP = 1.5
+# The queue of a rate that is too high needs time to show: after 0.3 s, 3 % too many requests have made 9 ms of it.
+_SHORTEST_S, _LONGEST_S = 1.0, 10.0
+# As few as prove a percentile, with none of them over the bound.
+LEAST_REQUESTS = 459
+STEP = 1.5
 _FIRST_SHARE = 0.5
 # Further down there is no rate worth having.
 _LEAST_SHARE = 0.01
 # Requests left late, the machine was busy: the window says nothing about the server.
 _SPOILED = repetitions.ONLY_WALL_CLOCK
 _MOST_SPOILED = 3
+# Answers fell behind what was offered, or failed: however quick the others were, the rate is not one that the server sustains.
+_UNSUSTAINED = frozenset({repetitions.OFF_RATE, repetitions.FAILED_REQUESTS})
 
 
 def prove(requests: int, over: int, quantile: float = QUANTILE, confidence: float = CONFIDENCE) -> Proof:
@@ -104,11 +110,27 @@ class Search:
                 # What was proven before was luck: begin again below.
                 self.good = None
         if self.good is None:
-            self.rate = max(self.rate / _STEP, self.least)
+            self.rate = max(self.rate / STEP, self.least)
         elif self.bad is None:
-            self.rate = min(self.rate * _STEP, self.most)
+            self.rate = min(self.rate * STEP, self.most)
         else:
             self.rate = math.sqrt(self.good * self.bad)
+
+
+def judge(requests: int, over: int, invalid: Iterable[str]) -> Proof:
+    """
+    Say whether a server sustains a rate with its percentile within the bound.
+
+    Args:
+        requests: Number of requests.
+        over: How many of them took longer than the bound, or failed.
+        invalid: Rules that the last window broke.
+
+    Returns:
+        As `prove`; but a rate that a window fell behind by more than 1 %, or at which a request failed, is `refuted`: a
+        queue that grows slowly keeps its bound for a while.
+    """
+    return "refuted" if _UNSUSTAINED & set(invalid) else prove(requests, over)
 
 
 def is_spoiled(invalid: list[str], proof: Proof) -> bool:
@@ -159,21 +181,49 @@ class _Finder:
         ceiling = bench.windows.ceilings.get(self.protocol)
         # Above that a window would not count.
         most = 0.95 * repetitions.MOST_OF_CEILING * ceiling.throughput_rps if ceiling else math.inf
-        search = Search(_FIRST_SHARE * peak, self.settings.resolution, _LEAST_SHARE * peak, most)
+        first, provable = _FIRST_SHARE * peak, LEAST_REQUESTS / self.settings.probe_s
+        if first < provable:
+            self.taking.invalid.append(
+                f"{NAMES[self.protocol]}: {self.settings.probe_s:g} s at {first:.3g} requests/s are fewer than the "
+                f"{LEAST_REQUESTS} that prove something: set {self.taking.name}.probe_s to "
+                f"{math.ceil(LEAST_REQUESTS / first)} or more"
+            )
+            self._tell(None, most, peak, first)
+            return
+        search = Search(first, self.settings.resolution, max(_LEAST_SHARE * peak, provable), most)
         while (rate := search.next()) is not None:
             search.tell(kept=self._probe(rate) == "proven")
-            if self.spoiled > _MOST_SPOILED:
+            if self._is_spoiled:
                 break
-        found = search.good
-        while found is not None and self.spoiled <= _MOST_SPOILED and not self._confirmed(found):
-            lower = found / (1 + self.settings.resolution)
-            found = lower if lower > search.least else None
-        self._tell(found, most, peak)
+        found, step = search.good, 1
+        while found is not None and not self._is_spoiled and not self._confirmed(found):
+            # Where it is not one step too high but many, each costs as long as a confirmation: so they grow.
+            lower = found / (1 + self.settings.resolution) ** step
+            found, step = lower if lower > search.least else None, 2 * step
+        # What was not confirmed was not proven.
+        self._tell(None if self._is_spoiled else found, most, peak, search.least)
+
+    @property
+    def _is_spoiled(self) -> bool:
+        return self.spoiled > _MOST_SPOILED
 
     def _confirmed(self, rate: float) -> bool:
-        return all(self._probe(rate, f"confirmation {n + 1}") == "proven" for n in range(self.settings.confirmations))
+        return all(self._confirm(rate, number + 1) for number in range(self.settings.confirmations))
 
-    def _probe(self, rate: float, what: str = "") -> Proof:
+    def _confirm(self, rate: float, number: int) -> bool:
+        """Offer *rate* for as long as was settled beforehand, and look once: many looks would find a moment of luck."""
+        self.probes += 1
+        spoiled = 0
+        while spoiled <= _MOST_SPOILED:
+            due, late, invalid = self._offer(rate, f"confirmation {number}", self.settings.probe_s, f"again{spoiled}")
+            found = judge(due, late, invalid)
+            if not is_spoiled(invalid, found):
+                return found == "proven"
+            spoiled += 1
+        self.spoiled = spoiled
+        return False
+
+    def _probe(self, rate: float) -> Proof:
         """Offer *rate* until it is decided; a rate that stays open to the end is not proven."""
         self.probes += 1
         window_s = min(max(_REQUESTS_A_WINDOW / rate, _SHORTEST_S), _LONGEST_S, self.settings.probe_s)
@@ -181,37 +231,41 @@ class _Finder:
         spent_s = 0.0
         state: Proof = "open"
         while state == "open" and spent_s < self.settings.probe_s and spoiled <= _MOST_SPOILED:
-            window, repetition = self.taking.window(
-                Wanted(
-                    self.protocol,
-                    what or f"probe {self.probes}",
-                    users=min(self._users(rate), 64),
-                    window_s=window_s,
-                    warmup_s=min(self.taking.bench.windows.settings.warmup_s, window_s),
-                    rate=rate,
-                    rows=self.taking.bench.windows.settings.rows,
-                    forgiven=FAILING - {repetitions.LATE},
-                    retry=False,
-                    may_fail=True,
-                    seed=f"{self.probes}/{spent_s:.3f}",
-                )
-            )
+            due, late, invalid = self._offer(rate, f"probe {self.probes}", window_s, f"{spent_s:.3f}")
             spent_s += window_s
-            due, late = over_bound(window, self.bound_us)
-            if is_spoiled(repetition.invalid, prove(due, late)):
+            if is_spoiled(invalid, judge(due, late, invalid)):
                 spoiled += 1
                 continue
             requests, over = requests + due, over + late
-            state = prove(requests, over)
+            state = judge(requests, over, invalid)
         if spoiled > _MOST_SPOILED or (spoiled and not requests):
             self.spoiled = max(spoiled, _MOST_SPOILED + 1)
             return "open"
         return state
 
+    def _offer(self, rate: float, label: str, window_s: float, seed: str) -> tuple[int, int, list[str]]:
+        """Measure one window: requests that were due, those of them over the bound, rules that were broken."""
+        window, repetition = self.taking.window(
+            Wanted(
+                self.protocol,
+                label,
+                users=min(self._users(rate), 64),
+                window_s=window_s,
+                warmup_s=self.taking.bench.windows.settings.warmup_s,
+                rate=rate,
+                rows=self.taking.bench.windows.settings.rows,
+                forgiven=FAILING - {repetitions.LATE} - _UNSUSTAINED,
+                retry=False,
+                may_fail=True,
+                seed=f"{self.probes}/{seed}",
+            )
+        )
+        return *over_bound(window, self.bound_us), repetition.invalid
+
     def _users(self, rate: float) -> int:
         return max(4, math.ceil(2 * rate * self.bound_us / 1e6))
 
-    def _tell(self, found: float | None, most: float, peak: float) -> None:
+    def _tell(self, found: float | None, most: float, peak: float, least: float) -> None:
         taking, name = self.taking, NAMES[self.protocol]
         rows = taking.bench.windows.settings.rows
         taking.value("rate_at_slo", "Highest rate within the bound", "1/s", found, protocol=self.protocol)
@@ -225,18 +279,18 @@ class _Finder:
         share = None if found is None else found / peak
         taking.value("share_of_peak", "Of the closed loop's peak", "share", share, protocol=self.protocol)
         taking.value("probes", "Rates tried", "count", float(self.probes), protocol=self.protocol)
-        if self.spoiled > _MOST_SPOILED:
+        if self._is_spoiled:
             taking.invalid.append(
                 f"{name}: the machine or the load generator spoiled {self.spoiled} windows of one rate"
             )
-        elif found is None:
-            told = f"{name}: not even {_LEAST_SHARE:.0%} of the peak rate keeps the bound"
+        elif found is None and self.probes:
+            told = f"{name}: not even {least / peak:.0%} of the peak rate keeps the bound"
             if self.settings.slo_ms is None:
                 taking.notes.append(told)
             else:
                 # Somebody has asked for it; a bound that was only derived is nobody's promise.
                 taking.faults.append(f"{told} of {self.settings.slo_ms:g} ms")
-        elif found >= most:
+        elif found is not None and found >= most:
             taking.notes.append(f"{name}: the load generator can offer no more; the server's own rate is higher")
 
 
