@@ -9,6 +9,7 @@ import locust  # noqa: F401  # isort: skip
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from slipway_loadtests import native, runner
@@ -35,16 +36,23 @@ class Known:
 
     def __init__(self, tolerances: Tolerances) -> None:
         self._tolerances = tolerances
-        self._files: dict[Path, tuple[list[Payload], dict[Protocol, Answers]]] = {}
+        self._files: dict[tuple[Path, ...], tuple[list[Payload], dict[Protocol, Answers]]] = {}
 
-    def get(self, path: Path) -> tuple[list[Payload], dict[Protocol, Answers]]:
-        """Give the payloads of *path* and their judges, one for each protocol."""
-        if path not in self._files:
-            sent = payloads.read(path)
+    def get(self, path: Path, alternatives: Sequence[Path] = ()) -> tuple[list[Payload], dict[Protocol, Answers]]:
+        """
+        Give the payloads of *path* and their judges, one for each protocol.
+
+        Raises:
+            ValueError: *alternatives* are not the answers to as many requests.
+        """
+        if (path, *alternatives) not in self._files:
+            sent, *others = (payloads.read(file) for file in (path, *alternatives))
+            if any(len(other) != len(sent) for other in others):
+                raise ValueError(f"{path}: {len(sent)} requests, and other numbers of answers that are right, too")
             protocols: tuple[Protocol, ...] = ("rest", "grpc")
-            judges = {p: answers_for(p, sent, self._tolerances) for p in protocols}
-            self._files[path] = sent, judges
-        return self._files[path]
+            judges = {p: answers_for(p, sent, self._tolerances, others) for p in protocols}
+            self._files[path, *alternatives] = sent, judges
+        return self._files[path, *alternatives]
 
 
 def arrivals_of(order: LoadOrder) -> Arrivals | None:
@@ -66,7 +74,8 @@ def main() -> None:
     known.get(arguments.payloads)
     for line in sys.stdin.buffer:
         order = LoadOrder.from_line(line)
-        sent, answers = known.get(Path(order.payloads) if order.payloads else arguments.payloads)
+        path = Path(order.payloads) if order.payloads else arguments.payloads
+        sent, answers = known.get(path, [Path(other) for other in order.alternatives])
         if order.tier == "native":
             _say(native.run(order, sent[0], answers[order.protocol], _announce).to_line())
             continue

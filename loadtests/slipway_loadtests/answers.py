@@ -37,6 +37,8 @@ class Answers:
         expected: By payload: output name -> array; None where nobody knows the answer.
         decode: Reads an answer to a payload (its number, the bytes) into output name -> array.
         tolerance: How near an output must come to what is expected for a payload (its number, the output's name).
+        alternatives: Like *expected*: answers that are right, too, as those of another version of the model. Which of them
+            came can then be followed.
     """
 
     def __init__(
@@ -44,8 +46,11 @@ class Answers:
         expected: Sequence[Mapping[str, Array] | None],
         decode: Callable[[int, bytes], Mapping[str, Array]],
         tolerance: Callable[[int, str], Tolerance],
+        alternatives: Sequence[Sequence[Mapping[str, Array] | None]] = (),
     ) -> None:
         self._expected = expected
+        self._alternatives = alternatives
+        self._numbers: dict[tuple[int, bytes], int] = {}
         self._decode = decode
         self._tolerance = tolerance
         # An answer of which no value is known has been looked at, and yet proves nothing.
@@ -77,6 +82,35 @@ class Answers:
             count = 0
         seen[answer] = count + 1
 
+    @property
+    def follows(self) -> bool:
+        """Whether there are several right answers, to be told apart."""
+        return bool(self._alternatives)
+
+    def follow(self, payload: int, answer: bytes) -> int:
+        """Take an answer down as `see` does, and give it a number for `fits`; -1 if it was not looked at."""
+        self.see(payload, answer)
+        if answer not in self._seen[payload]:
+            return -1
+        return self._numbers.setdefault((payload, answer), len(self._numbers))
+
+    def fits(self) -> list[int]:
+        """Say of every number that `follow` gave since the last call which right answers it is: see `Samples.fits`."""
+        found = [self._fit(payload, answer) for payload, answer in self._numbers]
+        self._numbers.clear()
+        return found
+
+    def _fit(self, payload: int, answer: bytes) -> int:
+        right = [expected[payload] for expected in (self._expected, *self._alternatives)]
+        try:
+            found = self._decode(payload, answer)
+        except Exception:  # `judge` tells
+            return 0
+        return sum(1 << place for place, one in enumerate(right) if one is not None and self._is(payload, one, found))
+
+    def _is(self, payload: int, expected: Mapping[str, Array], found: Mapping[str, Array]) -> bool:
+        return difference(expected, found, lambda name: self._tolerance(payload, name)) is None
+
     def judge(self) -> Verdict:
         """Compare everything seen since the last call with what is expected."""
         checked = wrong = 0
@@ -106,6 +140,9 @@ class Answers:
             # An error quotes what came, with its own lines.
             return f"cannot be read: {' '.join(str(error).split())[:_MOST_TOLD]}"
         fault = difference(expected, found, lambda name: self._tolerance(payload, name))
+        others = [one for alternative in self._alternatives if (one := alternative[payload]) is not None]
+        if fault is not None and any(self._is(payload, one, found) for one in others):
+            fault = None
         if fault is None and self._good_bytes <= _MAX_KEPT_BYTES:
             self._good[payload].add(answer)
             self._good_bytes += len(answer)

@@ -2,16 +2,24 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from slipway_wire.samples import Samples
 
 
 class Recorder:
-    """Raw times of every request, in nanoseconds of CLOCK_MONOTONIC."""
+    """
+    Raw times of every request, in nanoseconds of CLOCK_MONOTONIC.
 
-    def __init__(self) -> None:
+    Args:
+        follows: Whether each answer is taken down by its number, too.
+    """
+
+    def __init__(self, *, follows: bool = False) -> None:
+        self._answers = array("i") if follows else None
         self._planned = array("q")
         self._sent = array("q")
         self._done = array("q")
@@ -21,12 +29,14 @@ class Recorder:
     def __len__(self) -> int:
         return len(self._done)
 
-    def answered(self, planned_ns: int, sent_ns: int, done_ns: int) -> None:
-        """Take down a request whose answer arrived in full."""
+    def answered(self, planned_ns: int, sent_ns: int, done_ns: int, answer: int = -1) -> None:
+        """Take down a request whose answer arrived in full; *answer* is its number (`Answers.follow`), -1 if it has none."""
         self._planned.append(planned_ns)
         self._sent.append(sent_ns)
         self._done.append(done_ns)
         self._failed.append(0)
+        if self._answers is not None:
+            self._answers.append(answer)
 
     def failed(self, planned_ns: int, sent_ns: int, done_ns: int, kind: str) -> None:
         """Take down a request that ended otherwise; *kind* is what errors are counted by."""
@@ -34,7 +44,7 @@ class Recorder:
         self._failed[-1] = 1
         self.errors[kind] += 1
 
-    def samples(self, origin_ns: int, begin_ns: int, end_ns: int, first: int = 0) -> Samples:
+    def samples(self, origin_ns: int, begin_ns: int, end_ns: int, first: int = 0, fits: Sequence[int] = ()) -> Samples:
         """
         Give what was recorded, in the order in which requests were due.
 
@@ -43,6 +53,7 @@ class Recorder:
             begin_ns: Begin of the measured window.
             end_ns: Its end.
             first: Leave out so many requests, the first that were recorded.
+            fits: What answers are, by their numbers; see `Samples.fits`.
         """
         # A connection that was refused before the load began is a failure of its first moment.
         planned, sent, done = (
@@ -58,4 +69,9 @@ class Recorder:
             slip_us=((sent - planned) // 1000)[order],
             service_us=((done - sent) // 1000)[order],
             failed=np.array(self._failed[first:], bool)[order],
+            fits=None if self._answers is None else self._fits(fits)[first:][order],
         )
+
+    def _fits(self, fits: Sequence[int]) -> npt.NDArray[np.uint8]:
+        # The last entry is that of -1.
+        return np.array([*fits, 0], np.uint8)[np.array(self._answers, np.int64)]

@@ -100,7 +100,8 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
         gc.unfreeze()
     # A load of so many requests has no window but itself.
     end = end if order.requests is None else finished
-    samples.write(Path(order.samples), session.recorder.samples(origin, begin, end))
+    recorded = session.recorder.samples(origin, begin, end, fits=session.answers.fits())
+    samples.write(Path(order.samples), recorded)
     verdict = session.answers.judge()
     (cpu_from, cpu_before), (cpu_to, cpu_after) = watch.cpu
     lags_us = np.array(watch.lags_ns or [0]) / 1000

@@ -76,7 +76,7 @@ class Session:
         observer: Observer | None = None,
         read: Callable[[int, bytes], object] | None = None,
     ) -> None:
-        self.recorder = Recorder()
+        self.recorder = Recorder(follows=answers.follows)
         self.answers = answers
         self.first_error: str | None = None
         self.connections: list[Connection] = []
@@ -227,8 +227,11 @@ class Session:
             with contextlib.suppress(WireError, ValueError):
                 self._read(payload, answer)
         done = now_ns()
-        self.recorder.answered(planned, sent, done)
-        self.answers.see(payload, answer)
+        if self.answers.follows:
+            self.recorder.answered(planned, sent, done, self.answers.follow(payload, answer))
+        else:
+            self.recorder.answered(planned, sent, done)
+            self.answers.see(payload, answer)
         if self._observer is not None:
             self._observer(done - planned, len(answer), None)
         return connection.usable

@@ -28,12 +28,18 @@ _ALPN: dict[Protocol, Alpn] = {"rest": "http/1.1", "grpc": "h2"}
 _DECODE = {"rest": decode_rest_answer, "grpc": decode_grpc_answer}
 
 
-def answers_for(protocol: Protocol, payloads: Sequence[Payload], tolerances: Tolerances) -> Answers:
-    """Make the judge of *protocol*'s answers to *payloads*."""
+def answers_for(
+    protocol: Protocol,
+    payloads: Sequence[Payload],
+    tolerances: Tolerances,
+    alternatives: Sequence[Sequence[Payload]] = (),
+) -> Answers:
+    """Make the judge of *protocol*'s answers to *payloads*; those that *alternatives* expect are right, too."""
     return Answers(
         [payload.expected for payload in payloads],
         lambda number, answer: _DECODE[protocol](payloads[number], answer),
         lambda number, output: tolerances.of(payloads[number].spec.signature_key, output),
+        [[payload.expected for payload in others] for others in alternatives],
     )
 
 

@@ -80,6 +80,8 @@ class LoadOrder(_Line):
             seconds. Here an arrival that would be one too many in flight is taken down as an error at once, and
             the schedule goes on.
         payloads: Path of another payload file than the one that the generator was started with.
+        alternatives: Paths of payload files with the same requests and other answers that are right, too; the sample file
+            then says of each request which of them came (`Samples.fits`).
         encoding: `prebuilt`: requests are bytes before the load begins, and answers are not read while it lasts.
             `plain_prebuilt`: likewise, but made as a client makes them that does not care: JSON with the digits of doubles,
             protobuf with one field per value. `per_request`: each request is made and each answer read while the clock
@@ -103,6 +105,7 @@ class LoadOrder(_Line):
     origin_ns: int | None = None
     steps: list[tuple[float, float]] = field(default_factory=list)
     payloads: str | None = None
+    alternatives: list[str] = field(default_factory=list)
     encoding: Encoding = "prebuilt"
     tls: Tls | None = None
 

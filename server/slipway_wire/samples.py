@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ class Samples:
         slip_us: How much later it was sent.
         service_us: From sending to the last byte of the answer; for a request that failed, to its failure.
         failed: Whether it got no good answer, bool [requests].
+        fits: Which of several right answers it got, uint8 [requests]: bit 0 for its payload's own, the next ones for the
+            alternatives in their order; 0 where the answer was not looked at. None where there is one right answer.
     """
 
     origin_ns: int
@@ -33,6 +36,7 @@ class Samples:
     slip_us: Column
     service_us: Column
     failed: npt.NDArray[np.bool_]
+    fits: npt.NDArray[np.uint8] | None = None
 
     @property
     def done_us(self) -> Column:
@@ -42,6 +46,7 @@ class Samples:
 
 def write(path: Path, samples: Samples) -> None:
     """Write *samples* as compressed .npz: some 5 bytes per request."""
+    optional: dict[str, Any] = {} if samples.fits is None else {"fits": samples.fits}
     with path.open("wb") as file:
         np.savez_compressed(
             file,
@@ -52,6 +57,7 @@ def write(path: Path, samples: Samples) -> None:
             slip_us=samples.slip_us.astype(np.uint32),
             service_us=samples.service_us.astype(np.uint32),
             failed=np.packbits(samples.failed),
+            **optional,
         )
 
 
@@ -74,6 +80,7 @@ def read(path: Path) -> Samples:
                 slip_us=arrays["slip_us"].astype(np.int64),
                 service_us=arrays["service_us"].astype(np.int64),
                 failed=np.unpackbits(arrays["failed"], count=len(planned_us)).astype(bool),
+                fits=arrays.get("fits"),
             )
     except (KeyError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a sample file: {error}") from error
@@ -91,6 +98,7 @@ def merged(parts: Sequence[Samples]) -> Samples:
         raise ValueError("samples of different windows are not one load")
     planned_us = np.concatenate([part.planned_us for part in parts])
     order = np.argsort(planned_us, kind="stable")
+    fits = [part.fits for part in parts if part.fits is not None]
     return Samples(
         origin_ns=first.origin_ns,
         begin_us=first.begin_us,
@@ -99,4 +107,5 @@ def merged(parts: Sequence[Samples]) -> Samples:
         slip_us=np.concatenate([part.slip_us for part in parts])[order],
         service_us=np.concatenate([part.service_us for part in parts])[order],
         failed=np.concatenate([part.failed for part in parts])[order],
+        fits=np.concatenate(fits)[order] if len(fits) == len(parts) else None,
     )

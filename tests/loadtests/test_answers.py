@@ -194,3 +194,27 @@ def test_what_is_within_the_tolerance_is_no_difference(values, off):
 
     assert difference({"y": expected}, {"y": expected + off}, lambda _: Tolerance(1e-3 + 1e-9, 0)) is None
     assert difference({"y": expected}, {"y": expected + 1 + off}, lambda _: NEAR) is not None
+
+
+def test_answers_of_several_versions_are_right_and_told_apart():
+    """A bit for each version that gives such an answer; what none of them gives is wrong."""
+    other = [{"y": np.array([5.0, 6.0], np.float32)}, {"y": np.array([3.0, 4.0], np.float32)}, None]
+    judge = Answers(EXPECTED, lambda _, answer: {"y": np.frombuffer(answer, np.float32)}, lambda *_: NEAR, [other])
+    sent = [(0, (1, 2)), (0, (5, 6)), (1, (3, 4)), (0, (5, 6)), (0, (7, 7)), (2, (1, 1))]
+    numbers = [judge.follow(payload, floats(*values)) for payload, values in sent]
+    fits = judge.fits()
+
+    assert judge.follows
+    assert [fits[number] for number in numbers] == [1, 2, 3, 2, 0, 0]
+    verdict = judge.judge()
+    assert (verdict.checked, verdict.wrong) == (5, 1)
+    assert verdict.first_wrong == "payload 0: y[0]: expected 1.0, got 7.0"
+    # Numbers begin anew with each load.
+    assert (judge.follow(0, floats(5, 6)), judge.fits()) == (0, [2])
+
+
+def test_an_answer_that_was_not_looked_at_has_no_number(monkeypatch):
+    monkeypatch.setattr(answers, "_MAX_KEPT_BYTES", 10)
+    judge = Answers(EXPECTED, lambda _, answer: {"y": np.frombuffer(answer, np.float32)}, lambda *_: NEAR, [EXPECTED])
+
+    assert [judge.follow(0, floats(1, 2 + number)) for number in range(3)] == [0, 1, -1]

@@ -11,6 +11,18 @@ def test_a_connection_refused_before_the_load_failed_at_its_begin():
     assert (samples.planned_us.tolist(), samples.slip_us.tolist(), samples.service_us.tolist()) == ([0], [0], [0])
 
 
+def test_each_request_keeps_which_answer_it_got():
+    recorder = Recorder(follows=True)
+    recorder.answered(3, 3, 4, 1)
+    recorder.answered(1, 1, 2, 0)
+    recorder.failed(2, 2, 3, "HTTP 503")
+    recorder.answered(4, 4, 5)
+
+    assert recorder.samples(0, 0, 9, fits=[2, 3]).fits.tolist() == [2, 0, 3, 0]
+    assert recorder.samples(0, 0, 9, 1, fits=[2, 3]).fits.tolist() == [2, 0, 0]
+    assert Recorder().samples(0, 0, 9).fits is None
+
+
 def test_times_become_microseconds_in_the_order_in_which_requests_were_due():
     recorder = Recorder()
     recorder.answered(3_000_000, 3_500_000, 53_500_999)

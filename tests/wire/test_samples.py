@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +64,15 @@ def test_workers_are_put_together_in_order():
 
     assert rows_of(together) == [(1, 0, 5, False), (3, 2, 2, False), (7, 1, 1, True)]
     assert together.done_us.tolist() == [6, 7, 9]
+
+
+def test_which_of_several_answers_came_is_kept_where_it_is_known(tmp_path):
+    some = replace(made([(1, 0, 5, False), (7, 1, 1, True)]), fits=np.array([2, 0], np.uint8))
+    others = replace(made([(3, 2, 2, False)]), fits=np.array([1], np.uint8))
+    samples.write(tmp_path / "0.npz", samples.merged([some, others]))
+
+    assert samples.read(tmp_path / "0.npz").fits.tolist() == [2, 1, 0]
+    assert samples.merged([some, made([])]).fits is None
 
 
 def test_workers_of_different_loads_are_refused():

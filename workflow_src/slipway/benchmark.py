@@ -196,10 +196,10 @@ def declared_settings(server: ServerSettings) -> dict[str, str]:
 
 
 def reload_of(subject: Subject, server: RunningServer) -> tuple[VersionsReload | None, str]:
-    """Find a change of versions that *server* can make while *subject* answers; else say why there is none."""
+    """Find a change of versions that *server* can make under load; else say why there is none."""
     spec = subject.spec
-    others = tuple(version for version in spec.versions() if version != subject.version)
-    if not others:
+    served = tuple(spec.versions())
+    if len(served) < 2:
         return None, f"the image serves no other version of {spec.model} than {subject.version}"
     if spec.image is None or spec.image_layout is None or not any(one.name == "config" for one in spec.image.layers):
         return None, "the image has no configuration of the server that could be changed"
@@ -211,8 +211,7 @@ def reload_of(subject: Subject, server: RunningServer) -> tuple[VersionsReload |
         rest_port=server.rest_port,
         grpc_port=server.grpc_port,
         model=spec.model,
-        version=subject.version,
-        others=others,
+        served=served,
         config=text_config.parse(messages.ModelServerConfig, config[serving_config.MODELS_CONFIG]),
     ), ""
 

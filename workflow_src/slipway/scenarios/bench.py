@@ -16,27 +16,30 @@ from slipway.load_plan import NAMES, Planned
 from slipway.measuring import Loaded
 from slipway.progress import Steps
 from slipway.records import Load, Payload, Protocol, Repetition, ScenarioRecord
+from slipway.scenarios.switching import Step
 from slipway.scenarios.versions import Versions
 from slipway.windows import CALIBRATION_S, Windows
 from slipway_wire import payloads as wire_payloads
 
 
 class Reload(Interface):
-    """A change of what the server serves, and the way back."""
+    """Changes of what the server serves, one after the other; the last one leaves it as it was, if there is a way back."""
 
     @property
     def told(self) -> str:
         """Say what is changed."""
 
     @property
+    def steps(self) -> Sequence[Step]:
+        """List the changes."""
+
+    @property
+    def switches(self) -> tuple[int, ...]:
+        """List the versions that requests without a version go to meanwhile, the first one first; (): that is not known."""
+
+    @property
     def keeps_answers(self) -> bool:
-        """Whether requests are answered by the same version all the while."""
-
-    def change(self) -> None:
-        """Make it and wait until it holds, or raise ServerError."""
-
-    def back(self) -> None:
-        """Undo it and wait until it is undone, or raise ServerError."""
+        """Whether all requests name a version, which answers all the while."""
 
 
 @dataclass

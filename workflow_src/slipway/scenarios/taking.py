@@ -59,6 +59,7 @@ class Wanted:
         index: Number of the repetition.
         seed: Of the arrivals, with the settings' own.
         payloads: The payload file; None: the one for so many rows.
+        alternatives: Payload files with the same requests and other answers that are right, too.
     """
 
     protocol: Protocol
@@ -79,6 +80,7 @@ class Wanted:
     index: int = 0
     seed: str = "0"
     payloads: Path | None = None
+    alternatives: Sequence[Path] = ()
 
     @property
     def planned(self) -> Planned:
@@ -179,6 +181,7 @@ class Taking:
             encoding=wanted.encoding,
             tier=wanted.tier,
             payloads=str(path) if path else None,
+            alternatives=[str(other) for other in wanted.alternatives],
             seed=f"{bench.windows.settings.seed}/{self.name}/{wanted.seed}",
         )
 

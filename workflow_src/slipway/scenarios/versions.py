@@ -113,8 +113,8 @@ class GoldenVersions:
             raise ServerError(f"{self.grpc}: version {payload.spec.version}: {error}") from error
 
 
-def by_label(payload: Payload, label: str) -> Payload:
-    """Give *payload* as it asks the version with *label* instead of one by its number."""
+def by_label(payload: Payload, label: str | None) -> Payload:
+    """Give *payload* as it asks the version with *label* instead of one by its number; None: whichever is the newest."""
     return wire_payloads.make(
         payload.spec.name,
         payload.inputs,
