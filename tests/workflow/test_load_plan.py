@@ -65,3 +65,11 @@ def test_cells_are_named_for_files_and_for_people():
         ("rest-open-1235", "REST, 1235 requests/s offered"),
         ("grpc-open-1235", "gRPC, 1235 requests/s offered"),
     ]
+
+
+def test_rates_of_a_slow_server_have_files_of_their_own():
+    """A tenth and nine tenths of three requests a second round to whole ones that others have."""
+    cells = [cell for share in (0.5, 0.1, 0.3) for cell in open_cells(share * 3, ["grpc"])]
+
+    assert [cell.id for cell in cells] == ["grpc-open-1.5", "grpc-open-0.3", "grpc-open-0.9"]
+    assert sorted(cells, key=place) == [*cells[1:], cells[0]]

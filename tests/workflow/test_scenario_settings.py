@@ -41,3 +41,13 @@ def test_only_names_what_there_is():
 def test_mistakes_are_refused(wrong):
     with pytest.raises(ValidationError):
         read(scenarios={"mine": wrong})
+
+
+def test_the_open_loop_has_one_share_of_the_peak_or_several_that_rise():
+    assert read().open_loop_shares == [0.5]
+    assert read(open_loop_share=[0.1, 0.9]).open_loop_shares == [0.1, 0.9]
+    told = "open_loop_share\n.*expected a number above 0 and up to 0.95, or a list of such numbers that rise, got "
+    for wrong in (0, 0.96, [], [0.5, 0.1], [0.5, 0.5], [0.1, 2], "half"):
+        with pytest.raises(ValidationError, match=told) as caught:
+            read(open_loop_share=wrong)
+        assert len(caught.value.errors()) == 1

@@ -23,15 +23,20 @@ class Planned:
     @property
     def id(self) -> str:
         """Such as rest-closed-16."""
-        return f"{self.protocol}-{self.load.kind}-{self.load.concurrency or round(self.load.rate or 0)}"
+        return f"{self.protocol}-{self.load.kind}-{self.load.concurrency or _told(self.load.rate or 0)}"
 
     def __str__(self) -> str:
         """Such as `REST, 16 users`."""
         name = NAMES[self.protocol]
         users = self.load.concurrency
         if users is None:
-            return f"{name}, {self.load.rate:.0f} requests/s offered"
+            return f"{name}, {_told(self.load.rate or 0)} requests/s offered"
         return f"{name}, {users} users" if users > 1 else f"{name}, 1 user"
+
+
+def _told(rate: float) -> str:
+    """Write a rate; those of a slow server differ by less than one."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def closed_cells(concurrency: Sequence[int], protocols: Sequence[Protocol] = PROTOCOLS) -> list[Planned]:
@@ -46,9 +51,9 @@ def open_cells(rate: float, protocols: Sequence[Protocol] = PROTOCOLS) -> list[P
     return [Planned(protocol, Load(kind="open", rate=rate)) for protocol in protocols]
 
 
-def place(planned: Planned) -> tuple[str, int, int]:
-    """Give the place of a cell in the record: closed loop first, then by concurrency, REST before gRPC."""
-    return planned.load.kind, planned.load.concurrency or 0, PROTOCOLS.index(planned.protocol)
+def place(planned: Planned) -> tuple[str, float, int]:
+    """Give the place of a cell in the record: closed loop first, then by concurrency or rate, REST before gRPC."""
+    return planned.load.kind, planned.load.concurrency or planned.load.rate or 0, PROTOCOLS.index(planned.protocol)
 
 
 def interleaved(cells: Sequence[Planned], seed: int, index: int) -> list[Planned]:

@@ -56,7 +56,9 @@ class ServerSlo(_Scenario):
         0.1, gt=0.005, le=1, description="Ends when the rate is known this well, as a share of it."
     )
     probe_s: PositiveFloat = Field(
-        20.0, description="The longest that one rate is tried; it ends as soon as it is decided."
+        20.0,
+        description="The longest that one rate of the search is tried, which ends as soon as it is decided; and how long each "
+        "confirmation lasts, which is looked at once, at its end.",
     )
     confirmations: PositiveInt = Field(2, description="Times that the rate found must be proven again.")
 
@@ -101,13 +103,16 @@ class Soak(_Scenario):
 
 
 class HotReload(_Scenario):
-    """Versions are loaded and unloaded while requests arrive: none may fail, none may be answered by another version."""
+    """Versions come and go while requests arrive that name none: none may fail, or be answered by a version that has left."""
 
     kind: Literal["hot_reload"] = "hot_reload"
     share: float = Field(0.3, gt=0, le=0.9, description="Offered rate, as a share of the peak.")
     window_s: PositiveFloat = Field(
-        15.0, description="The load, with the change a quarter into it and the way back at three."
+        15.0,
+        description="The load. At a fifth of it the newest version leaves, before its half it comes and the one before it "
+        "retires, at three quarters that one is loaded beside it; a command of your own is run at a quarter.",
     )
+    slo_ms: PositiveFloat | None = Field(None, description="What is in time; null: as `server_slo` chooses it.")
 
 
 class AbVersions(_Scenario):

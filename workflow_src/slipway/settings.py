@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from slipway.errors import SettingsError
 from slipway.prices import Prices
@@ -233,6 +241,9 @@ class LaunchSettings(Section):
 # --- benchmark, report -----------------------------------------------------------------------------
 
 
+Share = Annotated[float, Field(gt=0, le=0.95)]
+
+
 class BenchmarkSettings(Section):
     """What is measured, for how long, and how often."""
 
@@ -247,8 +258,9 @@ class BenchmarkSettings(Section):
     )
     rows: PositiveInt = Field(1, description="Rows in each request.")
     concurrency: list[PositiveInt] = Field([1, 4, 16, 64], min_length=1, description="Closed loop: users at once.")
-    open_loop_share: float = Field(
-        0.5, gt=0, le=0.95, description="Open loop: offered rate as a share of the slower protocol's peak."
+    open_loop_share: Share | Annotated[list[Share], Field(min_length=1)] = Field(
+        0.5,
+        description="Open loop: offered rate as a share of the slower protocol's peak; several, rising, for latency by rate.",
     )
     open_loop_rate: PositiveFloat | None = Field(
         None, description="Open loop: offered requests per second, instead of a share of the peak."
@@ -277,6 +289,29 @@ class BenchmarkSettings(Section):
         if isinstance(given, dict) and "scenarios" in given:
             return {**given, "scenarios": with_kinds(given["scenarios"])}
         return given
+
+    @field_validator("open_loop_share", mode="wrap")
+    @classmethod
+    def _shares_rise(cls, given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        # One line, where a union has a fault for each of its members.
+        wanted = "expected a number above 0 and up to 0.95, or a list of such numbers that rise"
+        try:
+            found = validate(given)
+        except ValidationError as error:
+            raise ValueError(f"{wanted}, got {given!r}") from error
+        if isinstance(found, list) and found != sorted(set(found)):
+            raise ValueError(f"{wanted}, got {given!r}")
+        return found
+
+    @property
+    def open_loop_shares(self) -> list[float]:
+        """The offered rates of the open loop, as shares of the slower protocol's peak, lowest first."""
+        return self.open_loop_share if isinstance(self.open_loop_share, list) else [self.open_loop_share]
+
+    @property
+    def open_loop_rates(self) -> int:
+        """How many rates the open loop has."""
+        return 1 if self.open_loop_rate is not None else len(self.open_loop_shares)
 
     @model_validator(mode="after")
     def _only_what_there_is(self) -> "BenchmarkSettings":

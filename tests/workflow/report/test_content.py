@@ -175,3 +175,22 @@ def test_what_only_disturbs_the_clock_on_the_wall_leaves_cpu_and_bytes(rule, cou
     assert (cell.valid, cell.p50_us, cell.throughput_rps) == (0, None, None)
     assert bool(cell.server_cpu_us) == bool(cell.bytes_sent) == counts
     assert set(level.ratios) == ({"server_cpu", "bytes"} if counts else set())
+
+
+def test_of_several_offered_rates_the_one_nearest_to_half_the_slower_peak_stands_for_all():
+    """Tiles, the verdict and the summary tell one, whichever rates there are beside it."""
+    record = factory.benchmark("digits", 2)
+    peaks = [measured(record).peak(protocol).throughput_rps.value for protocol in ("rest", "grpc")]
+    closed = [cell for cell in record.cells if cell.load.kind == "closed"]
+    rates = [share * min(peaks) for share in (0.1, 0.6, 0.9)]
+    opened = [
+        cell
+        for rate in rates
+        for cell in factory.benchmark("digits", 2, concurrency=(1,), cold_starts=0, rate=rate).cells
+        if cell.load.kind == "open"
+    ]
+    found = measured(record.model_copy(update={"cells": [*closed, *opened]}))
+
+    assert [level.load.rate for level in found.open] == rates
+    assert found.rated.load.rate == rates[1]
+    assert measured(record.model_copy(update={"cells": closed})).rated is None

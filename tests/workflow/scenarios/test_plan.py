@@ -18,6 +18,28 @@ def test_the_default_has_its_five_loads_and_lasts_as_long_as_before():
     assert 200 < seconds < 240
 
 
+def test_each_offered_rate_takes_its_time_and_one_that_is_given_is_one():
+    one = length(BenchmarkSettings(only=["open_loop"]), BOTH)
+    several = length(BenchmarkSettings(only=["open_loop"], open_loop_share=[0.1, 0.5, 0.9]), BOTH)
+    given = length(BenchmarkSettings(only=["open_loop"], open_loop_share=[0.1, 0.5], open_loop_rate=50), BOTH)
+
+    assert one == given
+    assert several == (3 * one[0], pytest.approx(3 * one[1]))
+
+
+def test_confirmations_of_a_rate_take_as_long_as_is_settled():
+    def seconds(**given):
+        return length(
+            BenchmarkSettings.model_validate({"only": ["server_slo"], "scenarios": {"server_slo": given}}), BOTH
+        )
+
+    (few, short), (many, long) = seconds(confirmations=1), seconds(confirmations=4)
+    assert many - few == 2 * 3
+    assert 2 * 3 * 20 < long - short < 2 * 3 * 21
+    # A finer rate takes more of the search.
+    assert seconds(resolution=0.01)[0] > seconds(resolution=0.2)[0]
+
+
 def test_what_is_not_wanted_takes_no_time_and_what_is_added_does():
     only = BenchmarkSettings.model_validate({"only": ["payload"], "scenarios": {"payload": {"rows": [1, 2]}}})
     count, seconds = length(only, ("rest",))

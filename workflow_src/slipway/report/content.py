@@ -157,6 +157,14 @@ class Loads:
         return max(levels, key=lambda level: max(map(_predictions, level.cells.values())), default=None)
 
     @property
+    def rated(self) -> Level | None:
+        """The open-loop load that stands for all where one is told: the one nearest to half of the slower protocol's peak."""
+        peaks = [cell.throughput_rps.value for p in PROTOCOLS if (cell := self.peak(p)) and cell.throughput_rps]
+        half = min(peaks) / 2 if peaks else 0.0
+        both = [level for level in self.open if set(level.cells) == set(PROTOCOLS) and "p50" in level.ratios]
+        return min(both or self.open, key=lambda level: abs((level.load.rate or 0) - half), default=None)
+
+    @property
     def repetitions(self) -> int:
         """All repetitions, valid or not."""
         return sum(len(cell.cell.repetitions) for cell in self.cells)

@@ -65,7 +65,7 @@ def _rows(measurement: Measurement) -> list[tuple[str, str, str]]:
     rows = []
     peaks = {p: measurement.peak(p) for p in PROTOCOLS}
     rows.append(("predictions/s at its best load", *(_peak(peaks[p]) for p in PROTOCOLS)))
-    for level in measurement.open[:1]:
+    for level in [measurement.rated] if measurement.rated else []:
         for metric, name in (("p50_us", "p50"), ("p99_us", "p99")):
             values = (_estimate(level.cells.get(p), metric) for p in PROTOCOLS)
             rows.append((f"{name} at {numbers.number(level.load.rate)} requests/s", *values))

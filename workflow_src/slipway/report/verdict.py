@@ -216,7 +216,7 @@ def inverse(ratio: Estimate) -> Estimate:
 
 def _latency(measurement: Measurement) -> tuple[str, ...]:
     """At the same offered rate, for that is where latencies may be compared."""
-    for level in measurement.open:
+    for level in [measurement.rated] if measurement.rated else []:
         shown = {protocol: cell.p99_us or cell.p50_us for protocol, cell in level.cells.items()}
         rest, grpc = shown.get("rest"), shown.get("grpc")
         if rest and grpc:

@@ -1,7 +1,7 @@
 """
 The loads of a benchmark by name: which of them are wanted, in which order, and what each of them runs.
 
-Standard are `saturation` (closed loop over numbers of users) and `open_loop` (one rate for both protocols); the others are
+Standard are `saturation` (closed loop over numbers of users) and `open_loop` (the same rates for both protocols); the others are
 described under `benchmark.scenarios` and leave a ScenarioRecord each.
 """
 
@@ -46,14 +46,21 @@ def measure(bench: Bench) -> None:
     if settings.wants("saturation"):
         windows.sweep(bench.server, closed_cells(settings.concurrency, windows.protocols), bench.told)
     if settings.wants("open_loop"):
-        if settings.open_loop_rate is not None:
-            rate = settings.open_loop_rate
-        elif windows.cells:
-            rate = offered_rate(windows.cells, settings.open_loop_share)
-        else:
-            rate = settings.open_loop_share * min(bench.peak(protocol) for protocol in windows.protocols)
-        windows.sweep(bench.server, open_cells(rate, windows.protocols), bench.told)
+        cells = [cell for rate in _open_rates(bench) for cell in open_cells(rate, windows.protocols)]
+        windows.sweep(bench.server, cells, bench.told)
     for name, scenario in settings.scenarios.items():
         if settings.wants(name):
             with Taking.of(bench, name, scenario) as taking:
                 RUNNERS[scenario.kind](scenario, taking)
+
+
+def _open_rates(bench: Bench) -> list[float]:
+    """Choose the rates of the open loop, requests per second."""
+    settings, windows = bench.windows.settings, bench.windows
+    if settings.open_loop_rate is not None:
+        return [settings.open_loop_rate]
+    if windows.cells:
+        peak = offered_rate(windows.cells, 1.0)
+    else:
+        peak = min(bench.peak(protocol) for protocol in windows.protocols)
+    return [share * peak for share in settings.open_loop_shares]

@@ -1,20 +1,23 @@
 """How many windows a benchmark will take and how long they last: what progress is told by. Pure."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from slipway.records import Protocol
+from slipway.scenarios.slo import STEP
 from slipway.settings import BenchmarkSettings
 from slipway.windows import OVERHEAD_S
 
-# A search ends when it is decided: about so many rates, each about so long.
-_PROBES, _PROBE_S = 12, 1.5
+# A search is over its bound with about so many rates, and each rate of it is decided in about so long.
+_RATES_UPWARDS, _PROBE_S = 3, 1.5
 
 
 def length(settings: BenchmarkSettings, protocols: Sequence[Protocol]) -> tuple[int, float]:
     """Count the windows that *settings* ask for on a running server, and the seconds they take; searches are guessed."""
     window_s = settings.warmup_s + settings.window_s + OVERHEAD_S
-    cells = len(protocols) * (len(settings.concurrency) * settings.wants("saturation") + settings.wants("open_loop"))
+    closed = len(settings.concurrency) * settings.wants("saturation")
+    cells = len(protocols) * (closed + settings.open_loop_rates * settings.wants("open_loop"))
     windows, seconds = cells * settings.repetitions, cells * settings.repetitions * window_s
     for name, scenario in settings.scenarios.items():
         if settings.wants(name):
@@ -37,7 +40,8 @@ def _length(scenario: Any) -> tuple[int, float]:
     """Count the windows of a scenario per protocol, and the seconds of one of them."""
     match scenario.kind:
         case "server_slo":
-            return _PROBES + scenario.confirmations, _PROBE_S
+            probes, again = _probes(scenario.resolution), scenario.confirmations
+            return probes + again, (probes * _PROBE_S + again * scenario.probe_s) / (probes + again)
         case "payload":
             return scenario.repetitions * len(scenario.rows), scenario.window_s
         case "serialization":
@@ -59,3 +63,8 @@ def _length(scenario: Any) -> tuple[int, float]:
             return 1, 10.0
         case _:
             return scenario.repetitions, scenario.window_s
+
+
+def _probes(resolution: float) -> int:
+    """Count the rates of a search that ends when it knows its rate to *resolution*, a share."""
+    return _RATES_UPWARDS + max(math.ceil(math.log2(math.log(STEP) / math.log1p(resolution))), 0)

@@ -2,7 +2,7 @@ import re
 
 from tests.workflow import result_factory as factory
 
-from slipway.report.sections.latency import latency, latency_figure
+from slipway.report.sections.latency import latency, latency_figure, rate_figure
 
 
 def test_panels_share_one_scale(measurement):
@@ -24,6 +24,41 @@ def test_open_and_closed_loop_never_share_a_figure(measurement):
         "Latency at 1\u202f400 requests/s (open loop)",
         "Latency distribution at 1\u202f400 requests/s",
     ]
+
+
+def at_rates(*rates):
+    """A benchmark whose open loop has several rates."""
+    record = factory.benchmark("digits", 2)
+    found = [cell for cell in record.cells if cell.load.kind == "closed"]
+    for rate in rates:
+        found += [
+            cell
+            for cell in factory.benchmark("digits", 2, concurrency=(1,), cold_starts=0, rate=rate).cells
+            if cell.load.kind == "open"
+        ]
+    return record.model_copy(update={"cells": found})
+
+
+def test_latency_is_drawn_by_offered_rate_where_there_are_several(measured, measurement):
+    """What an operator asks of a server: what it costs to go on with half of the machines."""
+    found = measured(at_rates(300.0, 900.0, 1500.0))
+    figure = rate_figure(found)
+    ticks = [re.findall(r'class="t" [^>]*text-anchor="end">([^<]+)', panel.drawing.body) for panel in figure.panels]
+
+    assert rate_figure(measurement) is None
+    assert [panel.title for panel in figure.panels] == ["p50 response latency", "p99 response latency"]
+    assert ticks[0] == ticks[1]
+    assert [[cell.text for cell in row[:2]] for row in figure.table.rows] == [
+        [f"{rate} requests/s offered", name] for rate in ("300", "900", "1\u202f500") for name in ("REST", "gRPC")
+    ]
+    assert all("[" in cell.text for row in figure.table.rows for cell in row[3:])
+    # The rate nearest to half of the peak stands for all; the others are folded.
+    half = found.rated
+    *_, drawn, shown, folded = latency(found).blocks
+    assert drawn == figure
+    assert shown.blocks[0].title == f"Latency at {half.name.split(' ')[0]} requests/s (open loop)"
+    assert folded.summary == "Each of the other rates (2)"
+    assert len({figure.id for pair in (shown, *folded.blocks) for figure in pair.blocks}) == 6
 
 
 def test_a_percentile_that_nothing_proves_is_not_drawn(measured):

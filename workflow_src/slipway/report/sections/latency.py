@@ -1,9 +1,10 @@
-"""Latency: by concurrency in a closed loop, by percentile at one offered rate."""
+"""Latency: by concurrency in a closed loop; by rate, and by percentile at each rate, in an open one."""
 
 from slipway.report import charts, content, numbers
 from slipway.report.blocks import (
     Block,
     Figure,
+    Folded,
     Pair,
     Section,
     Table,
@@ -22,16 +23,10 @@ _PERCENTILES = {"p50_us": "p50", "p90_us": "p90", "p95_us": "p95", "p99_us": "p9
 
 def latency(measurement: Loads) -> Section | None:
     """Write how long answers take, closed loop and open loop apart; None if nothing was measured."""
-    by_rate = tuple(
-        figure
-        for level in measurement.open
-        for figure in (_open_figure(measurement, level), _distribution(measurement, level))
-        if figure
-    )
     blocks: list[Block] = [figure] if (figure := latency_figure(measurement)) else []
     busiest = measurement.headline
     blocks += [drawn] if busiest and (drawn := _distribution(measurement, busiest)) else []
-    blocks += [Pair(by_rate)] if by_rate else []
+    blocks += _open_blocks(measurement)
     if not blocks:
         return None
     return Section(
@@ -42,6 +37,80 @@ def latency(measurement: Loads) -> Section | None:
         "counted from the send; in an open loop from when the request was due, so that a stalled server cannot hide "
         "the queue in front of it. A percentile that too few samples prove is not shown.",
         blocks=tuple(blocks),
+    )
+
+
+def _open_blocks(measurement: Loads) -> list[Block]:
+    """Draw latency by offered rate where there are several, and each rate by itself; the one that stands for all is not folded."""
+    pairs: dict[int, Pair] = {}
+    for place, level in enumerate(measurement.open):
+        figures = [figure for figure in (_open_figure(measurement, level), _distribution(measurement, level)) if figure]
+        if figures:
+            pairs[place] = Pair(tuple(figures))
+    shown = [pair for place, pair in pairs.items() if measurement.open[place] is measurement.rated]
+    folded = [pair for place, pair in pairs.items() if measurement.open[place] is not measurement.rated]
+    by_rate = rate_figure(measurement)
+    return [
+        *([by_rate] if by_rate else []),
+        *shown,
+        *([Folded(f"Each of the other rates ({len(folded)})", tuple(folded))] if folded else []),
+    ]
+
+
+def rate_figure(measurement: Loads) -> Figure | None:
+    """Draw p50 and p99 by offered rate, as panels with one scale; None where there is one rate."""
+    rates = distinct([level.load.rate or 0 for level in measurement.open])
+    if len(rates) < 2:
+        return None
+    percentiles = {}
+    for metric in ("p50_us", "p99_us"):
+        lines = [metric_line(measurement.open, p, metric, numbers.microseconds, scale=1e-3) for p in PROTOCOLS]
+        if drawn := [line for line in lines if line]:
+            percentiles[metric] = drawn
+    if not percentiles:
+        return None
+    values = [p.y for lines in percentiles.values() for line in lines for p in line.points]
+    panels = [
+        (
+            f"{_PERCENTILES[metric]} response latency",
+            charts.line_chart(
+                lines,
+                Axis("requests/s offered"),
+                Axis(f"{_PERCENTILES[metric]}, ms (log)", log=True),
+                width=400,
+                height=290,
+                y_values=values,
+            ),
+        )
+        for metric, lines in percentiles.items()
+    ]
+    peaks = {p: cell.throughput_rps.value for p in PROTOCOLS if (cell := measurement.peak(p)) and cell.throughput_rps}
+    table = Table(
+        "Response latency by offered rate",
+        heads("Load", "Protocol", "of its peak", *(_PERCENTILES[m] for m in percentiles), numbers_from=2),
+        tuple(
+            (
+                TableCell(level.name),
+                TableCell(cell.name),
+                TableCell(numbers.percent((level.load.rate or 0) / peaks[protocol]) if protocol in peaks else "", "n"),
+                *(TableCell(numbers.with_interval(getattr(cell, m), numbers.microseconds), "n") for m in percentiles),
+            )
+            for level in measurement.open
+            for protocol in PROTOCOLS
+            if (cell := level.cells.get(protocol))
+        ),
+    )
+    return measured_figure(
+        measurement,
+        "latency-by-rate",
+        "Latency by offered rate (open loop)",
+        "Requests arrive at random (Poisson) at the same rates for both, as shares of the slower protocol's peak. Medians over "
+        "repetitions with 95% intervals; both panels share one scale.",
+        panels,
+        charts.line_legend(next(iter(percentiles.values()))),
+        table,
+        [cell for level in measurement.open for cell in level.cells.values()],
+        wide=True,
     )
 
 

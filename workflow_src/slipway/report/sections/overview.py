@@ -88,7 +88,7 @@ def _tiles(measurement: Measurement) -> tuple[Tile, ...]:
         tiles.append(
             Tile(numbers.times(shown.value), f"{label}, predictions/s", numbers.interval(shown, numbers.ratio))
         )
-    if open_level := next(iter(measurement.open), None):
+    if open_level := measurement.rated:
         tiles += [
             Tile(
                 numbers.microseconds(cell.p99_us.value),

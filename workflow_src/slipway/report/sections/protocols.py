@@ -135,7 +135,7 @@ def _ratio_rows(measurement: Loads) -> list[tuple[str, Estimate]]:
         for level in measurement.closed
         if "throughput" in level.ratios
     ]
-    rated = next((level for level in measurement.open if "p50" in level.ratios), None)
+    rated = measurement.rated if measurement.rated and "p50" in measurement.rated.ratios else None
     if level := rated or measurement.headline:
         where = f"{numbers.number(level.load.rate)}/s" if rated else f"{level.load.concurrency} in flight"
         listed += [(f"{_RATIOS[m]}, {where}", level.ratios[m]) for m in ("p50", "p99") if m in level.ratios]

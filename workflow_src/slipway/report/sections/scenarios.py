@@ -24,7 +24,7 @@ TITLES = {
         "The highest rate within a bound",
         (
             "Requests arrive at random; the rate is raised and bisected. A rate counts if its 99th percentile is proven to lie "
-            "within the bound with 99% confidence (MLPerf's early stopping), and again afterwards."
+            "within the bound with 99% confidence (MLPerf's early stopping), and again in longer windows afterwards."
         ),
     ),
     "payload": ("Rows per request", "The same load with more and more rows in each request."),
@@ -45,7 +45,10 @@ TITLES = {
     ),
     "hot_reload": (
         "Versions change under load",
-        "Versions of the model are unloaded and loaded while requests arrive at a steady rate; none may fail.",
+        (
+            "Versions of the model are unloaded and loaded while requests arrive at a steady rate; none may fail, or be answered by "
+            "a version whose time it is not."
+        ),
     ),
     "ab_versions": (
         "Two versions side by side",
