@@ -32,10 +32,10 @@ SHOWN_ELSEWHERE = {
     # Every kind of scenario on a real server, through the stage.
     "workflow_src/slipway/scenarios/bench.py": "tests/workflow/scenarios/test_taking.py",
     "workflow_src/slipway/scenarios/pairs.py": "tests/workflow/scenarios/test_taking.py",
-    "workflow_src/slipway/windows.py": "tests/workflow/test_benchmark.py",
     "workflow_src/slipway/errors.py": "tests/workflow/test_cli.py",
     "workflow_src/slipway/__main__.py": "tests/workflow/test_cli.py",
     # Locust patches the standard library of the process that imports it: what uses it is shown from outside.
+    "loadtests/slipway_loadtests/dispatching.py": "tests/loadtests/test_by_hand.py",
     "loadtests/slipway_loadtests/distributed.py": "tests/loadtests/test_by_hand.py",
     "loadtests/slipway_loadtests/grpc_user.py": "tests/loadtests/test_main.py",
     "loadtests/slipway_loadtests/library_grpc.py": "tests/loadtests/test_main.py",

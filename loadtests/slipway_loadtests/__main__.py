@@ -27,8 +27,20 @@ def _say(line: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _announce(window: LoadWindow) -> None:
+def _announce(window: LoadWindow) -> LoadWindow:
     _say(window.to_line())
+    return window
+
+
+def _agree(window: LoadWindow) -> LoadWindow:
+    """Say when this generator could begin, and wait to be told when all of them do."""
+    _say(window.to_line())
+    # This holds up everything here for the moment that the others need to connect; nothing is under way yet.
+    line = sys.stdin.buffer.readline()
+    if not line:
+        # Whoever ordered the load is gone, or another generator is.
+        sys.exit()
+    return LoadWindow.from_line(line)
 
 
 class Known:
@@ -59,7 +71,8 @@ def arrivals_of(order: LoadOrder) -> Arrivals | None:
     """Give the schedule that *order* asks for; None for a closed loop."""
     if order.rate is None:
         return None
-    return Arrivals(order.rate, order.seed, order.users, tuple((rate, seconds) for rate, seconds in order.steps))
+    steps = tuple((rate, seconds) for rate, seconds in order.steps)
+    return Arrivals(order.rate, order.seed, order.users, steps, order.generators)
 
 
 def main() -> None:
@@ -72,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     known = Known(Tolerances.read(arguments.tolerances))
     known.get(arguments.payloads)
-    for line in sys.stdin.buffer:
+    while line := sys.stdin.buffer.readline():
         order = LoadOrder.from_line(line)
         path = Path(order.payloads) if order.payloads else arguments.payloads
         sent, answers = known.get(path, [Path(other) for other in order.alternatives])
@@ -90,8 +103,9 @@ def main() -> None:
             encoding=order.encoding,
             tls=order.tls,
             tier=order.tier,
+            first_user=order.first_user,
         )
-        _say(runner.run(order, session, _announce).to_line())
+        _say(runner.run(order, session, _announce if order.generators == 1 else _agree).to_line())
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ from locust.env import Environment
 from locust.event import Events
 from locust.runners import WorkerRunner
 
-from slipway_loadtests import distributed, drawing
+from slipway_loadtests import dispatching, distributed, drawing
 from slipway_loadtests.alarm import now_ns
 from slipway_loadtests.answers import Verdict
 from slipway_loadtests.connections import RequestFailed
+from slipway_loadtests.dispatching import PROTOCOLS
 from slipway_loadtests.session import Arrivals, Observer, Session
-from slipway_loadtests.sessions import CLOSED_LOOP, OPEN_LOOP, answers_for, session_for
+from slipway_loadtests.sessions import answers_for, session_for
 from slipway_wire import payloads, samples
 from slipway_wire.loads import Protocol, Tls
 from slipway_wire.payloads import Payload
@@ -34,15 +35,15 @@ from slipway_wire.tolerances import Tolerance, Tolerances
 # The environment of the test under way.
 _running: list[Environment] = []
 _log = logging.getLogger(__name__)
-_PROTOCOLS: dict[str, list[Protocol]] = {"rest": ["rest"], "grpc": ["grpc"], "both": ["rest", "grpc"]}
 _DEFAULT_HOST = "http://127.0.0.1:8501"
 
 
 def register(events: Events) -> None:
     """Take part in a run of Locust."""
     events.init_command_line_parser.add_listener(_add_arguments)
-    events.init.add_listener(_choose_users)
+    events.init.add_listener(_take_part)
     events.test_start.add_listener(_begin)
+    events.spawning_complete.add_listener(_spawned)
     events.test_stopping.add_listener(_end)
     events.quitting.add_listener(_report)
     events.report_to_master.add_listener(_tell_master)
@@ -51,7 +52,7 @@ def register(events: Events) -> None:
 
 def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
     group = parser.add_argument_group("slipway", "What to send; --host is the REST address (default 127.0.0.1:8501)")
-    group.add_argument("--protocol", choices=sorted(_PROTOCOLS), default="both", help="which to load")
+    group.add_argument("--protocol", choices=sorted(PROTOCOLS), default="both", help="which to load")
     group.add_argument("--grpc-port", type=int, default=8500, help="gRPC port on the same host")
     group.add_argument("--model", default="default", help="name of the model")
     group.add_argument("--signature", default="serving_default", help="a predict signature")
@@ -87,27 +88,30 @@ def _add_arguments(parser: ArgumentParser, **_: Any) -> None:
     group.add_argument("--samples", default="", help="keep raw times in SAMPLES-rest.npz and SAMPLES-grpc.npz")
 
 
-def _choose_users(environment: Environment, **_: Any) -> None:
+def _take_part(environment: Environment, **_: Any) -> None:
     # gevent's clock stands still while modules are imported; without this `-t 1s` may be over at once.
     gevent.get_hub().loop.update_now()
-    options = environment.parsed_options
-    if options is not None and not options.user_classes:
-        users = OPEN_LOOP if options.rate else CLOSED_LOOP
-        environment.user_classes = [users[protocol] for protocol in _PROTOCOLS[options.protocol]]
-        if options.rate:
-            # One user of each worker makes its share of a protocol's schedule.
-            for user in environment.user_classes:
-                user.fixed_count = distributed.workers(environment)
-            # All of them, at once: Locust begins one a second by default.
-            options.num_users = len(environment.user_classes) * distributed.workers(environment)
-            options.spawn_rate = options.num_users
+    environment.choice, environment.has_given_up = None, False
+    environment.dispatcher_class = partial(dispatching.Dispatcher, environment)
 
 
 def _begin(environment: Environment, **_: Any) -> None:
     # Listeners of reports are not told whose they are.
     _running.clear()
     _running.append(environment)
-    options, count = environment.parsed_options, distributed.workers(environment)
+    options, count = environment.parsed_options, distributed.begin_test(environment)
+    if not count:
+        # Its master has told why.
+        environment.sessions = environment.reportings = {}
+        return
+    try:
+        environment.choice = dispatching.choose(options, count)
+    except WireError as error:
+        _give_up(environment, str(error))
+        return
+    if environment.choice is not None and environment.choice.count is not None:
+        # Locust waits for as many as it was told, a second at most.
+        environment.runner.target_user_count = environment.choice.count
     address = urlsplit(environment.host or _DEFAULT_HOST)
     host, ports = address.hostname or "127.0.0.1", {"rest": address.port or 8501, "grpc": options.grpc_port}
     tls = Tls(
@@ -127,28 +131,48 @@ def _begin(environment: Environment, **_: Any) -> None:
                 host,
                 ports[protocol],
                 answers_for(protocol, sent, tolerances),
-                arrivals=Arrivals(options.rate / count, distributed.seed(environment, options.seed), 1)
+                arrivals=Arrivals(
+                    options.rate / count, distributed.seed(environment, options.seed), 1, generators=count
+                )
                 if options.rate
                 else None,
                 observer=_observer(environment, protocol, sent[0].method.capitalize()),
                 tls=protected[protocol],
                 tier=options.tier,
             )
-            for protocol in _PROTOCOLS["both"]
+            for protocol in PROTOCOLS["both"]
         }
     except (WireError, RequestFailed, OSError) as error:
-        _log.error("%s:%d: no payloads to send: %s", host, ports["rest"], error)
-        environment.sessions = {}
-        environment.process_exit_code = 2
-        # Not from here: this greenlet is one of those that quitting ends.
-        gevent.spawn(environment.runner.quit)
+        _give_up(environment, f"{host}:{ports['rest']}: no payloads to send: {error}")
         return
     if distributed.is_master(environment):
         # It has asked the server what the workers will ask; they send the load.
         environment.sessions = {}
     for session in environment.sessions.values():
         session.begin(now_ns(), None)
-    environment.reportings = {p: distributed.Reporting(session) for p, session in environment.sessions.items()}
+    number = distributed.test_number(environment)
+    environment.reportings = {p: distributed.Reporting(session, number) for p, session in environment.sessions.items()}
+
+
+def _give_up(environment: Environment, why: str) -> None:
+    """End a test that cannot begin; in the web UI the next one may."""
+    _log.error("%s", why)
+    environment.sessions = environment.reportings = {}
+    environment.process_exit_code = 2
+    distributed.call_off(environment)
+    if environment.web_ui:
+        # Locust hands out users all the same, and says that they run when it has.
+        environment.has_given_up = True
+    else:
+        # Not from here: this greenlet is one of those that quitting ends.
+        gevent.spawn(environment.runner.quit)
+
+
+def _spawned(**_: Any) -> None:
+    for environment in _running:
+        if environment.has_given_up:
+            environment.has_given_up = False
+            gevent.spawn(environment.runner.stop)
 
 
 def _tell_master(data: dict[str, Any], **_: Any) -> None:

@@ -20,6 +20,8 @@ from slipway_wire.samples import Samples
 
 # Our part of a worker's report.
 KEY = "slipway"
+# What a master tells its workers beside the options of the command line. Locust sends along whatever stands among them.
+_SENDERS, _TEST = "slipway_senders", "slipway_test"
 
 
 def is_master(environment: Environment) -> bool:
@@ -27,12 +29,33 @@ def is_master(environment: Environment) -> bool:
     return isinstance(environment.runner, MasterRunner)
 
 
-def workers(environment: Environment) -> int:
-    """Count the processes that send the load together: as many as were expected; 1 without a master."""
-    options = environment.parsed_options
-    if isinstance(environment.runner, MasterRunner | WorkerRunner):
-        return max(int(options.expect_workers or 1), 1)
-    return 1
+def begin_test(environment: Environment) -> int:
+    """
+    Begin a test: nothing has been heard of it yet.
+
+    Returns:
+        How many processes send its load together: those that are connected as the master begins it, which tells the others
+        with the options; 1 without a master. Of workers that come or go meanwhile Locust moves users from one to another, and the
+        load stays what it is. 0: the master has called it off.
+    """
+    runner, options = environment.runner, environment.parsed_options
+    environment.collected = defaultdict(Collected)
+    if isinstance(runner, WorkerRunner):
+        return int(getattr(options, _SENDERS, 1))
+    count = max(int(runner.worker_count), 1)
+    setattr(options, _SENDERS, count)
+    setattr(options, _TEST, test_number(environment) + 1)
+    return count
+
+
+def call_off(environment: Environment) -> None:
+    """Let workers know that there will be no load."""
+    setattr(environment.parsed_options, _SENDERS, 0)
+
+
+def test_number(environment: Environment) -> int:
+    """Give the number of the test under way, which a master and its workers agree on; 0 before the first."""
+    return int(getattr(environment.parsed_options, _TEST, 0))
 
 
 def seed(environment: Environment, base: object) -> str:
@@ -48,10 +71,12 @@ class Reporting:
 
     Attributes:
         session: Of one protocol.
+        test: Number of the test.
         wall_ns: When it began, by the wall clock.
     """
 
     session: Session
+    test: int
     wall_ns: int = field(default_factory=time.time_ns)
     _told: int = 0
 
@@ -65,6 +90,7 @@ class Reporting:
             return None
         self._told += len(found.planned_us)
         return {
+            "test": self.test,
             "wall_ns": self.wall_ns,
             "planned_us": found.planned_us.tobytes(),
             "slip_us": found.slip_us.tobytes(),
@@ -112,8 +138,7 @@ def _column(data: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def collect(environment: Environment, data: dict[str, Any]) -> None:
-    """Take in what a worker's report says of its sessions."""
-    if not hasattr(environment, "collected"):
-        environment.collected = defaultdict(Collected)
+    """Take in what a worker's report says of its sessions; one that is about an earlier test comes too late."""
     for protocol, news in data.get(KEY, {}).items():
-        environment.collected[protocol].take(news)
+        if news["test"] == test_number(environment):
+            environment.collected[protocol].take(news)

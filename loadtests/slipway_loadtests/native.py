@@ -37,7 +37,7 @@ FAILED = f"{PROGRAM} failed"
 _Loaded = tuple[LoadWindow, str, Told, list[tuple[int, int]]]
 
 
-def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable[[LoadWindow], None]) -> LoadOutcome:
+def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable[[LoadWindow], object]) -> LoadOutcome:
     """
     Run one load to its end and write its samples.
 
@@ -50,7 +50,8 @@ def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable
     Raises:
         ValueError: If *order* asks for what h2load cannot do. An h2load that fails is an error of the outcome.
     """
-    if order.requests is not None or order.steps or order.encoding != "prebuilt" or order.tls or order.origin_ns:
+    told_when = order.requests is not None or order.steps or order.origin_ns or order.generators > 1
+    if told_when or order.encoding != "prebuilt" or order.tls:
         raise ValueError(
             f"{PROGRAM} makes a closed loop or one rate, from when it has started, of a request made beforehand, without TLS"
         )
@@ -110,7 +111,7 @@ def _ask(order: LoadOrder, payload: Payload) -> tuple[bytes | None, RequestFaile
 
 
 def _try_to_load(
-    order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], None]
+    order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], object]
 ) -> tuple[_Loaded, RequestFailed | None]:
     """Run h2load; if it fails, give a load of nothing and what failed."""
     announced: list[LoadWindow] = []
@@ -125,7 +126,7 @@ def _try_to_load(
         return _nothing(announce, *announced), RequestFailed(FAILED, str(failure))
 
 
-def _nothing(announce: Callable[[LoadWindow], None], window: LoadWindow | None = None) -> _Loaded:
+def _nothing(announce: Callable[[LoadWindow], object], window: LoadWindow | None = None) -> _Loaded:
     """Give a load without a request, in *window* if one was announced."""
     if window is None:
         window = LoadWindow(origin_ns=now_ns(), begin_ns=now_ns(), end_ns=now_ns())
@@ -133,7 +134,7 @@ def _nothing(announce: Callable[[LoadWindow], None], window: LoadWindow | None =
     return window, "", Told(0, 0, 0), [(window.begin_ns, 0), (window.end_ns, 0)]
 
 
-def _load(order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], None]) -> _Loaded:
+def _load(order: LoadOrder, payload: Payload, announce: Callable[[LoadWindow], object]) -> _Loaded:
     """Run h2load to its end."""
     with tempfile.TemporaryDirectory(prefix="slipway-h2load-") as directory:
         body, log = Path(directory, "body"), Path(directory, "log")

@@ -5,16 +5,19 @@ It speaks just enough HTTP/1.1 and HTTP/2 for our own users and looks each answe
 prepared from a payload file, so that the answers are right and the generator checks them as always.
 `python -m slipway_loadtests.null_server --payloads FILE` says its ports in one line of JSON and serves until its standard
 input ends. With `--certificate FILE` the protocols that `--tls` names are spoken over TLS. With `--delay-ms` and `--stall-ms`
-it is as slow as it says: what a load generator reports of it can be checked.
+it is as slow as it says: what a load generator reports of it can be checked. With `--processes N` the kernel spreads
+connections over so many of it, so that it is not what holds up several generators.
 """
 
 import argparse
 import asyncio
 import json
+import os
+import socket
 import ssl
 import struct
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +29,8 @@ from slipway_wire import payloads
 from slipway_wire.payloads import Payload, grpc_answer, rest_answer
 
 HOST = "127.0.0.1"
+# Users connect all at once.
+_BACKLOG = 1024
 _PREFACE_BYTES = 24
 _DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
 _END_STREAM = _ACK = 0x1
@@ -185,13 +190,18 @@ def _context(certificate: Path, alpn: str) -> ssl.SSLContext:
 
 
 async def serve(
-    sent: list[Payload], certificate: Path | None = None, tls: Collection[str] = (), delay: Delay | None = None
+    sent: list[Payload],
+    bound: Sequence[socket.socket],
+    certificate: Path | None = None,
+    tls: Collection[str] = (),
+    delay: Delay | None = None,
 ) -> None:
     """
-    Open two ports, say which, serve until standard input ends.
+    Serve two ports until standard input ends.
 
     Args:
         sent: What will be asked, with its answers.
+        bound: Sockets for REST and for gRPC, which listen already.
         certificate: PEM file with the server's certificate and its key.
         tls: Protocols that are spoken over TLS.
         delay: When answers leave; None: at once.
@@ -204,15 +214,31 @@ async def serve(
         for protocol, alpn in (("rest", "http/1.1"), ("grpc", "h2"))
     }
     servers = [
-        await loop.create_server(lambda: RestNull(rest, delayed), HOST, 0, ssl=contexts["rest"]),
-        await loop.create_server(lambda: GrpcNull(grpc, delayed), HOST, 0, ssl=contexts["grpc"]),
+        await loop.create_server(lambda: RestNull(rest, delayed), sock=bound[0], ssl=contexts["rest"]),
+        await loop.create_server(lambda: GrpcNull(grpc, delayed), sock=bound[1], ssl=contexts["grpc"]),
     ]
-    ports = [server.sockets[0].getsockname()[1] for server in servers]
-    sys.stdout.write(json.dumps({"rest_port": ports[0], "grpc_port": ports[1]}) + "\n")
-    sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.buffer.read)
     for server in servers:
         server.close()
+
+
+def bind(processes: int) -> list[tuple[socket.socket, ...]]:
+    """Listen for REST and for gRPC, each on one port of its own; give a socket of either for each of *processes*."""
+    ports = [0, 0]
+    bound = []
+    for _ in range(processes):
+        pair = tuple(socket.create_server((HOST, port), backlog=_BACKLOG, reuse_port=processes > 1) for port in ports)
+        ports = [each.getsockname()[1] for each in pair]
+        bound.append(pair)
+    return bound
+
+
+def fork(count: int) -> int:
+    """Become so many processes; give each its number. Standard input ends for all of them at once."""
+    for number in range(1, count):
+        if os.fork() == 0:
+            return number
+    return 0
 
 
 def main() -> None:
@@ -224,12 +250,24 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=0, metavar="MS", help="each answer takes so long")
     parser.add_argument("--stall-ms", type=float, default=0, metavar="MS", help="nothing is answered for so long")
     parser.add_argument("--stall-every-ms", type=float, default=2000, metavar="MS", help="from stall to stall")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="answer with so many processes")
     arguments = parser.parse_args()
     delay = None
     if arguments.delay_ms or arguments.stall_ms:
         answer, stall, every = arguments.delay_ms, arguments.stall_ms, arguments.stall_every_ms
         delay = Delay(round(answer * 1e6), round(stall * 1e6), round(every * 1e6))
-    uvloop.run(serve(payloads.read(arguments.payloads), arguments.certificate, arguments.tls, delay))
+    sent = payloads.read(arguments.payloads)
+    bound = bind(arguments.processes)
+    ports = [each.getsockname()[1] for each in bound[0]]
+    number = fork(arguments.processes)
+    for other in [*bound[:number], *bound[number + 1 :]]:
+        # Connections to a socket that nobody accepts from would wait for ever.
+        for each in other:
+            each.close()
+    if number == 0:
+        sys.stdout.write(json.dumps({"rest_port": ports[0], "grpc_port": ports[1]}) + "\n")
+        sys.stdout.flush()
+    uvloop.run(serve(sent, bound[number], arguments.certificate, arguments.tls, delay))
 
 
 if __name__ == "__main__":

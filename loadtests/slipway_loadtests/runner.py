@@ -60,14 +60,14 @@ def _sleep_until(time_ns: int) -> None:
         alarm.close()
 
 
-def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], None]) -> LoadOutcome:
+def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], LoadWindow]) -> LoadOutcome:
     """
     Run one load to its end and write its samples.
 
     Args:
         order: What to do; its address and payloads are in *session* already.
         session: Fresh.
-        announce: Told of the window before the first request leaves.
+        announce: Told of the window before the first request leaves; gives the one that holds.
     """
     user = (CLOSED_LOOP if order.rate is None else OPEN_LOOP)[order.protocol]
     environment = Environment(user_classes=[user])
@@ -83,7 +83,8 @@ def run(order: LoadOrder, session: Session, announce: Callable[[LoadWindow], Non
         origin = now_ns() + _NOTICE_NS if order.origin_ns is None else order.origin_ns
         begin = origin + round(order.warmup_s * 1e9)
         end = begin + round(order.window_s * 1e9)
-        announce(LoadWindow(origin_ns=origin, begin_ns=begin, end_ns=end))
+        window = announce(LoadWindow(origin_ns=origin, begin_ns=begin, end_ns=end))
+        origin, begin, end = window.origin_ns, window.begin_ns, window.end_ns
         watch = _Watch(begin, end)
         _sleep_until(origin)
         session.begin(origin, end)

@@ -1,6 +1,7 @@
 """One load as all of its users see it: prepared requests, connections, the window, and what is taken down."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,15 +38,18 @@ class Arrivals:
         connections: Opened before the load begins.
         steps: Rates that follow one another instead, with the seconds that each lasts; an arrival that would be one too
             many in flight is then an error by itself, and does not end the load.
+        generators: Processes that offer requests together, each at such a rate: what is in flight and what is connected at
+            most is of all of them.
     """
 
     rate: float
     seed: str
     connections: int
     steps: tuple[tuple[float, float], ...] = ()
+    generators: int = 1
 
     def schedule(self, user: int) -> Iterator[int]:
-        """Draw when the requests of one user (from 0; as a rule there is one) are due, in nanoseconds since the load began."""
+        """Draw when the requests of one user (from 0; as a rule each generator has one) are due, in nanoseconds since the begin."""
         seed = f"{self.seed}/user{user}" if user else self.seed
         return stepped(self.steps, seed) if self.steps else poisson(self.rate, seed)
 
@@ -63,6 +67,7 @@ class Session:
         observer: Told of each request; None: nobody.
         read: Reads an answer (payload number, its bytes) before it counts as done; None: nothing is read. What it
             raises is for the judge of answers to find again.
+        first_user: Number of the first user; those below are other generators'.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Session:
         limit: int | None = None,
         observer: Observer | None = None,
         read: Callable[[int, bytes], object] | None = None,
+        first_user: int = 0,
     ) -> None:
         self.recorder = Recorder(follows=answers.follows)
         self.answers = answers
@@ -87,7 +93,8 @@ class Session:
         self._observer = observer
         self._read = read
         self._left = limit
-        self._users = self._ready = 0
+        self._numbers = itertools.count(first_user)
+        self._ready = 0
         self._abandoned = False
         self._entered = gevent.event.Event()
         self._end_ns: int | None = None
@@ -165,15 +172,22 @@ class Session:
         return self._arrivals
 
     def enter(self) -> int:
-        """Give a user its number, from 0."""
-        self._users += 1
-        return self._users - 1
+        """Give a user its number, from the first one's on."""
+        return next(self._numbers)
 
-    def wait_for_begin(self) -> None:
-        """Count a user, connected, as ready; sleep until the load begins."""
+    def wait_for_begin(self) -> int:
+        """
+        Count a user, connected, as ready; sleep until the load begins.
+
+        Returns:
+            When it began for this user, in nanoseconds: for one that comes later, as when Locust replaces a worker that is
+            gone, it begins now, and what was due before is not its to send.
+        """
+        came_later = self._began.is_set()
         self._ready += 1
         self._entered.set()
         self._began.wait()
+        return now_ns() if came_later else self._origin_ns
 
     def is_over(self, time_ns: int) -> bool:
         """Say whether nothing may be sent any more at *time_ns*."""

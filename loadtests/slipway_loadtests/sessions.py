@@ -56,6 +56,7 @@ def session_for(
     encoding: Encoding = "prebuilt",
     tls: Tls | None = None,
     tier: Tier = "wire",
+    first_user: int = 0,
 ) -> Session:
     """
     Make a session that sends *payloads* to *host*:*port*, encoded beforehand or each time anew, by the clients of *tier*.
@@ -91,6 +92,7 @@ def session_for(
         limit=limit,
         observer=observer,
         read=None if encoding in _BEFOREHAND else lambda _, answer: _READ[protocol](answer, encoding),
+        first_user=first_user,
     )
 
 

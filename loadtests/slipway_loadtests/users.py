@@ -17,7 +17,7 @@ from slipway_loadtests.connections import Connection
 from slipway_loadtests.session import Session
 from slipway_wire.loads import Protocol
 
-# A server this far behind is overloaded; waiting for more would measure the queue in front of it.
+# A server this far behind is overloaded; waiting for more would measure the queue in front of it. Both are of a whole load.
 MAX_OUTSTANDING = 10_000
 MAX_CONNECTIONS = 512
 
@@ -66,7 +66,7 @@ class ClosedLoopUser(LoadUser):
 
 class OpenLoopUser(LoadUser):
     """
-    Arrivals on an absolute schedule, each on a connection of its own; one such user makes the whole load.
+    Arrivals on an absolute schedule, each on a connection of its own; one such user makes all that its process sends.
 
     A latency counts from the planned time. An arrival that finds all connections busy waits for one, and the
     wait is part of its latency, as is everything that a stalling server makes it wait for.
@@ -85,7 +85,7 @@ class OpenLoopUser(LoadUser):
         for _ in range(self.session.arrivals.connections):
             self._open(self.session)
         self._number = self.session.enter()
-        self.session.wait_for_begin()
+        self._origin_ns = self.session.wait_for_begin()
 
     @task  # type: ignore[untyped-decorator]
     def dispatch(self) -> None:
@@ -94,12 +94,13 @@ class OpenLoopUser(LoadUser):
         if session is None:
             raise StopUser
         arrivals, alarm = session.arrivals.schedule(self._number), Alarm()
+        most = MAX_OUTSTANDING // session.arrivals.generators
         try:
             for number, after_ns in enumerate(arrivals):
-                planned = session.origin_ns + after_ns
+                planned = self._origin_ns + after_ns
                 if session.is_over(planned):
                     break
-                if len(self._outstanding) >= MAX_OUTSTANDING:
+                if len(self._outstanding) >= most:
                     if session.arrivals.steps:
                         alarm.wait_until(planned)
                         session.give_up(planned, now_ns(), "overload")
@@ -125,7 +126,7 @@ class OpenLoopUser(LoadUser):
 
     def _arrive(self, session: Session, number: int, planned_ns: int) -> None:
         try:
-            if self._idle.empty() and self._opened < MAX_CONNECTIONS:
+            if self._idle.empty() and self._opened < max(MAX_CONNECTIONS // session.arrivals.generators, 1):
                 self._open(session)
             connection = self._idle.get()
         except gevent.GreenletExit:

@@ -163,7 +163,8 @@ class Settings:
         0.0, "Take at most this much of the GPU's memory (MiB); 0: no limit. (not in TF Serving)"
     )
     gpu_pinned_host_memory: bool = _flag(
-        False, "Let TensorFlow keep all tensors of the CPU in page-locked memory, for copies to a GPU. (not in TF Serving)"
+        False,
+        "Let TensorFlow keep all tensors of the CPU in page-locked memory, for copies to a GPU. (not in TF Serving)",
     )
     xla_cpu_compilation_enabled: bool = _flag(False, "Compile graphs with XLA, on CPUs and GPUs.")
     xla_gpu_compilation_enabled: bool = _flag(False, "Compile graphs with XLA, on CPUs and GPUs.")

@@ -3,7 +3,8 @@ What the workflow orders from the load generator and what it hears back: JSON, o
 
 `python -m slipway_loadtests` reads a `LoadOrder` per line and answers each with a `LoadWindow`, as soon as
 every user is connected, and a `LoadOutcome` once the last answer is in. Requests themselves are in the
-sample file that the order names.
+sample file that the order names. Several generators that make one load say with a `LoadWindow` when they could begin,
+and begin when another one tells them to.
 """
 
 import dataclasses
@@ -88,6 +89,10 @@ class LoadOrder(_Line):
             runs, as fast as we can; `naive`: likewise, as a client does it that does not care (`json.dumps` of lists; one
             field per value).
         tls: How connections are encrypted; None: they are not.
+        generators: How many generators make the load together, each with such an order for its share. With more than one,
+            each waits with its first request until it is sent the window that all agree on.
+        first_user: Number of the first of this generator's users. A user's number chooses the payload that it begins with, and in
+            an open loop, where each generator is one user, with *seed* the arrivals; together they are one Poisson process.
     """
 
     protocol: Protocol
@@ -108,6 +113,8 @@ class LoadOrder(_Line):
     alternatives: list[str] = field(default_factory=list)
     encoding: Encoding = "prebuilt"
     tls: Tls | None = None
+    generators: int = 1
+    first_user: int = 0
 
     def __post_init__(self) -> None:
         """Take TLS as a line has it, too."""
@@ -141,11 +148,13 @@ class LoadOutcome(_Line):
         bytes_received: Likewise.
         bytes_sent_again: Bytes that TCP sent more than once, from the origin on; None where the kernel does not say.
         reconnects: Connections opened in place of others that were gone.
-        cpu_ns: CPU time of the generator between the two readings.
+        cpu_ns: CPU time of the generator, or of all that made the load, between the two readings.
         cpu_from_ns: When it was first read: about the begin of the window.
         cpu_to_ns: When it was read again: about its end.
         lag_p99_us: How late a greenlet that wanted to run every 10 ms did run, 99th percentile in the window.
         lag_max_us: The worst of them.
+        generators: How many generators made the load.
+        busiest: Of several, the share of a core that the busiest one used; None: there was one.
     """
 
     requests: int
@@ -164,3 +173,13 @@ class LoadOutcome(_Line):
     lag_max_us: float
     bytes_sent_again: int | None = None
     reconnects: int = 0
+    generators: int = 1
+    busiest: float | None = None
+
+    @property
+    def utilisation(self) -> float:
+        """The share of a core that the generator used, the busiest one of several; 0 if no time passed."""
+        if self.busiest is not None:
+            return self.busiest
+        between_ns = self.cpu_to_ns - self.cpu_from_ns
+        return self.cpu_ns / between_ns if between_ns else 0.0

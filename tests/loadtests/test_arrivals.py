@@ -4,6 +4,7 @@ import numpy as np
 import scipy.stats
 
 from slipway_loadtests.arrivals import poisson, stepped
+from slipway_loadtests.session import Arrivals
 
 
 def test_the_same_seed_gives_the_same_schedule():
@@ -28,6 +29,19 @@ def test_two_generators_with_half_the_rate_make_one_load():
 
     assert scipy.stats.poisson(500 * seconds).cdf(sum(counts)) < 0.9999
     assert scipy.stats.poisson(500 * seconds).sf(sum(counts)) < 0.9999
+
+
+def test_generators_of_one_load_are_together_one_poisson_process():
+    """Each draws by its own number: the same arrivals twice would be pairs of requests at half the rate."""
+    share = Arrivals(500.0, "1/arrivals/0", 1, generators=4)
+    drawn = [list(islice(share.schedule(user), 5000)) for user in range(4)]
+    until = min(each[-1] for each in drawn)
+    together = np.array(sorted(at for each in drawn for at in each if at <= until))
+
+    assert scipy.stats.kstest(np.diff(together) / 1e9, "expon", args=(0, 1 / 2000)).pvalue > 0.001
+    assert drawn == [list(islice(share.schedule(user), 5000)) for user in range(4)]
+    # One generator alone has the arrivals that it always had.
+    assert drawn[0] == list(islice(poisson(500.0, "1/arrivals/0"), 5000))
 
 
 def test_rates_follow_one_another_and_end():

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -19,8 +22,11 @@ from slipway_wire.model_spec import ModelSpec
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests/locustfile.py"
 
 
+COMMAND = [Path(sys.executable).with_name("locust"), "-f", LOCUSTFILE]
+
+
 def locust(directory, rest_port, grpc_port, *arguments, scheme="http"):
-    command = [Path(sys.executable).with_name("locust"), "-f", LOCUSTFILE, "--headless", "-t", "1s", "--json"]
+    command = [*COMMAND, "--headless", "-t", "1s", "--json"]
     address = ["--host", f"{scheme}://127.0.0.1:{rest_port}", "--grpc-port", str(grpc_port), "--model", "m"]
     return subprocess.run(
         [*command, *address, *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=200
@@ -112,19 +118,131 @@ def test_nobody_there_is_one_line(refused_port, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_workers_make_one_load_and_their_raw_times_come_together(ports, payload_file, tmp_path):
-    """`--processes 2`, the same as `--master` and two `--worker`: every request that Locust counts is in one file."""
-    arguments = ["--processes", "2", "-t", "2s", "--rate", "200", "--payloads", payload_file, "--samples", "raw"]
-    done = locust(tmp_path, *ports, *arguments)
+@contextlib.contextmanager
+def bare_workers(directory):
+    """Two workers as on other machines: they are told where their master is, and nothing else. Gives its port."""
+    port = free_port()
+    argv = [*COMMAND, "--worker", "--master-host", "127.0.0.1", "--master-port", str(port)]
+    with contextlib.ExitStack() as stack:
+        workers = []
+        for number in range(2):
+            log = stack.enter_context((directory / f"worker{number}.log").open("wb"))
+            workers.append(subprocess.Popen(argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            stack.callback(workers[-1].wait)
+            stack.callback(workers[-1].kill)
+        yield port
+        # Their master is gone, and has told them.
+        assert [worker.wait(90) for worker in workers] == [0, 0], (directory / "worker0.log").read_text()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return held.getsockname()[1]
+
+
+def test_workers_of_other_machines_make_one_load_and_their_raw_times_come_together(ports, payload_file, tmp_path):
+    """A worker has no options of its own: what to send, and how often, it hears from its master."""
+    arguments = ["-t", "2s", "--rate", "200", "--seed", "5", "--payloads", payload_file, "--samples", "raw"]
+    with bare_workers(tmp_path) as port:
+        master = ["--master", "--master-bind-port", str(port), "--expect-workers", "2"]
+        done = locust(tmp_path, *ports, *master, *arguments)
 
     assert done.returncode == 0, done.stderr
     found = counts(done)
     for protocol in ("rest", "grpc"):
         raw = samples.read(tmp_path / f"raw-{protocol}.npz")
         assert len(raw.planned_us) == found[protocol][0]
+        assert found[protocol][1] == 0
         assert (np.diff(raw.planned_us) >= 0).all()
         # Two processes of half the rate each: one of the whole.
         assert 0.5 < len(raw.planned_us) / (raw.end_us / 1e6) / 200 < 1.5
+
+
+def test_each_test_of_the_web_ui_is_made_by_its_own_options(ports, payload_file, tmp_path):
+    """A closed loop of both protocols, then a rate of one: by workers that knew of neither when they started."""
+    web = free_port()
+    with bare_workers(tmp_path) as port, (tmp_path / "master.log").open("wb") as log:
+        argv = [
+            *COMMAND,
+            "--master",
+            "--master-bind-port",
+            str(port),
+            "--web-host",
+            "127.0.0.1",
+            "--web-port",
+            str(web),
+        ]
+        argv += ["--host", f"http://127.0.0.1:{ports[0]}", "--grpc-port", str(ports[1]), "--model", "m"]
+        argv += ["--payloads", payload_file, "--samples", "raw"]
+        with (
+            subprocess.Popen(argv, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as master,
+            killed_at_last(master),
+            UserInterface(web) as ui,
+        ):
+            ui.wait_for(lambda told: len(told["workers"]) == 2)
+            # What cannot be begun costs nobody his life.
+            ui.begin(4, protocol="carrier pigeon")
+            ui.wait_for(lambda told: told["state"] == "stopped")
+            ui.begin(4, protocol="both")
+            told = ui.wait_for(lambda told: sent_by(told) == {"rest", "grpc"})
+            assert [worker["user_count"] for worker in told["workers"]] == [2, 2]
+            ui.stop()
+            ui.begin(1, protocol="rest", rate=100)
+            told = ui.wait_for(lambda told: sent_by(told) == {"rest"})
+            # One for each process, however many were asked for.
+            assert [worker["user_count"] for worker in told["workers"]] == [1, 1]
+            master.send_signal(signal.SIGTERM)
+            master.wait(90)
+
+    assert "--protocol: no carrier pigeon; there are both, grpc, rest" in (tmp_path / "master.log").read_text()
+    # The last test's, and nothing of those before it.
+    assert not (tmp_path / "raw-grpc.npz").exists()
+    gaps = np.diff(samples.read(tmp_path / "raw-rest.npz").planned_us)
+    assert 0.5 < gaps.mean() / 10_000 < 2
+
+
+@contextlib.contextmanager
+def killed_at_last(process):
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+class UserInterface:
+    """Locust's web UI, as a browser uses it."""
+
+    def __init__(self, port):
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=90)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._client.close()
+
+    def begin(self, users, **options):
+        form = {"user_count": users, "spawn_rate": users, **options}
+        assert self._client.post("/swarm", data=form).json()["success"]
+
+    def wait_for(self, condition):
+        """Wait until what it tells is so, and give it."""
+        deadline, told = time.monotonic() + 90, None
+        while True:
+            with contextlib.suppress(httpx.ConnectError):
+                told = self._client.get("/stats/requests").json()
+                if condition(told):
+                    return told
+            assert time.monotonic() < deadline, told
+            time.sleep(0.05)
+
+    def stop(self):
+        self._client.post("/stop").raise_for_status()
+        self.wait_for(lambda told: told["state"] == "stopped")
+
+
+def sent_by(told):
+    return {row["method"] for row in told["stats"][:-1] if row["num_requests"]}
 
 
 def test_libraries_in_two_processes_know_their_requests_and_come_to_an_end(ports, payload_file, tmp_path):

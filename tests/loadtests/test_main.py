@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import grpc
 import numpy as np
@@ -35,8 +36,8 @@ class Generator:
             stdout=subprocess.PIPE,
         )
 
-    def run(self, protocol, port, *, name="samples", **order):
-        """Give window, outcome and samples."""
+    def run(self, protocol, port, *, name="samples", later_ns=0, **order):
+        """Give window, outcome and samples. One of several is told to begin *later_ns* later than it could."""
         path = self._directory / f"{name}.npz"
         given = {"users": 2, "warmup_s": 0.1, "window_s": 0.3, "drain_s": 10.0} | order
         self._process.stdin.write(
@@ -44,8 +45,18 @@ class Generator:
         )
         self._process.stdin.flush()
         window = LoadWindow.from_line(self._process.stdout.readline())
+        if given.get("generators", 1) > 1:
+            window = LoadWindow(**{name: at + later_ns for name, at in asdict(window).items()})
+            self._process.stdin.write(window.to_line())
+            self._process.stdin.flush()
         outcome = LoadOutcome.from_line(self._process.stdout.readline())
         return window, outcome, samples.read(path)
+
+    def order(self, **order):
+        """Only say what is wanted, and hear of the window."""
+        self._process.stdin.write(LoadOrder(samples=str(self._directory / "samples.npz"), **order).to_line())
+        self._process.stdin.flush()
+        return LoadWindow.from_line(self._process.stdout.readline())
 
     def close(self):
         self._process.stdin.close()
@@ -374,3 +385,22 @@ def test_two_generators_make_one_load(generator, payload_file, tmp_path):
     assert len(together.planned_us) == sum(len(each.planned_us) for each in found)
     assert (np.diff(together.planned_us) >= 0).all()
     assert together.origin_ns == origin
+
+
+def test_one_of_several_begins_when_it_is_told_to(generator):
+    """All have to be connected before any of them sends."""
+    with server("rest") as port:
+        window, outcome, found = generator.run("rest", port, generators=2, later_ns=300_000_000)
+
+    assert found.origin_ns == window.origin_ns
+    assert (found.begin_us, found.end_us) == (100_000, 400_000)
+    assert outcome.requests == len(found.planned_us) > 0
+
+
+def test_one_of_several_that_is_never_told_ends_with_who_ordered_it(payload_file, tmp_path):
+    with server("rest") as port:
+        waiting = Generator(payload_file, tmp_path)
+        waiting.order(protocol="rest", host="127.0.0.1", port=port, users=1, warmup_s=0.1, window_s=60.0, generators=2)
+        waiting.close()
+
+    assert not (tmp_path / "samples.npz").exists()

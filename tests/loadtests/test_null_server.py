@@ -1,5 +1,6 @@
 import grpc
 import numpy as np
+import psutil
 import pytest
 from tests.loadtests.conftest import PREDICT, null_server
 
@@ -54,3 +55,25 @@ def test_what_is_not_in_the_payload_file_is_not_found(ports):
     with pytest.raises(RequestFailed, match="404"):
         rest.call(http1.post("127.0.0.1", ports["rest_port"], "/v1/models/m:predict", b"{}"))
     rest.close()
+
+
+def test_connections_are_spread_over_processes_and_all_of_them_end(tmp_path):
+    """One process would be what holds up several generators."""
+    file = tmp_path / "payloads.tfrecord"
+    file.write_bytes(payloads.encode(SMALL[:1]))
+    with null_server(file, "--processes", "2") as ports:
+        (first,) = (p for p in psutil.Process().children() if str(file) in p.cmdline())
+        processes = [first, *first.children()]
+        request = http1.post("127.0.0.1", ports["rest_port"], SMALL[0].rest_path, SMALL[0].rest_body)
+        # The kernel draws lots: that one process gets none of so many happens once in two thousand million times.
+        connections = [http1.HttpConnection("127.0.0.1", ports["rest_port"]) for _ in range(32)]
+        for connection in connections:
+            connection.call(request)
+        taken = [sum(c.status == psutil.CONN_ESTABLISHED for c in p.net_connections("tcp")) for p in processes]
+        for connection in connections:
+            connection.close()
+
+    assert len(processes) == 2
+    assert sum(taken) == 32
+    assert min(taken) > 0
+    assert psutil.wait_procs(processes, timeout=90)[1] == []

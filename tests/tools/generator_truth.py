@@ -349,10 +349,10 @@ def main() -> int:
         file = directory / "payloads.tfrecord"
         file.write_bytes(payloads.encode([payload]))
         generator = stack.enter_context(load_generator(file, Tolerances(), log=directory / "generator.log"))
-        cpu.keep_on([generator.pid], generator_cpus)
+        cpu.keep_on([*generator.pids], generator_cpus)
         machine = Machine(generator, generator_cpus, *(shutil.which(tool) is not None for tool in (H2LOAD, WRK)))
         with server_of(file, payload, server_cpus, "--delay-ms", str(arguments.delay_ms)) as server:
-            foreign = Foreign([generator.pid, server.pid])
+            foreign = Foreign([*generator.pids, server.pid])
             found = rounds(machine, server, arguments.rounds, arguments.window, arguments.users, arguments.rates)
             cores = foreign.cores()
         with server_of(file, payload, server_cpus, "--delay-ms", "50") as server:

@@ -144,7 +144,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "lock_path", lambda: project / "lock")
         flags = serve(patch)
-        record = run(project, cold_starts=2)
+        record = run(project, cold_starts=2, generator_processes=2)
     return Measured(project / "out", record, flags, left_behind(project))
 
 
@@ -228,6 +228,8 @@ def test_the_record_says_where_and_with_what_it_was_measured(measured):
     assert [ceiling.protocol for ceiling in record.ceilings] == ["rest", "grpc"]
     # Which is higher, a ceiling or a server, is not asked: on a busy machine either may have had the bad moment.
     assert all(ceiling.throughput_rps > 0 and ceiling.concurrency == 3 for ceiling in record.ceilings)
+    assert record.placement.generator_processes == 2
+    assert [ceiling.processes for ceiling in record.ceilings] == [2, 2]
     assert "server CPU" not in record.not_measured
     assert "answers" not in record.not_measured
     assert (

@@ -63,7 +63,7 @@ def test_of_several_processes_the_one_that_waited_longest_counts():
 def test_this_machine_can_be_watched():
     """With the kernel's own files: this process as server and as generator."""
     me = os.getpid()
-    watch = Watch([me], me, cpus=None, count=os.cpu_count(), server_cpus=[0], limited=[me], gpus=None)
+    watch = Watch([me], [me], cpus=None, count=os.cpu_count(), server_cpus=[0], limited=[me], gpus=None)
     watch.read_limits()
     first = watch.read()
     while watch.read().time_ns - first.time_ns < S // 10:

@@ -37,6 +37,11 @@ def test_servers_and_generators_are_kept_apart():
     assert machine.pinned
 
 
+def test_each_cpu_of_the_generators_has_a_process_unless_it_is_said_how_many():
+    assert [Machine(range(count)).generator_processes for count in (1, 2, 7, 8, 16)] == [1, 1, 1, 2, 4]
+    assert Machine([0, 1], 3).placement().generator_processes == 3
+
+
 def test_a_wrong_answer_or_a_failed_request_ends_a_measurement():
     stop_at_faults(outcome(), "m")
     with pytest.raises(ContractViolation, match=r"m: 2 of 100 answers under load are wrong: y is off"):

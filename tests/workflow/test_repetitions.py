@@ -156,6 +156,7 @@ def gpu(**changes):
         (window(errors={"HTTP 503": 1}), CLOSED, repetitions.FAILED_REQUESTS),
         (window(wrong_answers=1), CLOSED, repetitions.WRONG_ANSWERS),
         (window(cpu_ns=int(1.9 * S)), CLOSED, repetitions.SATURATED),
+        (window(cpu_ns=S // 5, generators=2, busiest=0.91), CLOSED, repetitions.SATURATED),
         (window(lag_p99_us=2001.0), CLOSED, repetitions.LAGGING),
         (window(lag_max_us=50_001.0), CLOSED, repetitions.LAGGING),
         (window(busy_s=(100.0, 101.5)), CLOSED, repetitions.DISTURBED),
@@ -184,6 +185,7 @@ def test_each_rule_is_broken_by_itself(of_window, load, rule):
     ("of_window", "load"),
     [
         (window(cpu_ns=int(1.7 * S)), CLOSED),
+        (window(cpu_ns=3 * S, busy_s=(100.0, 104.0), generators=2, busiest=0.89), CLOSED),
         (window(server=ServerSide(2000, {1: 2000}, {"queue": 1.0})), CLOSED),
         (window(conditions=Conditions((0.2, 0.21, 0.0, 0.0), 0.01, 0.9, 0.02, 0, gpu())), CLOSED),
         (window(bytes_sent_again=400), CLOSED),  # an acknowledgement that was late

@@ -258,14 +258,15 @@ def measure(
         ServerError: If the server dies.
     """
     payload_file = directory / PAYLOADS_FILE
-    machine = Machine(cpus)
+    machine = Machine(cpus, settings.generator_processes)
     payload_file.write_bytes(encode_payloads(subject.sent))
     # Beside the server's, not in /tmp: a `kill -9` leaves nothing that nobody finds.
     log = subject.log.with_name(subject.log.name.replace(".server.", ".generator."))
 
     @contextlib.contextmanager
     def start_generator() -> Iterator[LoadGenerator]:
-        with load_generator(payload_file, subject.tolerances, log=log) as generator:
+        processes = machine.generator_processes
+        with load_generator(payload_file, subject.tolerances, log=log, processes=processes) as generator:
             machine.take_in(generator)
             yield generator
 

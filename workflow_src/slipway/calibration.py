@@ -1,5 +1,5 @@
 """
-What the load generator can do at most: the same load on a server that does nothing.
+What the load generator can do at most, with all its processes: the same load on a server that does nothing.
 
 Measured before anything else, with the payloads and connections of the benchmark itself, and over TLS where that is used. A
 server that is answered more than a share of that ceiling may have been held back by the generator, so such windows do not
@@ -28,6 +28,8 @@ from slipway_wire.loads import LoadOrder, Tls
 
 _STOP_GRACE_S = 2.0
 _HOST = "127.0.0.1"
+# The kernel spreads connections by chance. With so many none gets more than it can answer, even if others get few.
+_NULLS_PER_GENERATOR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class NullServer:
 
 
 @contextlib.contextmanager
-def null_server(payloads: Path, log: Path, cpus: Sequence[int], tls: Collection[Protocol] = ()) -> Iterator[NullServer]:
+def null_server(
+    payloads: Path, log: Path, cpus: Sequence[int], tls: Collection[Protocol] = (), *, generators: int = 1
+) -> Iterator[NullServer]:
     """
     Run it for the block.
 
@@ -55,11 +59,14 @@ def null_server(payloads: Path, log: Path, cpus: Sequence[int], tls: Collection[
         log: Gets what it complains of.
         cpus: Where it runs: the place of the server that is measured.
         tls: Protocols that are spoken over TLS, with a certificate that is made for the block.
+        generators: Processes that will load it; for several it is several, too, as many as *cpus* let run at once.
 
     Raises:
         InvalidMeasurement: It does not start.
     """
     argv = [sys.executable, "-I", "-m", "slipway_loadtests.null_server", "--payloads", str(payloads)]
+    if generators > 1:
+        argv += ["--processes", str(min(len(cpus), _NULLS_PER_GENERATOR * generators))]
     with contextlib.ExitStack() as stack:
         complaints = stack.enter_context(log.open("wb"))
         trusted: dict[Protocol, Tls] = {}
@@ -127,6 +134,7 @@ def measure(
         generator_cpu_us_per_request=most.generator_cpu_us,
         generator_utilisation=most.generator_utilisation,
         floor_p50_us=least.p50_us,
+        processes=most.processes,
     )
 
 
@@ -136,6 +144,7 @@ class _Load:
     p50_us: float
     generator_cpu_us: float
     generator_utilisation: float
+    processes: int
 
 
 def _load(
@@ -167,11 +176,11 @@ def _load(
     path.unlink()
     sent = found.service_us[in_window(found)]
     done = np.count_nonzero((found.done_us >= found.begin_us) & (found.done_us < found.end_us))
-    busy_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
     requests = max(done_between(found, outcome.cpu_from_ns, outcome.cpu_to_ns), 1)
     return _Load(
         throughput_rps=float(done) / window_s,
         p50_us=float(np.median(sent)) if len(sent) else 0.0,
         generator_cpu_us=outcome.cpu_ns / 1000 / requests,
-        generator_utilisation=outcome.cpu_ns / 1e9 / busy_s if busy_s else 0.0,
+        generator_utilisation=outcome.utilisation,
+        processes=outcome.generators,
     )

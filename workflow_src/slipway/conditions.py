@@ -70,7 +70,7 @@ class Watch:
     def __init__(
         self,
         server: Sequence[int],
-        generator: int,
+        generator: Sequence[int],
         *,
         cpus: Sequence[int] | None,
         count: int,
@@ -84,7 +84,7 @@ class Watch:
 
         Args:
             server: The server's processes.
-            generator: The generator's.
+            generator: The generator's, likewise.
             cpus: Where both run; None: on all of the host.
             count: How many CPUs these are.
             server_cpus: Where the server runs.
@@ -93,7 +93,7 @@ class Watch:
             with_children: Whether the generator has another program make the load.
         """
         self._server = cpu.CpuMeter(server)
-        self._generator = cpu.CpuMeter([generator], with_children=with_children)
+        self._generator = cpu.CpuMeter(generator, with_children=with_children)
         self._cpus, self._count, self._server_cpus, self._limited, self._gpus = cpus, count, server_cpus, limited, gpus
         self._readings: list[Reading] = []
         self._clocks: list[float | None] = []

@@ -45,19 +45,22 @@ class Machine:
     Attributes:
         server_cpus: CPUs of the servers.
         generator_cpus: CPUs of the load generators; the same ones where there is only one.
+        generator_processes: How many processes make each load together.
         pinned: Whether both could be kept on theirs so far.
     """
 
-    def __init__(self, cpus: Sequence[int]) -> None:
+    def __init__(self, cpus: Sequence[int], generator_processes: int | None = None) -> None:
         """
         Divide *cpus*; nothing is moved yet.
 
         Args:
             cpus: At least one.
+            generator_processes: How many processes make each load; None: one for each CPU that is the generators'.
         """
         self._cpus = list(cpus)
         self.server_cpus, self.generator_cpus = cpu.split(self._cpus)
         self._are_apart = self.server_cpus != self.generator_cpus
+        self.generator_processes = generator_processes or (len(self.generator_cpus) if self._are_apart else 1)
         self.pinned = self._are_apart
         # The engine's own cpuset, so that the server sizes its thread pools for what it has.
         self._cpuset = cpu.as_list(self.server_cpus) if self._are_apart else None
@@ -70,7 +73,7 @@ class Machine:
 
     def take_in(self, generator: LoadGenerator) -> None:
         """Keep *generator* on the generators' CPUs."""
-        self.pinned = self.pinned and cpu.keep_on([generator.pid], self.generator_cpus)
+        self.pinned = self.pinned and cpu.keep_on(generator.pids, self.generator_cpus)
 
     @contextlib.contextmanager
     def server(self, spec: ServerSpec, log: Path) -> Iterator[RunningServer]:
@@ -155,11 +158,11 @@ class Machine:
         own = pids if isinstance(server, RunningServer) else []
         return Watch(
             pids,
-            generator.pid,
+            generator.pids,
             cpus=self._cpus if self.pinned else None,
             count=len(self._cpus) if self.pinned else os.cpu_count() or len(self._cpus),
             server_cpus=self.server_cpus,
-            limited=[generator.pid, *own],
+            limited=[*generator.pids, *own],
             # Those of a server elsewhere are not this machine's.
             gpus=self._gpus if pids else None,
             with_children=native,
@@ -172,6 +175,7 @@ class Machine:
             server_cpus=cpu.as_list(self.server_cpus),
             generator_cpus=cpu.as_list(self.generator_cpus),
             pinned=self.pinned,
+            generator_processes=self.generator_processes,
         )
 
 

@@ -453,7 +453,7 @@ class Repetition(Record):
     server_cpu_us_per_request: float | None
     generator_cpu_us_per_request: float
     generator_utilisation: float = Field(
-        description="CPU seconds the generator used per second of window, of one core."
+        description="CPU seconds the generator used per second of window, of one core; of several processes the busiest one."
     )
     foreign_cpu_cores: float | None = Field(
         None, description="Of the cores for server and generator (all, if not pinned), those that something else used."
@@ -549,8 +549,11 @@ class Ceiling(Record):
     concurrency: int
     throughput_rps: float
     generator_cpu_us_per_request: float
-    generator_utilisation: float = Field(description="Of one core, at the ceiling.")
+    generator_utilisation: float = Field(
+        description="Of one core, at the ceiling; of several processes the busiest one."
+    )
     floor_p50_us: float = Field(description="Median latency with one request in flight: none can be measured below it.")
+    processes: int = Field(1, description="Of the load generator: how many made the load together.")
 
 
 class ScenarioWindow(Record):
@@ -638,6 +641,7 @@ class Placement(Record):
     server_cpus: str
     generator_cpus: str
     pinned: bool
+    generator_processes: int = Field(1, description="How many processes of the load generator make a load together.")
 
 
 class BenchmarkRecord(Record):

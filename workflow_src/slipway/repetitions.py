@@ -195,7 +195,6 @@ def repetition(
     server_in_flight = None
     if window.server.latency_s is not None:
         server_in_flight = completed / window_s * window.server.latency_s
-    generator_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
     generator_requests = done_between(samples, outcome.cpu_from_ns, outcome.cpu_to_ns)
     return Repetition(
         index=index,
@@ -215,7 +214,7 @@ def repetition(
         bytes_received_per_request=_per_request(outcome.bytes_received, outcome.requests),
         server_cpu_us_per_request=_server_cpu_us(window),
         generator_cpu_us_per_request=outcome.cpu_ns / 1000 / max(generator_requests, 1),
-        generator_utilisation=outcome.cpu_ns / 1e9 / generator_s if generator_s else 0.0,
+        generator_utilisation=outcome.utilisation,
         foreign_cpu_cores=_foreign_cores(window),
         loop_lag_p99_us=outcome.lag_p99_us,
         loop_lag_max_us=outcome.lag_max_us,
@@ -287,13 +286,12 @@ def broken_rules(
 ) -> list[str]:
     """List the validity rules that *window* broke; its *ordered* latencies and *completed* requests are given."""
     outcome, samples, conditions = window.outcome, window.samples, window.conditions
-    busy_s = (outcome.cpu_to_ns - outcome.cpu_from_ns) / 1e9
     lagged = outcome.lag_p99_us > MOST_LAG_P99_US or outcome.lag_max_us > MOST_LAG_US
     rules = {
         NOTHING_ANSWERED: completed == 0,
         FAILED_REQUESTS: bool(outcome.errors),
         WRONG_ANSWERS: outcome.wrong_answers > 0,
-        SATURATED: outcome.cpu_ns / 1e9 > MOST_GENERATOR_UTILISATION * busy_s,
+        SATURATED: outcome.utilisation > MOST_GENERATOR_UTILISATION,
         NEAR_CEILING: _is_near(ceiling_rps, samples, completed),
         LAGGING: lagged,
         DISTURBED: (_foreign_cores(window) or 0.0) > MOST_FOREIGN_CORES

@@ -281,6 +281,11 @@ class BenchmarkSettings(Section):
         description="Measure these alone: names of scenarios, or cold_start, saturation, open_loop for the standard loads; "
         "empty: everything.",
     )
+    generator_processes: PositiveInt | None = Field(
+        None,
+        description="Processes of the load generator that make each load together; without it one for each CPU that it has: 1 of 2 "
+        "to 7 CPUs, 2 of 8 to 15, else 4.",
+    )
     cluster_threads: PositiveInt = Field(4, description="Cores of a benchmark job where Snakemake has no --cores.")
 
     @model_validator(mode="before")

@@ -72,7 +72,8 @@ class Windows:
 
     def calibrate(self, payloads: Path, log: Path, told: Steps) -> None:
         """Find what the generator can do at most, with these payloads and as many connections as the busiest cell has."""
-        with calibration.null_server(payloads, log, self.machine.server_cpus, self.tls) as server:
+        generators, cpus = self.machine.generator_processes, self.machine.server_cpus
+        with calibration.null_server(payloads, log, cpus, self.tls, generators=generators) as server:
             for protocol in self.protocols:
                 told.begin(f"{protocol} on a server that does nothing")
                 self.ceilings[protocol] = calibration.measure(
@@ -158,17 +159,25 @@ class Windows:
     def repetition(self, window: Window, planned: Planned, *, rows: int, index: int) -> Repetition:
         """Make the record of *window*, the next one in the run."""
         ceiling = self.ceilings.get(planned.protocol)
+        found_rps = ceiling.throughput_rps if ceiling else None
         made = repetitions.repetition(
             window,
             planned.load,
             rows=rows,
             index=index,
             order=self.order,
-            ceiling_rps=ceiling.throughput_rps if ceiling else None,
+            ceiling_rps=self.ceiling_of(window, planned.protocol, found_rps),
             declared=self.declared,
         )
         self.order += 1
         return made
+
+    def ceiling_of(self, window: Window, protocol: Protocol, found_rps: float | None) -> float | None:
+        """Give what the generator's processes that made *window* can do of the *found_rps* of all: a few users are the load of a few."""
+        ceiling = self.ceilings.get(protocol)
+        if found_rps is None or ceiling is None:
+            return found_rps
+        return found_rps * min(1.0, window.outcome.generators / ceiling.processes)
 
     def ordered(
         self, server: Loaded, protocol: Protocol, name: str, *, users: int, warmup_s: float, window_s: float

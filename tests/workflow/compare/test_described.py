@@ -58,6 +58,14 @@ def test_the_ceiling_is_told_with_how_near_each_side_came_to_it():
     ).replace("2 000", "2\u202f000")
 
 
+def test_the_load_generators_processes_are_told():
+    made = comparison([cell([pair(0)])])
+    several = made.placement.model_copy(update={"generator_processes": 4})
+
+    assert facts(made)["Load generators"] == "1 process each"
+    assert facts(made.model_copy(update={"placement": several}))["Load generators"] == "4 processes each"
+
+
 def test_windows_that_are_longer_for_a_p99_are_told():
     made = comparison([cell([pair(i) for i in range(6)])])
 

@@ -54,6 +54,10 @@ def changed(**changes) -> Result:
         ("placement", {"placement": factory.benchmark("x", 1).placement.model_copy(update={"pinned": False})}),
         ("engine", {"engine": factory.ENGINE.model_copy(update={"version": "5"})}),
         ("load generator", {"locust": {"locust": "3"}}),
+        (
+            "load generator",
+            {"placement": factory.benchmark("x", 1).placement.model_copy(update={"generator_processes": 2})},
+        ),
         ("CPU", {"environment": factory.environment().model_copy(update={"cpu": "Another"})}),
     ],
 )

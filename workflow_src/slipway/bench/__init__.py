@@ -112,6 +112,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--reload-command", metavar="COMMAND", help="hot_reload: what changes the versions served")
     parser.add_argument("--threads", type=int, default=1_000_000, metavar="N", help="CPUs that may be used here")
+    parser.add_argument(
+        "--generator-processes", type=int, metavar="N", help="of the load generator; else one for each CPU that it has"
+    )
     parser.add_argument("--title", default="", help="title of the page")
     parser.add_argument(
         "--out", type=Path, default=Path("results/bench"), metavar="DIR", help="gets result.json and the page"
@@ -176,6 +179,7 @@ def settings_of(arguments: Namespace) -> BenchmarkSettings:
         "open_loop_rate": arguments.rate,
         "window_s": arguments.window,
         "repetitions": arguments.repetitions,
+        "generator_processes": arguments.generator_processes,
     }
     given |= {key: value for key, value in plain.items() if value is not None}
     described = dict(given.get("scenarios") or {})
@@ -234,7 +238,7 @@ class _Run:
         self.arguments, self.settings, self.server = arguments, settings, server
         self.asking, self.sent, self.told = asking, sent, told
         self.protocols: list[Protocol] = list(server.places)
-        self.machine = Machine(available_cpus(arguments.threads))
+        self.machine = Machine(available_cpus(arguments.threads), settings.generator_processes)
         self.windows: Windows | None = None
         self.bench: Bench | None = None
         self.cut_short = ""
@@ -271,7 +275,8 @@ class _Run:
 
         @contextlib.contextmanager
         def start_generator() -> Iterator[LoadGenerator]:
-            with load_generator(payload_file, tolerances, log=logs / "generator.log") as generator:
+            log, processes = logs / "generator.log", self.machine.generator_processes
+            with load_generator(payload_file, tolerances, log=log, processes=processes) as generator:
                 self.machine.take_in(generator)
                 yield generator
 

@@ -140,6 +140,7 @@ def _data(result: TargetResult) -> Section:
         *((("Asked by label", target.label),) if target.label else ()),
         ("TLS", "; ".join(f"{PROTOCOL_NAMES[p]}: {target.tls[p]}" for p in PROTOCOLS if p in target.tls) or "none"),
         ("Load generator's machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'CPU')}, {where.kernel}"),
+        ("Load generator", numbers.counted(record.placement.generator_processes, "process", "processes")),
         ("Began", f"{record.started}, took {numbers.duration(record.duration_s)}, seed {record.seed}"),
         ("Slipway", where.slipway),
     )

@@ -83,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=len(available_cpus(1 << 20)), help="CPUs that may be used; default: all"
     )
+    parser.add_argument(
+        "--generator-processes",
+        type=int,
+        metavar="N",
+        help="of each load generator; default: one for each CPU that it has",
+    )
     parser.add_argument("--title", default="", help="of the page")
     parser.add_argument("--strict", action="store_true", help="exit with 6 if it is inconclusive")
     parser.add_argument(
@@ -135,6 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
     if is_result(arguments.base) and is_result(arguments.head):
         sys.stdout.write(stored.compare(Path(arguments.base), Path(arguments.head)))
         return 0
+    if arguments.generator_processes is not None and arguments.generator_processes < 1:
+        raise SettingsError(f"--generator-processes: must be at least 1, got {arguments.generator_processes}")
     base, head = read_sides(arguments)
     check_comparable(base, head)
     title = arguments.title or f"{head.record.model}: {head.record.label} against {base.record.label}"
@@ -143,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
             base=base,
             head=head,
             plan=plan,
-            machine=Machine(available_cpus(arguments.threads)),
+            machine=Machine(available_cpus(arguments.threads), arguments.generator_processes),
             directory=directory,
             title=title,
             command=shlex.join(["slipway", *sys.argv[1:]]),

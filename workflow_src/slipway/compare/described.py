@@ -22,6 +22,7 @@ def section(comparison: Comparison) -> Section:
         tuple((TableCell(name), TableCell(one), TableCell(other)) for name, one, other in facts),
     )
     where = comparison.environment
+    processes = numbers.counted(comparison.placement.generator_processes, "process", "processes")
     items = (
         ("Inputs", f"{numbers.counted(comparison.payload.distinct, 'payload')} of golden rows, the same for both"),
         (
@@ -31,6 +32,7 @@ def section(comparison: Comparison) -> Section:
         *_open_window(comparison),
         *_ceilings(comparison),
         ("CPUs", f"servers {comparison.placement.server_cpus}, load generators {comparison.placement.generator_cpus}"),
+        ("Load generators", f"{processes} each"),
         ("Machine", f"{where.cpu}, {numbers.counted(where.logical_cpus, 'logical CPU')}, {where.kernel}"),
         *_thread_plans(comparison),
         ("Seed", str(comparison.seed)),

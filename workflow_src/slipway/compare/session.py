@@ -153,7 +153,8 @@ class Session:
         file = self.directory / f"{which}.payloads.tfrecord"
         file.write_bytes(encode_payloads(side.sent))
         tolerances = comparable.under_load(side.contract, side.golden.rows, side.sent[0].rows)
-        generator = stack.enter_context(load_generator(file, tolerances, log=self.directory / f"{which}.generator.log"))
+        log, processes = self.directory / f"{which}.generator.log", self.machine.generator_processes
+        generator = stack.enter_context(load_generator(file, tolerances, log=log, processes=processes))
         self.machine.take_in(generator)
         server = stack.enter_context(self.machine.server(side.spec, self.directory / f"{which}.server.log"))
         return _Running(side, server, generator, file)
@@ -165,7 +166,8 @@ class Session:
         if not self.plan.calibrated:
             return
         log = self.directory / "null_server.log"
-        with calibration.null_server(running.payloads, log, self.machine.server_cpus) as null_server:
+        generators, cpus = self.machine.generator_processes, self.machine.server_cpus
+        with calibration.null_server(running.payloads, log, cpus, generators=generators) as null_server:
             for protocol in self.plan.calibrated:
                 told.begin(f"{NAMES[protocol]} on a server that does nothing")
                 self.ceilings[protocol] = calibration.measure(

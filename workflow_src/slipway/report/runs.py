@@ -120,8 +120,11 @@ def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
         "placement": f"server on {place.server_cpus}, load generator on {place.generator_cpus}"
         if place.pinned
         else "not pinned",
-        "load generator": ", ".join(f"{name} {version}" for name, version in sorted(record.locust.items()))
-        or "unknown",
+        "load generator": (
+            ", ".join(f"{name} {version}" for name, version in sorted(record.locust.items())) or "unknown"
+        )
+        # One process is not told: so it was before there could be more.
+        + (f"; {place.generator_processes} processes" if place.generator_processes > 1 else ""),
         "requests in flight": ", ".join(map(str, flights)) or "none",
         "window": ", ".join(f"{numbers.number(window)} s" for window in windows) or "none",
         "payload": "; ".join(

@@ -111,7 +111,8 @@ class Bench:
         if (protocol, rows) not in self._ceilings:
             self.told.note(f"  {rows} rows over {NAMES[protocol]} on a server that does nothing")
             windows = self.windows
-            with calibration.null_server(path, self.log, windows.machine.server_cpus, windows.tls) as server:
+            generators, cpus = windows.machine.generator_processes, windows.machine.server_cpus
+            with calibration.null_server(path, self.log, cpus, windows.tls, generators=generators) as server:
                 found = calibration.measure(
                     self.windows.generator,
                     server,

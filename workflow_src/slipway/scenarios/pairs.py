@@ -15,7 +15,7 @@ from slipway.scenarios.taking import Taking, Wanted
 
 # For both generators to connect before the common begin.
 _LEAD_NS = 300_000_000
-_WAKING_S = 60.0
+_WAKING_S = 0.05
 
 
 def mixed(settings: Mixed, taking: Taking) -> None:
@@ -56,9 +56,10 @@ def mixed(settings: Mixed, taking: Taking) -> None:
 
 
 def _wake(taking: Taking, generator: LoadGenerator, wanted: Wanted) -> None:
-    """Have the second generator started and its payloads read, before both get a common begin."""
-    order = replace(taking.order(wanted), rate=None, users=1, requests=1, warmup_s=0.0, window_s=_WAKING_S)
+    """Have all of the second generator started and its payloads read, before both get a common begin."""
     bench = taking.bench
+    users = bench.windows.machine.generator_processes
+    order = replace(taking.order(wanted), rate=None, users=users, warmup_s=0.0, window_s=_WAKING_S)
     bench.windows.machine.load(generator, bench.server, bench.windows.model, order)
     Path(order.samples).unlink()
 

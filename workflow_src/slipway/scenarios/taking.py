@@ -196,7 +196,7 @@ class Taking:
             rows=wanted.rows,
             index=wanted.index,
             order=bench.windows.order,
-            ceiling_rps=ceiling,
+            ceiling_rps=bench.windows.ceiling_of(window, wanted.protocol, ceiling),
             declared=bench.windows.declared,
             is_level=repetitions.UNSTEADY not in wanted.forgiven,
         )

@@ -15,6 +15,7 @@ def test_the_machine_the_commit_and_the_settings_are_told():
     assert found["GPU"] == "none"
     assert found["Batching"] == "allowed_batch_sizes [1, 2, 4, 8, 16, 32], batch_timeout_micros 0, max_batch_size 32"
     assert found["Commit"].startswith("9f3c2ab51d")
+    assert found["Load generator"].endswith("; 1 process")
 
 
 def test_uncommitted_changes_and_no_commit_are_said():

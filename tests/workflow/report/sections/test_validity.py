@@ -53,6 +53,17 @@ def test_limits_follow_from_what_was_measured(measured):
     assert "No batching" in told
 
 
+def test_how_many_processes_made_the_load_is_told(measured):
+    record = factory.benchmark("digits", 2, repetitions=2)
+    placement = record.placement.model_copy(update={"generator_processes": 4})
+    ceilings = [ceiling.model_copy(update={"processes": 4}) for ceiling in record.ceilings]
+    told = dict(limits(measured(record.model_copy(update={"placement": placement, "ceilings": ceilings}))))
+
+    assert "load generator on 1 (4 processes)" in told["One machine"]
+    assert told["Ceiling over gRPC"].startswith("the load generator with 4 processes gets")
+    assert "the load generator's busiest process used" in told["gRPC at its peak"]
+
+
 def test_what_another_generator_found_is_told(measured):
     record = factory.benchmark("digits", 2, repetitions=2)
     values = [

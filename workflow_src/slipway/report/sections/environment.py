@@ -47,7 +47,8 @@ def environment(result: Result, measured: Sequence[Loads]) -> Section:
             ("Server memory at the end", numbers.size(record.resident_bytes)),
             (
                 "Load generator",
-                ", ".join(f"{name} {version}" for name, version in sorted(record.locust.items())) or "–",
+                (", ".join(f"{name} {version}" for name, version in sorted(record.locust.items())) or "–")
+                + f"; {numbers.counted(record.placement.generator_processes, 'process', 'processes')}",
             ),
         ]
     return Section("environment", "Environment", "Environment", "", (Items(tuple(facts)),))

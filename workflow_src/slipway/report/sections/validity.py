@@ -211,6 +211,7 @@ def _gpu_slowed(every: Sequence[Repetition]) -> str:
 def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
     """Say what holds the numbers down or makes them uncertain; each line follows from what was measured."""
     placement = measurement.record.placement
+    several = f" ({placement.generator_processes} processes)" if placement.generator_processes > 1 else ""
     target = measurement.record.target
     lines = []
     if target:
@@ -225,13 +226,18 @@ def limits(measurement: Loads) -> tuple[tuple[str, str], ...]:
         lines.append(("No isolation", "the server was a plain local process; nothing here speaks for the image"))
     if target:
         lines.append(
-            ("The load generator's place", f"CPUs {placement.generator_cpus} of {placement.logical_cpus} here")
+            (
+                "The load generator's place",
+                f"CPUs {placement.generator_cpus} of {placement.logical_cpus} here{several}",
+            )
         )
     elif placement.pinned:
-        where = f"the server on CPUs {placement.server_cpus}, the load generator on {placement.generator_cpus}"
+        where = f"the server on CPUs {placement.server_cpus}, the load generator on {placement.generator_cpus}{several}"
         lines.append(("One machine", f"{where}, of {placement.logical_cpus}; they share caches, memory and the kernel"))
     else:
-        lines.append(("One machine, unpinned", f"server and load generator share all {placement.logical_cpus} CPUs"))
+        lines.append(
+            ("One machine, unpinned", f"server and load generator{several} share all {placement.logical_cpus} CPUs")
+        )
     lines += [_ceiling(ceiling) for ceiling in measurement.record.ceilings] or [
         ("No calibration", "what the load generator can do at most was not measured")
     ]
@@ -266,8 +272,9 @@ def _checked(measurement: Loads) -> list[tuple[str, str]]:
 
 
 def _ceiling(ceiling: Ceiling) -> tuple[str, str]:
+    processes = f" with {ceiling.processes} processes" if ceiling.processes > 1 else ""
     told = (
-        f"the load generator gets {numbers.number(ceiling.throughput_rps)} answers/s from a server that does nothing, with "
+        f"the load generator{processes} gets {numbers.number(ceiling.throughput_rps)} answers/s from a server that does nothing, with "
         f"{ceiling.concurrency} in flight, and half of them within {numbers.microseconds(ceiling.floor_p50_us)} with 1 in flight; "
         "no server can be measured above the one and below the other"
     )
@@ -284,7 +291,8 @@ def _bound(measurement: Loads) -> list[tuple[str, str]]:
             continue
         generator = max(r.generator_utilisation for r in peak.repetitions)
         used = peak.throughput_rps.value * peak.server_cpu_us.value / 1e6 if peak.server_cpu_us else None
-        told = f"the load generator used {numbers.percent(generator)} of one core"
+        busiest = "'s busiest process" if measurement.record.placement.generator_processes > 1 else ""
+        told = f"the load generator{busiest} used {numbers.percent(generator)} of one core"
         if used is not None:
             told += f", the server {numbers.number(used)} of {numbers.counted(cores, 'core')}"
         if generator > BUSY:
