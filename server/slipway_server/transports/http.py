@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 64 * 1024
 # A chunk's size, 16 hexadecimal digits at most, and two line ends; not counted, for bodies may come in chunks of any size.
 _CHUNK_FRAME_BYTES = 20
+# A piece of a body takes some 50 bytes beside what is in it, which is all that is counted: so many small ones become one.
+_SMALL_PART_BYTES = 512
+_SMALL_PARTS = 1024
 # As large as a gRPC message may be; numpy and TensorFlow set the practical limit.
 MAX_BODY_BYTES = 2**31 - 1
 _HANDSHAKE_S = 10.0
@@ -333,6 +336,7 @@ class HttpConnection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._head_bytes = 0
         self._body_bytes = 0
+        self._small_parts = 0
         self._beside_bytes = 0
         self._is_in_body = False
 
@@ -489,6 +493,12 @@ class HttpConnection(asyncio.Protocol):
             self._refuse_for_now()
         else:
             self._parts.append(part)
+            if len(part) < _SMALL_PART_BYTES:
+                self._small_parts += 1
+                if self._small_parts == _SMALL_PARTS:
+                    # All of these came since this was done before, so that nothing is copied twice.
+                    self._parts[-_SMALL_PARTS:] = [b"".join(self._parts[-_SMALL_PARTS:])]
+                    self._small_parts = 0
 
     def on_chunk_header(self) -> None:
         """Pass over what every chunk has."""

@@ -2,6 +2,7 @@ import asyncio
 import dataclasses
 import http.client as http_client
 import socket
+import sys
 import threading
 
 import pytest
@@ -178,6 +179,30 @@ def test_what_is_beside_a_body_is_bounded(serve, beside, not_counted):
         assert headers["connection"] == "close"
         assert body == b"Extensions of chunks and trailers exceed 65536 bytes"
         assert is_closed(connection)
+
+
+def test_small_pieces_take_little_more_than_what_is_in_them():
+    """Bytes that clients send by twos, and sometimes more at once: no object each."""
+    large = bytes(1000)
+    pieces = [b"%02d" % (number % 100) if number % 10 else large for number in range(50_000)]
+
+    async def play():
+        connection = HttpConnection(echo, error, Connections())
+        connection.connection_made(Transport())
+        connection.data_received(CHUNKED + b"\r\n")
+        for start in range(0, len(pieces), 5000):
+            connection.data_received(
+                b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces[start : start + 5000])
+            )
+        parts = connection._parts
+        connection.connection_lost(None)
+        return parts
+
+    parts = asyncio.run(play())
+
+    assert b"".join(parts) == b"".join(pieces)
+    assert sum(map(sys.getsizeof, parts)) < 1.1 * sum(map(len, pieces))
+    assert len(parts) < 10_000
 
 
 def test_small_chunks_are_no_extensions_and_earn_no_room_for_trailers():
