@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import statistics
@@ -167,7 +168,18 @@ def _wrk(
     server: Started, request: Request, seconds: float, cpus: Sequence[int], in_flight: int
 ) -> tuple[int, float, float]:
     url = f"http://127.0.0.1:{server.rest_port}{request.rest_path}"
-    command = ["wrk", "-t1", f"-c{in_flight}", f"-d{seconds:g}s", "-s", str(request.rest), "--timeout", "60s", url]
+    # It knows whole seconds only; how many it took, it tells.
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{in_flight}",
+        f"-d{math.ceil(seconds)}s",
+        "-s",
+        str(request.rest),
+        "--timeout",
+        "60s",
+        url,
+    ]
     output, share = load(command, cpus, seconds)
     found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", output)
     if found is None or "Non-2xx" in output or "Socket errors" in output:
@@ -181,7 +193,7 @@ def _h2load(
     url = f"http://127.0.0.1:{server.grpc_port}{request.grpc_path}"
     connections = min(in_flight, 8)
     command = ["h2load", "-t1", f"-c{connections}", f"-m{in_flight // connections}", "-w24", "-W24"]
-    command += [f"-d{request.grpc}", *([f"-n{count}"] if count else ["-D", f"{seconds:g}"])]
+    command += [f"-d{request.grpc}", *([f"-n{count}"] if count else ["-D", f"{round(1000 * seconds)}ms"])]
     command += ["-H", "content-type: application/grpc", "-H", "te: trailers", url]
     output, share = load(command, cpus, seconds)
     found = re.search(r"finished in ([\d.]+)(us|ms|s|m)", output)

@@ -1,4 +1,5 @@
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ BENCH = Path(__file__).parents[3] / "server" / "bench"
 def harness(monkeypatch):
     """The rooms of the script, which lie beside it and not on the path."""
     monkeypatch.syspath_prepend(str(BENCH))
-    rooms = ("beside", "models", "peers", "processes", "rounds", "table")
+    rooms = ("beside", "loads", "models", "peers", "processes", "rounds", "table")
     return SimpleNamespace(**{room: importlib.import_module(f"harness.{room}") for room in rooms})
 
 
@@ -116,6 +117,31 @@ def test_the_table_tells_what_was_measured_and_which_aims_were_missed(harness):
     assert "| ours | 1,100 (1,000 to 1,200) | 909 (833 to 1,000) |  |" in lines
     assert "| litserve, half_plus_two, rest: two workers | **1,100** |" in lines
     assert "resnet50 was left out: Keras is not installed." in lines
+
+
+WRK = "  24 requests in 8.01s, 1.00MB read\nRequests/sec:      3.00\n"
+H2LOAD = """finished in 7.61s, 3.15 req/s, 1.00KB/s
+requests: 32 total, 32 started, 24 done, 24 succeeded, 0 failed, 0 errored, 0 timeout
+traffic: 1.00KB (1000) total, 100B (100) headers (space savings 90.00%), 480B (480) data
+"""
+
+
+@pytest.mark.parametrize(
+    ("protocol", "output", "time", "took"), [("rest", WRK, "-d8s", 8.01), ("grpc", H2LOAD, "7500ms", 7.5)]
+)
+def test_load_generators_are_given_times_that_they_can_read(
+    harness, monkeypatch, tmp_path, protocol, output, time, took
+):
+    """Either refuses seven and a half seconds as they are."""
+    commands = []
+    monkeypatch.setattr(harness.loads, "load", lambda command, *_: (commands.append(command), (output, 0.5))[1])
+    server = harness.processes.Started(SimpleNamespace(pid=os.getpid()))
+    request = harness.loads.Request("m", tmp_path / "m.lua", "/p", tmp_path / "m.grpc", answer_bytes=20)
+
+    found = harness.loads.drive(protocol, server, request, 7.5, [0], 8)
+
+    assert time in commands[0]
+    assert found["per_s"] == pytest.approx(24 / took)
 
 
 def test_the_recommender_is_asked_the_same_by_either_method_and_protocol(harness):
