@@ -53,6 +53,7 @@ from slipway_server.signals import EndSignals
 from slipway_server.transports import descriptors, grpcio_server, ports, tls
 from slipway_server.transports.admin_api import AdminApi
 from slipway_server.transports.grpc_api import GrpcApi
+from slipway_server.transports.held import Held, default_limit_bytes
 from slipway_server.transports.http import HttpServer, Limits
 from slipway_server.transports.http2 import server as http2
 from slipway_server.transports.profiler import ProfilerApi
@@ -203,6 +204,7 @@ class Server:
             has_health_service=settings.enable_grpc_healthcheck_service,
             others=self._profiler.services() if self._profiler else {},
         )
+        self._held = Held(default_limit_bytes())
         self._rest_server = RestServer(
             RestApi(
                 self._serving,
@@ -216,6 +218,7 @@ class Server:
                 gzip_min_bytes=settings.rest_api_gzip_min_bytes,
             ),
             _http_limits(settings),
+            self._held,
         )
         self._metrics.watch_connections("rest", lambda: len(self._rest_server.connections))
         token = _bearer_token(settings.admin_token_file, "admin_token_file")
@@ -314,6 +317,7 @@ class Server:
                 self._callers,
                 self._tls,
                 settings.grpc_max_connections or None,
+                self._held,
             )
         except OSError as error:
             raise ports.cannot_listen(settings.bind_address, settings.port, "port", error) from error

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import httptools
 
-from slipway_server import memory
+from slipway_server.transports.held import Held, default_limit_bytes
 from slipway_server.transports.known_heads import KnownHead, KnownHeads
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ class Limits:
 
     Attributes:
         connections: Open at once; one more is answered 503 and closed.
-        bodies_bytes: Of all requests together that are being received or answered; what goes beyond is answered 503.
+        bodies_bytes: Of all requests together that are being received or answered; what goes beyond is answered 503. Of
+            no effect where the account of them is shared with others.
         idle_s: Between two requests of a connection; it is closed without a word. Longer than what load balancers
             keep their side (60 s mostly), so that it is they who close.
         request_s: From the first byte of a request to its last, and a second more for each `slowest_bytes_per_s`.
@@ -66,7 +67,7 @@ class Limits:
     """
 
     connections: int = field(default_factory=_max_connections)
-    bodies_bytes: int = field(default_factory=lambda: memory.limit_bytes() // 4)
+    bodies_bytes: int = field(default_factory=default_limit_bytes)
     idle_s: float = 300.0
     request_s: float = 30.0
     slowest_bytes_per_s: int = 4096
@@ -116,10 +117,10 @@ _STATUS_LINES[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 class Connections:
     """The open connections of one listening socket, and what they share: limits, and who keeps to them."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, held: Held | None = None) -> None:
         self.limits = limits or Limits()
-        self.bodies_bytes = 0
-        """Of requests that are being received or answered now. Belongs to the loop's thread."""
+        self.held = held or Held(self.limits.bodies_bytes)
+        """The bodies of requests that are being received or answered now."""
         self.known_heads = KnownHeads()
         self._open: set[HttpConnection] = set()
         self._due: list[HttpConnection] = []
@@ -130,14 +131,9 @@ class Connections:
         """Return how many are open."""
         return len(self._open)
 
-    @property
-    def free_bytes(self) -> int:
-        """How much more bodies may take now."""
-        return self.limits.bodies_bytes - self.bodies_bytes
-
     def no_room(self) -> str:
         """Say why a body is refused for which there is no room now."""
-        return f"The bodies of all requests that are being answered exceed {self.limits.bodies_bytes} bytes; try again later"
+        return f"The bodies of all requests that are being answered exceed {self.held.limit} bytes; try again later"
 
     def add(self, connection: "HttpConnection") -> None:
         """Take note of a connection that opened; from the first to the last, look at them now and then."""
@@ -191,11 +187,13 @@ class Connections:
 class HttpServer:
     """A listening socket and the connections it brought."""
 
-    def __init__(self, handler: Handler, make_error: MakeError, limits: Limits | None = None) -> None:
-        """Put together; see HttpConnection."""
+    def __init__(
+        self, handler: Handler, make_error: MakeError, limits: Limits | None = None, held: Held | None = None
+    ) -> None:
+        """Put together, with the account of what clients hold, if others share it; see HttpConnection."""
         self._handler = handler
         self._make_error = make_error
-        self.connections = Connections(limits)
+        self.connections = Connections(limits, held)
 
     async def start(self, bound: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """
@@ -361,7 +359,7 @@ class HttpConnection(asyncio.Protocol):
         """
         self._is_done = True
         self._connections.discard(self)
-        self._connections.bodies_bytes -= self._body_bytes
+        self._connections.held.now -= self._body_bytes
         self._begin_message()
         self._give_up_turns()
 
@@ -400,13 +398,13 @@ class HttpConnection(asyncio.Protocol):
                     self._refuse(431, f"Extensions of chunks and trailers exceed {MAX_HEAD_BYTES} bytes")
 
     def _has_room_for(self, known: KnownHead) -> bool:
-        return known.body_bytes <= self._limits.bodies_bytes - self._connections.bodies_bytes
+        return known.body_bytes <= self._connections.held.free
 
     def _take_known(self, known: KnownHead, data: bytes) -> None:
         """Hand over the request in *data*, as the parser would."""
         self._messages += 1
         self._head_bytes = 0
-        self._connections.bodies_bytes += known.body_bytes
+        self._connections.held.now += known.body_bytes
         request = Request(known.method, known.target, known.headers, data[known.size :], self._peer)
         is_head = known.method == "HEAD"
         self._turns.append(_Turn(self, keeps_alive=True, is_head=is_head, request=request, body_bytes=known.body_bytes))
@@ -473,10 +471,11 @@ class HttpConnection(asyncio.Protocol):
         self._is_in_body = True
         headers = self._headers
         length = int(headers.get(b"content-length", b"0"))
-        most = min(MAX_BODY_BYTES, self._limits.bodies_bytes)
+        most = min(MAX_BODY_BYTES, self._connections.held.limit)
         if length > most:
             self._refuse(413, f"The body exceeds {most} bytes")
-        elif length > self._connections.free_bytes:
+        # What has no body is answered though others hold too much: who asks whether we are well, and for metrics.
+        elif length and length > self._connections.held.free:
             self._refuse_for_now()
         elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self._turns:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -486,10 +485,10 @@ class HttpConnection(asyncio.Protocol):
         if self._is_done:
             return
         self._body_bytes += len(part)
-        self._connections.bodies_bytes += len(part)
+        self._connections.held.now += len(part)
         if self._body_bytes > MAX_BODY_BYTES:
             self._refuse(413, f"The body exceeds {MAX_BODY_BYTES} bytes")
-        elif self._connections.bodies_bytes > self._limits.bodies_bytes:
+        elif self._connections.held.is_full:
             self._refuse_for_now()
         else:
             self._parts.append(part)
@@ -542,7 +541,7 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer what cannot be read on, after what was asked before it."""
         self._is_done = True
-        self._connections.bodies_bytes -= self._body_bytes
+        self._connections.held.now -= self._body_bytes
         self._begin_message()
         self._turns.append(_Turn(self, keeps_alive=False, response=self.make_error(status, message)))
         self.send_answers()
@@ -574,7 +573,7 @@ class HttpConnection(asyncio.Protocol):
         out: list[bytes] = []
         while turns and (response := turns[0].response) is not None:
             turn = turns.popleft()
-            self._connections.bodies_bytes -= turn.body_bytes
+            self._connections.held.now -= turn.body_bytes
             # A server that drains refuses what is new; what it has begun to answer, it answers.
             keeps_alive = turn.keeps_alive and not (response.closes and not self._has_begun_more())
             out.append(_head(response, turn, keeps_alive=keeps_alive))
@@ -600,7 +599,7 @@ class HttpConnection(asyncio.Protocol):
         turns = tuple(self._turns)
         self._turns.clear()
         for turn in turns:
-            self._connections.bodies_bytes -= turn.body_bytes
+            self._connections.held.now -= turn.body_bytes
             turn.cancel()
 
     def _read_or_wait(self) -> None:

@@ -20,6 +20,7 @@ from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Exchange, Serving
 from slipway_server.transports import health, model_list
 from slipway_server.transports.gzip_body import GzipBody
+from slipway_server.transports.held import Held
 from slipway_server.transports.http import Connections, HttpServer, Limits, Request, Response
 from slipway_server.transports.waiting import Arrivals, Timeout
 from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths
@@ -251,14 +252,14 @@ class RestApi:
         """
         loop = self._arrivals.loop
         due_at = loop.time() + self._timeout.timeout_s
-        zipped = GzipBody(body, min(MAX_UNZIPPED_BYTES, self.connections.limits.bodies_bytes - len(body)))
+        zipped = GzipBody(body, min(MAX_UNZIPPED_BYTES, self.connections.held.limit - len(body)))
         while not zipped.is_done:
             # One byte even if nothing is free, for that may be all that there is, and its end unread.
-            room = max(min(_PIECE_BYTES, self.connections.free_bytes), 1)
+            room = max(min(_PIECE_BYTES, self.connections.held.free), 1)
             plain.hold(room)
             came = await self._aside(partial(zipped.go_on, room))
             plain.hold(came - room)
-            if self.connections.free_bytes < 0:
+            if self.connections.held.free < 0:
                 raise Unavailable(self.connections.no_room())
             if loop.time() > due_at:
                 raise DeadlineExceeded("The timeout of the request was over before its body was decompressed")
@@ -338,7 +339,7 @@ class _Plain:
     def hold(self, size: int) -> None:
         """Enter *size* bytes more, or fewer if it is negative."""
         self._bytes += size
-        self._connections.bodies_bytes += size
+        self._connections.held.now += size
 
     def give_back(self) -> None:
         """Strike them all."""
@@ -348,9 +349,9 @@ class _Plain:
 class RestServer(HttpServer):
     """REST on a listening socket."""
 
-    def __init__(self, api: RestApi, limits: Limits | None = None) -> None:
+    def __init__(self, api: RestApi, limits: Limits | None = None, held: Held | None = None) -> None:
         """Put together; see HttpServer."""
-        super().__init__(api.handle, error_response, limits)
+        super().__init__(api.handle, error_response, limits, held)
         api.connections = self.connections
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway_server.transports import http, ports
+from slipway_server.transports.held import Held
 from slipway_server.transports.http import Connections, HttpConnection, HttpServer, Limits, Response
 
 WAIT_S = 90.0
@@ -26,8 +27,8 @@ async def echo(request):
 class Server:
     """Any handler behind a real socket."""
 
-    def __init__(self, loop_thread, handler, **limits):
-        self.server = HttpServer(handler, error, Limits(**limits))
+    def __init__(self, loop_thread, handler, held=None, **limits):
+        self.server = HttpServer(handler, error, Limits(**limits), held)
         bound = ports.bind("127.0.0.1", "auto", flag="rest_api_port")
         self.port = bound.getsockname()[1]
         loop_thread.run(self.server.start(bound))
@@ -221,7 +222,7 @@ def test_small_chunks_are_no_extensions_and_earn_no_room_for_trailers():
         for _ in range(3):
             await asyncio.sleep(0)
         connection.connection_lost(None)
-        assert connections.bodies_bytes == 0
+        assert connections.held.now == 0
         return transport.written
 
     room = http.MAX_HEAD_BYTES
@@ -559,7 +560,7 @@ def test_a_client_that_never_reads_is_cut_off(serve, fakes):
         server.limit(unread_s=0.05)
         fakes.wait_for(lambda: not len(server.server.connections), "the connection to be cut")
 
-    assert server.server.connections.bodies_bytes == 0
+    assert server.server.connections.held.now == 0
 
 
 def test_bodies_of_all_connections_together_are_bounded(serve, fakes):
@@ -572,7 +573,7 @@ def test_bodies_of_all_connections_together_are_bounded(serve, fakes):
     server = serve(handler, bodies_bytes=1000)
     with server.connect() as one, server.connect() as two, server.connect() as three, server.connect() as four:
         one.sendall(post(b"/a", bytes(600)))
-        fakes.wait_for(lambda: server.server.connections.bodies_bytes >= 600, "the first body")
+        fakes.wait_for(lambda: server.server.connections.held.now >= 600, "the first body")
         ((refused, _, _),) = ask(two, post(b"/a", bytes(401)))
         ((chunked, _, _),) = ask(
             three, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n200\r\n" + bytes(512)
@@ -584,7 +585,22 @@ def test_bodies_of_all_connections_together_are_bounded(serve, fakes):
 
     assert (refused[:12], chunked[:12], alone[:12]) == ("HTTP/1.1 503", "HTTP/1.1 503", "HTTP/1.1 413")
     assert answer[2] == b"POST /a " + bytes(600)
-    assert server.server.connections.bodies_bytes == 0
+    assert server.server.connections.held.now == 0
+
+
+def test_what_others_hold_leaves_no_room_for_bodies_but_for_what_has_none(serve):
+    """Who asks whether the server is well is not to be told that it is not."""
+    held = Held(1000)
+    server = serve(echo, held=held)
+    held.now = 1001
+    with server.connect() as one, server.connect() as two:
+        ((refused, _, _),) = ask(one, post(b"/a", b"1"))
+        (answered, again) = ask(two, *[b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"] * 2)
+    held.now -= 1001
+
+    assert refused.startswith("HTTP/1.1 503")
+    assert answered[2] == again[2] == b"GET /health "
+    assert held.now == 0
 
 
 def test_large_answers_are_sent_whole_and_in_order(serve):
@@ -665,7 +681,7 @@ def test_whatever_comes_the_server_goes_on(reads):
         connection.connection_lost(None)
         for _ in range(3):
             await asyncio.sleep(0)
-        assert connections.bodies_bytes == 0
+        assert connections.held.now == 0
         assert len(connections) == 0
         assert all(line.startswith(b"HTTP/1.1 ") for line in transport.written[:9].splitlines())
 
@@ -720,7 +736,7 @@ def test_a_head_that_is_known_means_what_it_means_to_the_parser(reads):
         connection.connection_lost(None)
         for _ in range(3):
             await asyncio.sleep(0)
-        assert connections.bodies_bytes == 0
+        assert connections.held.now == 0
         return transport.written, transport.closed
 
     assert asyncio.run(play(knows=True)) == asyncio.run(play(knows=False))
@@ -735,7 +751,7 @@ def test_a_body_for_which_there_is_no_room_is_refused_however_well_its_head_is_k
         connection.data_received(post(b"/a", b"12345678"))
         for _ in range(3):
             await asyncio.sleep(0)
-        connections.bodies_bytes = 5
+        connections.held.now = 5
         connection.data_received(post(b"/a", b"12345678"))
         return transport.written
 

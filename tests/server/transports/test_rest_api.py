@@ -214,7 +214,7 @@ def test_what_is_decompressed_counts_among_the_bodies_of_all_requests(rest, half
     half.gate.clear()
     first = threading.Thread(target=lambda: answers.append(post_zipped(client, gzip.compress(body))))
     first.start()
-    fakes.wait_for(lambda: 60_000 < books.bodies_bytes < 65_000, "the first request to be decompressed")
+    fakes.wait_for(lambda: 60_000 < books.held.now < 65_000, "the first request to be decompressed")
 
     refused = post_zipped(client, gzip.compress(body))
     half.gate.set()
@@ -223,7 +223,7 @@ def test_what_is_decompressed_counts_among_the_bodies_of_all_requests(rest, half
     assert refused.status_code == 503
     assert "100000 bytes; try again later" in refused.json()["error"]
     assert answers[0].status_code == 200
-    assert books.bodies_bytes == 0
+    assert books.held.now == 0
     assert post_zipped(client, gzip.compress(body)).status_code == 200
 
 
@@ -240,7 +240,7 @@ def test_a_body_may_take_all_the_room_that_there_is(rest, monkeypatch, piece, mi
     assert len(body) == 60_000
     assert answer.status_code == status
     assert told in answer.json().get("error", "")
-    assert client.server.connections.bodies_bytes == 0
+    assert client.server.connections.held.now == 0
 
 
 def test_decompressing_is_done_within_the_time_of_the_request(rest):
@@ -276,20 +276,20 @@ def test_gzip_bodies_take_turns_and_who_leaves_holds_nothing(rest, fakes, monkey
         thread.start()
         assert begun.acquire(timeout=WAIT_S)
     taken = 2 * (len(body) + 10_000)
-    assert books.bodies_bytes == taken
+    assert books.held.now == taken
 
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=WAIT_S) as impatient:
         head = f"POST {PREDICT_PATH} HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
         impatient.sendall(head.encode() + body)
         fakes.wait_for(lambda: len(alive) == 3, "the third request")
-    fakes.wait_for(lambda: books.bodies_bytes == taken, "the server to notice that the client has left")
+    fakes.wait_for(lambda: books.held.now == taken, "the server to notice that the client has left")
     fakes.wait_for(lambda: len(alive) == 2, "the third request to be forgotten, though both threads are busy")
     may_go_on.set()
     for thread in busy:
         thread.join(WAIT_S)
 
     assert [answer.status_code for answer in answers] == [200, 200]
-    assert books.bodies_bytes == 0
+    assert books.held.now == 0
 
 
 def test_cors_headers_come_with_the_flag_only(rest):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from slipway_server.callers import Callers
 from slipway_server.errors import told
+from slipway_server.transports.held import Held
 from slipway_server.transports.http2.connection import Chunk, Connection
 from slipway_server.transports.http2.connection import Stream as HttpStream
 from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
@@ -29,7 +30,7 @@ from slipway_server.transports.http2.grpc_heads import (
 )
 from slipway_server.transports.http2.grpc_messages import PREFIX_BYTES, Inflater, MessageReader, prefix
 from slipway_server.transports.http2.headers import Block
-from slipway_server.transports.http2.limits import Held, Limits
+from slipway_server.transports.http2.limits import Limits
 from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
 from slipway_wire.status import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unimplemented, WireError
 

@@ -8,9 +8,10 @@ import io
 import struct
 import zlib
 
+from slipway_server.transports.held import Held
 from slipway_server.transports.http2.connection import Chunk
 from slipway_server.transports.http2.grpc_heads import Encoding
-from slipway_server.transports.http2.limits import Held, Limits
+from slipway_server.transports.http2.limits import Limits
 from slipway_wire.status import Internal, ResourceExhausted
 
 PREFIX_BYTES = 5

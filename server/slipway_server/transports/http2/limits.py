@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slipway_server import memory
 from slipway_server.transports.http2 import frames
-from slipway_wire.status import ResourceExhausted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,33 +152,3 @@ class Allowance:
                 return False
         self._left -= 1
         return True
-
-
-class Held:
-    """
-    Bytes of requests that are not answered yet, and of answers that are not taken yet, of all clients of this transport.
-
-    Compressed requests count as sent and, beside it, as what they become.
-    """
-
-    __slots__ = ("limit", "now")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.now = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there is more than there may be."""
-        return self.now > self.limit
-
-    def refusal(self) -> ResourceExhausted:
-        """Say so to whoever brings more."""
-        return ResourceExhausted(
-            f"the server holds {self.now} bytes of calls that have not ended, {self.limit} are allowed; try again later"
-        )
-
-
-def default_held_bytes() -> int:
-    """Return a quarter of the memory that the machine, or the container, has."""
-    return memory.limit_bytes() // 4

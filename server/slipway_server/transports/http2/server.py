@@ -10,10 +10,11 @@ from pathlib import Path
 
 from slipway_server.callers import Callers
 from slipway_server.transports import descriptors, ports
+from slipway_server.transports.held import Held, default_limit_bytes
 from slipway_server.transports.http2.calls import Deadlines, Site
 from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
 from slipway_server.transports.http2.grpc_heads import routes_of
-from slipway_server.transports.http2.limits import Held, Limits, default_held_bytes, limits_of
+from slipway_server.transports.http2.limits import Limits, limits_of
 from slipway_server.transports.http2.protocol import Http2Protocol
 from slipway_server.transports.rpc import Services
 from slipway_server.transports.tls import Tls
@@ -30,6 +31,7 @@ async def start_server(
     callers: Callers | None = None,
     tls: Tls | None = None,
     max_connections: int | None = None,
+    held: Held | None = None,
 ) -> "tuple[Http2Server, list[int]]":
     """
     Listen on *places* and answer; the sibling of the function in grpcio_server.
@@ -41,6 +43,7 @@ async def start_server(
         callers: Finds out who calls.
         tls: Speak TLS on all of them, and believe these clients only.
         max_connections: Open at once; None: as many as file descriptors allow.
+        held: The account of what clients hold, if others share it.
 
     Returns:
         The running server, and the port of each place; 0 for a UNIX socket.
@@ -52,7 +55,7 @@ async def start_server(
     if unknown:
         logger.warning("--grpc_channel_arguments: of no effect with --grpc_transport=slipway: %s", ", ".join(unknown))
     context = tls.context(["h2"]) if tls else None
-    server = Http2Server(services, limits, callers=callers, tls=context, max_connections=max_connections)
+    server = Http2Server(services, limits, callers=callers, tls=context, held=held, max_connections=max_connections)
     sockets = [_bound(place) if isinstance(place, str) else place for place in places]
     await server.start(sockets)
     return server, [0 if one.family == socket.AF_UNIX else one.getsockname()[1] for one in sockets]
@@ -75,7 +78,7 @@ class Http2Server:
         *,
         callers: Callers | None = None,
         tls: ssl.SSLContext | None = None,
-        held_bytes: int | None = None,
+        held: Held | None = None,
         max_connections: int | None = None,
     ) -> None:
         """
@@ -86,11 +89,11 @@ class Http2Server:
             limits: What one client may take.
             callers: Finds out who calls.
             tls: How clients are to be encrypted; its ALPN must offer h2.
-            held_bytes: Bytes of unanswered requests that all clients together may have here.
+            held: The account of what all clients together hold; None: one of its own.
             max_connections: Open at once; one more is sent away. None: as many as file descriptors allow.
         """
         loop = asyncio.get_running_loop()
-        held = Held(default_held_bytes() if held_bytes is None else held_bytes)
+        held = held or Held(default_limit_bytes())
         self.site = Site(loop, routes_of(services), limits, held, Deadlines(loop), callers or Callers())
         self._max_connections = descriptors.max_grpc_connections() if max_connections is None else max_connections
         self._tls = tls

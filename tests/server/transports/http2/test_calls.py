@@ -10,12 +10,13 @@ import hpack
 import pytest
 
 from slipway_server.callers import Callers
+from slipway_server.transports.held import Held
 from slipway_server.transports.http2 import frames
 from slipway_server.transports.http2.calls import Calls, Complaints, Deadlines, Site
 from slipway_server.transports.http2.frames import ConnectionFault, ErrorCode
 from slipway_server.transports.http2.grpc_heads import routes_of
 from slipway_server.transports.http2.grpc_messages import Inflater
-from slipway_server.transports.http2.limits import Held, Limits
+from slipway_server.transports.http2.limits import Limits
 from slipway_server.transports.rpc import Bidirectional, ServerStreaming, Unary
 from slipway_wire.status import DataLoss
 

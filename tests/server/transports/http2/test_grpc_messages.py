@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipway_server.transports.held import Held
 from slipway_server.transports.http2.grpc_messages import Inflater, MessageReader, prefix
-from slipway_server.transports.http2.limits import Held, Limits
+from slipway_server.transports.http2.limits import Limits
 from slipway_wire.status import Internal, ResourceExhausted
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway_server import memory
-from slipway_server.transports.http2.limits import Allowance, Limits, default_held_bytes, limits_of
+from slipway_server.transports.http2.limits import Allowance, Limits, limits_of
 
 
 def test_grpcs_channel_arguments_set_the_limits():
@@ -56,11 +55,3 @@ def test_an_allowance_comes_back_with_time_and_with_use():
     assert [allowance.take(0.0, 0) for _ in range(3)] == [True, True, False]
     assert [allowance.take(1.0, 0) for _ in range(2)] == [True, False]
     assert [allowance.take(1.0, 2) for _ in range(3)] == [True, True, False]
-
-
-def test_a_quarter_of_what_the_container_has_may_be_held(tmp_path, monkeypatch):
-    limit = tmp_path / "memory.max"
-    limit.write_text("268435456\n")
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", (limit,))
-
-    assert default_held_bytes() == 2**26

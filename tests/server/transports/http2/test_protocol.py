@@ -8,6 +8,7 @@ import threading
 import pytest
 import trustme
 
+from slipway_server.transports.held import Held
 from slipway_server.transports.http2 import frames
 from slipway_server.transports.http2.frames import ErrorCode
 from slipway_server.transports.http2.limits import Limits
@@ -88,15 +89,15 @@ def serve(loop_thread):
         calls.release()
         return bytes(2**20)
 
-    async def make(limits, context, max_connections):
+    async def make(limits, context, max_connections, held):
         services = {"t.S": {"Echo": Unary(echo, is_stepwise=True), "Large": Unary(large, is_stepwise=True)}}
-        server = Http2Server(services, limits, tls=context, max_connections=max_connections)
+        server = Http2Server(services, limits, tls=context, max_connections=max_connections, held=held)
         bound = socket.create_server(("127.0.0.1", 0))
         await server.start([bound])
         return server, bound.getsockname()[1]
 
-    def start(limits=None, context=None, max_connections=None):
-        server, port = loop_thread.run(make(limits or Limits(), context, max_connections))
+    def start(limits=None, context=None, max_connections=None, held=None):
+        server, port = loop_thread.run(make(limits or Limits(), context, max_connections, held))
         started.append(server)
         start.server, start.calls = server, calls
         return port
@@ -220,6 +221,17 @@ def test_a_connection_too_many_is_sent_away_and_told_why(serve, connect, fakes, 
     third = connect(port)
     third.send(GREETING + request(1, b"Echo", b"x"))
     assert third.frames_until(is_end_of(1))[-1].kind == frames.HEADERS
+
+
+def test_what_others_hold_counts_here_too(serve, connect):
+    held = Held(1000)
+    wire = connect(serve(held=held))
+    held.now = 1001
+    wire.send(GREETING + request(1, b"Echo", b"x"))
+    assert any(b"1000 are allowed" in f.payload for f in wire.frames_until(is_end_of(1)))
+    held.now = 0
+    wire.send(request(3, b"Echo", b"x"))
+    assert [f.payload for f in wire.frames_until(is_end_of(3)) if f.kind == frames.DATA] == [b"\0\0\0\0\1x"]
 
 
 def test_silent_clients_are_pinged_and_closed(serve, connect):
