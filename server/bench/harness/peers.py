@@ -1,11 +1,12 @@
 """
-Other servers with the same model: LitServe and MLServer, each in an environment of its own, at its best settings.
+Other servers with the same model: LitServe, MLServer and Triton, each in an environment of its own, at its best settings.
 
 Their model call is as fast as ours (`adapters/session_call.py`): what differs is the server. Which of a few settings suits
 a server best is tried before the rounds, for each model and protocol, and told with the results.
 
-Not here: Triton, whose wheel (nvidia-pytriton) wants a Python that its stub was built for, and Python models in processes of
-their own; TF Serving and OpenVINO Model Server, which no package registry has.
+Triton is that of nvidia-pytriton, a real tritonserver whose Python backend was built for Debian's Python 3.11 (3.11.2 is known to run
+it, 3.11.7 not), so its environment is made with the system's. Not here: Triton's Python models in processes of their own; TF Serving
+and OpenVINO Model Server, which no package registry has.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from slipway_wire.payloads import Payload
 
 ADAPTERS = Path(__file__).parent / "adapters"
 BATCH = 64
+SYSTEM_PYTHON = "/usr/bin/python3"
 Settings = Mapping[str, float | bool]
 
 LITSERVE: tuple[Settings, ...] = tuple(
@@ -47,15 +49,29 @@ MLSERVER: tuple[Settings, ...] = tuple(
 )
 
 
-def python_of(name: str, environments: Path) -> Path:
-    """Give the Python of *name*'s environment in *environments*, which is made and filled by pip if it is not there."""
+TRITON: tuple[Settings, ...] = tuple(
+    {"max_batch_size": BATCH, "max_queue_delay": delay, "instances": instances}
+    for delay, instances in ((0.0, 1), (0.001, 1), (0.005, 1), (0.0, 2))
+)
+
+
+def python_of(name: str, environments: Path, package: str = "", base: str = sys.executable) -> Path:
+    """
+    Give the Python of *name*'s environment in *environments*, which is made and filled by pip if it is not there.
+
+    Args:
+        name: Of the server and its environment.
+        environments: Where they are.
+        package: What is installed; by default *name*.
+        base: The Python that makes it.
+    """
     python = environments / name / "bin" / "python"
     if not python.exists():
         sys.stderr.write(f"installing {name} in {environments / name}\n")
         # MLServer's worker processes (1.7.1) ask uvloop for a loop that later versions no longer make.
-        wanted = [name, "uvloop<0.22", f"tensorflow-cpu=={version('tensorflow-cpu')}"]
+        wanted = [package or name, "uvloop<0.22", f"tensorflow-cpu=={version('tensorflow-cpu')}"]
         for command in (
-            [sys.executable, "-m", "venv", str(environments / name)],
+            [base, "-m", "venv", str(environments / name)],
             [str(python), "-m", "pip", "install", "--quiet", *wanted],
         ):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -96,12 +112,19 @@ class Peer:
         python: Of its environment.
         protocols: Those it speaks.
         settings: What is tried.
+        takes_bytes_over_rest: Whether its JSON has a form for them.
     """
 
     name: str
     python: Path
     protocols: tuple[str, ...]
     settings: Sequence[Settings]
+    takes_bytes_over_rest: bool = True
+
+    def protocols_for(self, case: Case) -> tuple[str, ...]:
+        """Give those over which it can be asked this."""
+        is_bytes = any(array.dtype.hasobject for array in case.question.inputs.values())
+        return tuple(one for one in self.protocols if self.takes_bytes_over_rest or not is_bytes or one != "rest")
 
     def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
         """Start it, wait until it answers, and compare its answer with ours."""
@@ -156,8 +179,8 @@ class LitServe(Peer):
         return Request(case.model, loads.rest_file(f"litserve-{case.model}", body, servers.directory), "/predict")
 
 
-class MLServer(Peer):
-    """The Open Inference Protocol, over REST and gRPC."""
+class OpenInference(Peer):
+    """The Open Inference Protocol, over REST and gRPC: MLServer, and Triton, which takes no bytes over REST."""
 
     def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
         """See `Peer`."""
@@ -169,19 +192,21 @@ class MLServer(Peer):
 
     def request(self, servers: Servers, case: Case, started: Started) -> Request:
         """See `Peer`."""
-        stem = servers.directory / f"mlserver-{case.model}"
+        stem = servers.directory / f"{self.name}-{case.model}"
         if not stem.with_suffix(".message").exists():
             np.save(stem.with_suffix(".npy"), next(iter(case.question.inputs.values())))
             self._adapter("requests", str(stem.with_suffix(".npy")), str(stem))
-        body, message = stem.with_suffix(".json").read_bytes(), stem.with_suffix(".message")
-        path = "/v2/models/model/infer"
-        outputs = json.loads(loads.rest_answer(started, path, body))["outputs"]
-        self._check(case, {one["name"]: one["data"] for one in outputs}, "rest")
+        path, message, rest = "/v2/models/model/infer", stem.with_suffix(".message"), None
+        if "rest" in self.protocols_for(case):
+            body = stem.with_suffix(".json").read_bytes()
+            outputs = json.loads(loads.rest_answer(started, path, body))["outputs"]
+            self._check(case, {one["name"]: one["data"] for one in outputs}, "rest")
+            rest = loads.rest_file(stem.name, body, servers.directory)
         told = json.loads(self._adapter("ask", str(started.grpc_port), str(message)))
         self._check(case, told["outputs"], "grpc")
         return Request(
             case.model,
-            loads.rest_file(stem.name, body, servers.directory),
+            rest,
             path,
             loads.grpc_file(stem.name, message.read_bytes(), servers.directory),
             "/inference.GRPCInferenceService/ModelInfer",
@@ -189,10 +214,10 @@ class MLServer(Peer):
         )
 
     def _adapter(self, *arguments: str) -> str:
-        command = [str(self.python), str(ADAPTERS / "mlserver_app.py"), *arguments]
+        command = [str(self.python), str(ADAPTERS / f"{self.name}_app.py"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
         if done.returncode != 0:
-            raise SystemExit(f"mlserver_app.py {arguments[0]} failed: {done.stderr.strip()[-1000:]}")
+            raise SystemExit(f"{self.name}_app.py {arguments[0]} failed: {done.stderr.strip()[-1000:]}")
         return done.stdout
 
 
@@ -201,8 +226,15 @@ NOT_YET: Any = None
 
 PEERS: Mapping[str, Callable[[Path], Peer]] = {
     "litserve": lambda environments: LitServe("litserve", python_of("litserve", environments), ("rest",), LITSERVE),
-    "mlserver": lambda environments: MLServer(
+    "mlserver": lambda environments: OpenInference(
         "mlserver", python_of("mlserver", environments), ("rest", "grpc"), MLSERVER
+    ),
+    "triton": lambda environments: OpenInference(
+        "triton",
+        python_of("triton", environments, "nvidia-pytriton", SYSTEM_PYTHON),
+        ("rest", "grpc"),
+        TRITON,
+        takes_bytes_over_rest=False,
     ),
 }
 

@@ -170,6 +170,15 @@ def test_an_answer_that_differs_ends_the_run(harness):
         peer._check(case, {"y": [[2.5, 3.1]]}, "rest")
 
 
+@pytest.mark.parametrize(("model", "protocols"), [("half_plus_two", ("rest", "grpc")), ("recommender", ("grpc",))])
+def test_bytes_are_not_asked_where_json_has_no_form_for_them(harness, model, protocols):
+    question = harness.models.questions(model)["Predict"]
+    case = harness.peers.Case(model, Path(), question, None, {}, 1)
+    peer = harness.peers.OpenInference("triton", Path("python"), ("rest", "grpc"), (), takes_bytes_over_rest=False)
+
+    assert peer.protocols_for(case) == protocols
+
+
 def test_the_cpu_of_children_counts(harness):
     """Other servers are several processes."""
     busy = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\ninput()"
@@ -187,7 +196,7 @@ def test_the_cpu_of_children_counts(harness):
     ("flag", "told"),
     [
         ("--only=tiny", "tiny: not one of small, latency, plans, compute_bound, large, peers"),
-        ("--peers=triton", "triton: not one of litserve, mlserver"),
+        ("--peers=torchserve", "torchserve: not one of litserve, mlserver, triton"),
         ("--models=digits", "digits: not one of half_plus_two, digits_cnn, recommender"),
     ],
 )

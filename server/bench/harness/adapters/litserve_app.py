@@ -24,7 +24,7 @@ class Api(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the model, in each worker."""
-        self._call, self._dtype = session_call.load(*self._where)
+        self._call, self._dtype, *_ = session_call.load(*self._where)
 
     def decode_request(self, request: dict[str, Any]) -> np.ndarray:
         """Read the row."""

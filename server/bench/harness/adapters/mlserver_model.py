@@ -15,7 +15,7 @@ class Model(MLModel):
     async def load(self) -> bool:
         """Load the model."""
         parameters = self.settings.parameters
-        self._call, self._dtype = session_call.load(parameters.uri, parameters.extra["signature"])
+        self._call, self._dtype, *_ = session_call.load(parameters.uri, parameters.extra["signature"])
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

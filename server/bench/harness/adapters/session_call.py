@@ -7,22 +7,37 @@ know of TensorFlow.
 
 import os
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 
-def load(directory: str, signature: str) -> tuple[Callable[[np.ndarray], dict[str, np.ndarray]], np.dtype]:
+class Loaded(NamedTuple):
+    """
+    What other servers need to know of a model.
+
+    Attributes:
+        call: From an array of shape [rows, …] to the outputs by name.
+        dtype: Of that array.
+        row: Its shape without the rows; -1: any size.
+        outputs: Name -> dtype and shape of a row.
+    """
+
+    call: Callable[[np.ndarray], dict[str, np.ndarray]]
+    dtype: np.dtype
+    row: tuple[int, ...]
+    outputs: dict[str, tuple[np.dtype, tuple[int, ...]]]
+
+
+def load(directory: str, signature: str) -> Loaded:
     """
     Load a SavedModel.
 
     Args:
         directory: Of one version.
         signature: Name of a signature with one input.
-
-    Returns:
-        A function from an array of shape [rows, …] to the outputs by name, and the dtype of that array.
     """
     threads = int(os.environ.get("BENCH_INTRA_THREADS", "0"))
     session = tf.compat.v1.Session(
@@ -42,7 +57,11 @@ def load(directory: str, signature: str) -> tuple[Callable[[np.ndarray], dict[st
     def call(rows: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, run(rows), strict=True))
 
-    return call, np.dtype(tf.as_dtype(info.dtype).as_numpy_dtype)
+    return Loaded(call, *_described(info), {name: _described(found.outputs[name]) for name in names})
+
+
+def _described(info: Any) -> tuple[np.dtype, tuple[int, ...]]:
+    return np.dtype(tf.as_dtype(info.dtype).as_numpy_dtype), tuple(one.size for one in info.tensor_shape.dim[1:])
 
 
 def as_lists(outputs: dict[str, np.ndarray]) -> dict[str, list]:
