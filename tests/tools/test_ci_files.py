@@ -73,7 +73,53 @@ def test_the_action_sets_a_base_up_by_itself_only_where_its_packages_are_others(
     done = bash(step("Base"), checkout, **environment)
     assert done.returncode != 0
     assert "make" in done.stderr  # the base has no Makefile here: it got as far as that
-    assert (tmp_path / "base/locks/dev.txt").read_text() == "numpy==1\n"
+    [base] = tmp_path.glob("base-*")
+    assert (base / "locks/dev.txt").read_text() == "numpy==1\n"
+
+
+def test_the_action_is_used_twice_in_a_job(checkout, tmp_path):
+    """For two models: a base that the first use set up is there for the second, which may have another base as well."""
+    (checkout / "Makefile").write_text("setup:\n\tinstall -D snakemake .venv/bin/snakemake\n")
+    (checkout / "snakemake").write_text('#!/bin/sh\necho "$@" >> made\n')
+    git = ["git", "-C", str(checkout), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (
+        ["add", "Makefile", "snakemake"],
+        ["commit", "-qm", "one"],
+        ["commit", "-qm", "two", "--allow-empty"],
+    ):
+        subprocess.run([*git, *words], check=True)
+    (checkout / "locks/dev.txt").write_text("numpy==2\n")
+
+    def use(base):
+        done = bash(step("Base"), checkout, GITHUB_ENV=str(tmp_path / "env"), BASE=base)
+        assert done.returncode == 0, done.stderr
+        *_, told = (tmp_path / "env").read_text().splitlines()
+        return (checkout / told.removeprefix("SLIPWAY_BASE=")).resolve()
+
+    first = use("HEAD~1")
+    assert use("HEAD~1") == first
+    assert use("HEAD") != first
+    assert (first / "made").read_text() == "--cores all images\n" * 2
+
+    # As an earlier job leaves it on a runner that is kept: its repository is gone.
+    (first / ".git").write_text("gitdir: /nowhere\n")
+    assert use("HEAD~1") == first
+    assert (first / "made").read_text() == "--cores all images\n"
+
+
+def test_what_an_earlier_use_left_is_never_told_as_of_this_one(checkout, tmp_path, forge, github):  # noqa: F811
+    """The second use fails before it compares anything; the first one's files are still there."""
+    begin = ACTION["runs"]["steps"][0]
+    assert "if" not in begin
+    assert bash(begin["run"], checkout).returncode == 0
+    files = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_OUTPUT": str(tmp_path / "output")}
+    assert bash(step("Summary"), checkout, **files).returncode == 0
+    inputs = {"AUTHOR": "github-actions[bot]", "KEY": "second", "LINK": ""}
+    assert bash(step("Comment"), checkout, **github, **inputs).returncode == 0
+
+    assert not (tmp_path / "output").exists()
+    assert (tmp_path / "summary").read_text().startswith("No comparison")
+    assert "FAIL" not in forge.comments[0]["body"]
 
 
 def test_the_actions_arguments_are_words_and_nothing_in_them_is_run(checkout, tmp_path):

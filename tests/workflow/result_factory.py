@@ -191,6 +191,8 @@ def benchmark(model, version, *, seed=1, concurrency=(1, 4, 16, 64), repetitions
                 grpc_message_bytes=291.0,
             )
         ],
+        window_s=more.get("window_s", 3.0),
+        warmup_s=0.5,
         cells=cells,
         cold_starts=starts,
         ceilings=[

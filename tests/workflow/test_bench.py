@@ -66,7 +66,9 @@ def result(directory):
 
 
 def test_a_running_server_is_measured_by_its_address_alone(good, tmp_path, capsys):
-    code = run(tmp_path, *good.arguments, *QUICK, "--rate", "50", "--server-pid", str(good.process.pid))
+    # What changes its versions is not known: that scenario is not tried, and the rest is as good as without it.
+    wanted = ("--scenario", "saturation", "open_loop", "hot_reload")
+    code = run(tmp_path, *good.arguments, *QUICK, *wanted, "--rate", "50", "--server-pid", str(good.process.pid))
 
     found = result(tmp_path).benchmark
     assert code == 0, capsys.readouterr().err
@@ -79,6 +81,8 @@ def test_a_running_server_is_measured_by_its_address_alone(good, tmp_path, capsy
     assert (found.version, found.servable_digest, found.image_id) == (1, None, None)
     assert [ceiling.protocol for ceiling in found.ceilings] == ["rest", "grpc"]
     assert {"image and model", "cold starts", "batching"} <= set(found.not_measured)
+    assert [(one.name, one.is_untried) for one in found.scenarios] == [("hot_reload", True)]
+    assert (found.window_s, found.warmup_s) == (0.15, 0.5)
     page = (tmp_path / "out/index.html").read_text()
     assert "Somebody else&#39;s server" in page
     assert json.loads((tmp_path / "out/result.json").read_text())["schema"] == "slipway.bench/1"

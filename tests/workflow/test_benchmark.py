@@ -221,6 +221,7 @@ def test_the_record_says_where_and_with_what_it_was_measured(measured):
 
     assert (record.engine.name, record.engine.isolated) == ("process", False)
     assert (record.servable_digest, record.image_id, record.server_flags) == (DIGEST, DIGEST, ["--x=1"])
+    assert (record.window_s, record.warmup_s) == (SMALL["window_s"], SMALL["warmup_s"])
     assert record.environment.logical_cpus == os.cpu_count()
     assert record.placement.pinned == (record.placement.server_cpus != record.placement.generator_cpus)
     assert record.resident_bytes > 1e6

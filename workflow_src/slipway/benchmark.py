@@ -410,6 +410,8 @@ class _Session:
             batching=batching.model_dump() if batching else None,
             thread_plan=self.thread_plan,
             payloads=[payload, *(bench.payloads.values() if bench else ())],
+            window_s=self.settings.window_s,
+            warmup_s=self.settings.warmup_s,
             cells=[
                 Cell(
                     id=p.id,

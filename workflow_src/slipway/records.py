@@ -664,6 +664,14 @@ class BenchmarkRecord(Record):
         description="Whether a batch had all CPUs (one_batch) or one (batch_per_core), by the server; empty: not told.",
     )
     payloads: list[Payload]
+    window_s: float | None = Field(
+        None,
+        description="Length of a window of the cells, as configured; one that had not settled was measured again and longer. "
+        "null: an older Slipway measured.",
+    )
+    warmup_s: float | None = Field(
+        None, description="Load in front of each, as configured; it may have taken longer to settle. null: likewise."
+    )
     cells: list[Cell]
     cold_starts: list[ColdStart]
     scenarios: list[ScenarioRecord] = Field(default_factory=list)

@@ -5,11 +5,14 @@ import json
 import pytest
 from tests.workflow import result_factory
 
-from slipway import cli
+from slipway import cli, repetitions
 from slipway.bench import page
 from slipway.records import ScenarioRecord, ScenarioValue, TargetRecord, TargetResult
 from slipway.report import runs
+from slipway.report.advice import ADVICE
 from slipway.report.content import loads
+
+UNTRIED = "not measured: what changes the versions is not known"
 
 
 def made(**changes):
@@ -95,7 +98,13 @@ def test_tls_and_label_are_told(tmp_path):
         ({}, "Measured", r"gRPC up to"),
         ({"cut_short": "it died\nof age"}, "Cut short", "it died"),
         ({"scenarios": [scenario(faults=["it failed"])]}, "The server is at fault", "server_slo: it failed"),
-        ({"scenarios": [scenario(invalid=["too busy"])]}, "Measurement invalid", "server_slo: too busy"),
+        ({"cells": [], "scenarios": [scenario(invalid=["too busy"])]}, "Measurement invalid", "server_slo: too busy"),
+        (
+            {"cells": [], "scenarios": [scenario(invalid=[UNTRIED])]},
+            "Measurement invalid",
+            "No scenario counts: server_slo",
+        ),
+        ({"cells": [], "scenarios": [scenario(), scenario(invalid=["too busy"])]}, "Measured in part", "1 scenario;"),
     ],
 )
 def test_the_worst_of_what_was_found_comes_first(changes, word, headline):
@@ -103,6 +112,31 @@ def test_the_worst_of_what_was_found_comes_first(changes, word, headline):
 
     assert found.word == word
     assert headline in found.headline
+
+
+@pytest.mark.parametrize(
+    ("why", "word", "printed"),
+    [(UNTRIED, "Measured", f"  {UNTRIED}"), ("too busy", "Measured in part", "  does not count: too busy")],
+)
+def test_a_scenario_that_does_not_count_voids_nothing_but_itself(why, word, printed):
+    """`--configfile config/ci.yaml` without `--reload-command`: every number of the loads is as good as without it."""
+    seen = loads(made(scenarios=[scenario(), scenario(name="hot_reload", invalid=[why])]).benchmark)
+    found = page.judge(seen)
+
+    assert page.why_invalid(seen) == ""
+    assert (found.word, found.warnings) == (word, (f"Without a finding: hot_reload: {why}.",))
+    assert found.headline.startswith("REST up to")
+    assert page.text_table(made(scenarios=seen.record.scenarios)).splitlines()[-1] == printed
+
+
+def test_loads_that_do_not_count_void_the_whole_and_what_helps_is_said():
+    record = result_factory.with_repetitions(
+        made().benchmark, lambda _c, r: r.model_copy(update={"invalid": [repetitions.NEAR_CEILING]})
+    )
+    found = page.judge(loads(record))
+
+    assert (found.word, found.headline.split(" windows")[0]) == ("Measurement invalid", "60 of 60")
+    assert found.sentences[1:] == (ADVICE[repetitions.NEAR_CEILING],)
 
 
 def test_the_terminal_gets_every_load_and_every_number():

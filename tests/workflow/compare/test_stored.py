@@ -29,6 +29,18 @@ def test_two_results_are_put_beside_each_other_without_a_verdict(tmp_path, base)
     assert "No verdict" in told
 
 
+def test_a_window_that_was_measured_again_and_a_plan_that_was_measured_are_no_other_settings(tmp_path, base):
+    record = factory.benchmark("digits", 2, repetitions=2, concurrency=(1,), cold_starts=0)
+    longer = factory.with_repetitions(
+        record, lambda _c, r: r.model_copy(update={"window_s": 6.0} if not r.order else {})
+    )
+    head = written(tmp_path / "head.json", cells=longer.cells, thread_plan="batch_per_core")
+    other = written(tmp_path / "other.json", thread_plan="one_batch")
+
+    assert "Thread plan: base has one_batch, head batch_per_core: part of" in compare(other, head)
+    assert "Thread plan" not in compare(base, head)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -36,6 +48,7 @@ def test_two_results_are_put_beside_each_other_without_a_verdict(tmp_path, base)
             {"environment": factory.environment().model_copy(update={"cpu": "Another"})},
             "cannot be compared: CPU: AMD EPYC 7B13 in base, Another in head",
         ),
+        ({"window_s": 6.0}, "window: 3 s in base, 6 s in head"),
         ({"server_flags": []}, "server flags: --port=8500 --rest_api_port=8501 in base, none in head"),
         ({"name": "letters"}, "model: digits in base, letters in head"),
         (

@@ -4,6 +4,7 @@ from tests.workflow import result_factory as factory
 from tests.workflow.run_factory import entry, made
 
 from slipway.records import Result
+from slipway.report.history import series
 from slipway.report.runs import run_entry
 
 
@@ -50,7 +51,8 @@ def changed(**changes) -> Result:
     [
         ("batching", {"batching": None}),
         ("server flags", {"server_flags": ["--enable_batching=false"]}),
-        ("thread plan", {"thread_plan": "batch_per_core"}),
+        ("window", {"window_s": 6.0}),
+        ("warm-up", {"warmup_s": 2.0}),
         ("placement", {"placement": factory.benchmark("x", 1).placement.model_copy(update={"pinned": False})}),
         ("engine", {"engine": factory.ENGINE.model_copy(update={"version": "5"})}),
         ("load generator", {"locust": {"locust": "3"}}),
@@ -68,9 +70,39 @@ def test_what_numbers_depend_on_is_a_fact_and_what_they_are_to_show_is_none(fact
     assert entry(changed(servable_digest=factory.digest("retrained"))).measured[0].facts == one.facts
 
 
+def repeated(result: Result, **configured) -> Result:
+    """As it is where one window had not settled and was measured again, and another one settled late."""
+
+    def measured(_, r):
+        again, late = {"window_s": 2 * r.window_s}, {"window_s": r.window_s - 1.25, "discarded_s": 1.75}
+        return r.model_copy(update={1: again, 2: late}.get(r.order, {}))
+
+    record = factory.with_repetitions(result.models[0].benchmarks[0], measured)
+    return factory.with_benchmark(result, record.model_copy(update=configured))
+
+
+@pytest.mark.parametrize("configured", [{}, {"window_s": None, "warmup_s": None}])
+def test_a_window_that_was_measured_again_leaves_a_run_in_its_series(configured):
+    """With or without what was configured: an older Slipway did not write it down."""
+    older, newer = made(1), repeated(made(2), **configured)
+    found = series([entry(newer), entry(older)], "digits")
+
+    assert [len(one.runs) for one in found] == [2]
+    assert (found[0].facts["window"], found[0].facts["warm-up"]) == ("3 s", "0.5 s")
+
+
+def test_older_results_of_other_windows_are_in_a_series_of_their_own():
+    configured = {"window_s": None, "warmup_s": None}
+    short, long = repeated(made(1), **configured), repeated(made(2, window_s=6.0), **configured)
+
+    assert len(series([entry(long), entry(short)], "digits")) == 2
+
+
 def test_what_may_change_between_joined_runs_is_told():
     origin = entry(made(1)).measured[0].origin
+    one, chosen = (entry(changed(**plan)).measured[0] for plan in ({}, {"thread_plan": "batch_per_core"}))
 
+    assert (chosen.facts, chosen.origin) == (one.facts, one.origin | {"thread plan": "batch_per_core"})
     assert origin["commit"] == "9f3c2ab51d"
     assert origin["version"] == "2"
     assert origin["package tensorflow-cpu"] == "2.21.0"

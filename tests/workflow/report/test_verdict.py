@@ -32,6 +32,46 @@ def test_a_proven_ratio_is_the_headline():
     assert verdict.warnings == ()
 
 
+def costing(made, high: float, low: float, *, swapped: bool) -> str:
+    """What is said of the cause where REST's CPU time per request, at 64 in flight, is gRPC's times *low* to *high*."""
+    slower, faster = ("grpc", "rest") if swapped else ("rest", "grpc")
+    speed = {slower: 1000.0, faster: 2000.0}
+
+    def cost(cell, r):
+        used = 100.0 * ((low, high, (low + high) / 2)[r.index % 3] if cell.protocol == slower else 1.0)
+        return r.model_copy(update={"predictions_per_s": speed[cell.protocol], "server_cpu_us_per_request": used})
+
+    record = factory.with_repetitions(made.models[0].benchmarks[0], cost)
+    verdict = judge(measurements(factory.with_benchmark(made, record))[0])
+    [told] = [s for s in verdict.sentences if s.startswith("The server spends")]
+    assert ("on a gRPC request" in told) == swapped
+    return told.partition(": ")[2]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_work_or_waiting_is_told_only_where_the_whole_interval_says_it(swapped):
+    """The slower one answers half as fast: what costs 1.5 times the CPU time is half work."""
+    said = {
+        (2.0, 1.6): "the difference is work, not waiting.",
+        (1.8, 1.2): "some of the difference is work; how much is waiting, these repetitions cannot tell.",
+        (1.7, 0.9): "whether the difference is work or waiting, these repetitions cannot tell.",
+        (1.3, 1.1): "most of the difference is waiting, not work.",
+        (1.1, 0.9): "the difference is waiting, not work.",
+        (0.8, 0.6): "the difference is waiting, not work.",
+    }
+
+    made = factory.result([factory.model_result(concurrency=(64,), cold_starts=0, rate=None)])
+
+    assert {limits: costing(made, *limits, swapped=swapped) for limits in said} == said
+
+
+def test_a_generator_that_is_too_small_is_not_told_to_leave_the_machine_alone():
+    verdict = judged(changed(lambda _c, r: r.model_copy(update={"invalid": [repetitions.SATURATED]})))
+
+    assert verdict.state == "invalid"
+    assert verdict.sentences[-1].startswith("The load generator is too small for this server")
+
+
 def test_the_faster_protocol_is_named_first():
     """With the speeds of the two swapped, so is the sentence."""
     record = factory.benchmark("digits", 2)

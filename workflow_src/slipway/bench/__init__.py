@@ -373,6 +373,8 @@ class _Run:
             server_flags=[],
             batching=None,
             payloads=[payload, *(bench.payloads.values() if bench else ())],
+            window_s=self.settings.window_s,
+            warmup_s=self.settings.warmup_s,
             cells=[
                 Cell(
                     id=p.id,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import files
-from slipway.records import TargetResult
+from slipway.records import BenchmarkRecord, ScenarioRecord, TargetResult
 from slipway.report import charts, numbers, sections
+from slipway.report.advice import advice
 from slipway.report.blocks import Heading, Items, Link, Links, Part, Section, Tile, Tiles, VerdictBlock
 from slipway.report.cells import csv_of
 from slipway.report.content import PROTOCOL_NAMES, PROTOCOLS, CellSummary, Loads, loads
@@ -37,29 +38,45 @@ class Found:
 def judge(seen: Loads) -> Found:
     """Say in a sentence what was found, and whether it counts."""
     record = seen.record
-    warnings = tuple(f"{line}." for line in fault_lines(record))
+    faults = fault_lines(record)
+    without_finding = tuple(f"Without a finding: {line}." for line in not_counted_lines(record))
+    warnings = (*(f"{fault}." for fault in faults), *without_finding)
     sentence = (f"{numbers.integer(seen.checked_answers)} answers under load were held against what was expected.",)
     if record.cut_short:
         return Found("invalid", "!", "Cut short", record.cut_short.splitlines()[0].rstrip("."), sentence, warnings)
-    if record.scenarios and warnings:
-        return Found("faulty", "✕", "The server is at fault", warnings[0].rstrip("."), sentence, warnings[1:])
-    if not_counted := why_invalid(seen):
-        return Found("invalid", "!", "Measurement invalid", not_counted, sentence, warnings)
+    if faults:
+        return Found("faulty", "✕", "The server is at fault", faults[0], sentence, warnings[1:])
+    if why := why_invalid(seen):
+        sentences = (*sentence, *advice(seen.broken, MOST_INVALID * seen.repetitions))
+        return Found("invalid", "!", "Measurement invalid", f"{why[0].upper()}{why[1:]}", sentences, warnings)
     peaks = [
         f"{PROTOCOL_NAMES[p]} up to {numbers.number(peak.predictions_per_s.value)} predictions/s"
         for p in PROTOCOLS
         if (peak := seen.peak(p)) and peak.predictions_per_s
     ]
-    told = ", ".join(peaks) or numbers.counted(len(record.scenarios), "scenario")
-    return Found("proven", "✓", "Measured", f"{told}; every checked answer was right", sentence, warnings)
+    told = ", ".join(peaks) or numbers.counted(len(_counting(record)), "scenario")
+    headline = f"{told}; every checked answer was right"
+    if any(one.invalid and not one.is_untried for one in record.scenarios):
+        return Found("unproven", "?", "Measured in part", headline, sentence, warnings)
+    return Found("proven", "✓", "Measured", headline, sentence, warnings)
 
 
 def why_invalid(seen: Loads) -> str:
-    """Say why the whole does not count; empty if it does."""
+    """
+    Say why the whole does not count; empty if it does.
+
+    A scenario that does not count voids itself: the numbers of loads and of other scenarios are as good as without it.
+    """
     if seen.repetitions and seen.invalid > MOST_INVALID * seen.repetitions:
         rule, count = next(iter(seen.broken.items()))
         return f"{seen.invalid} of {numbers.counted(seen.repetitions, 'window')} broke a rule, {count} of them: {rule}"
-    return next(iter(not_counted_lines(seen.record)), "")
+    if not seen.cells and seen.record.scenarios and not _counting(seen.record):
+        return f"no scenario counts: {not_counted_lines(seen.record)[0]}"
+    return ""
+
+
+def _counting(record: BenchmarkRecord) -> list[ScenarioRecord]:
+    return [one for one in record.scenarios if not one.invalid]
 
 
 def render_page(result: TargetResult) -> str:
@@ -185,7 +202,9 @@ def text_table(result: TargetResult) -> str:
             who = f"{PROTOCOL_NAMES[value.protocol]} " if value.protocol else ""
             step = f" ({value.label})" if value.label else ""
             lines.append(f"  {who}{value.name}{step}: {shown(value)}")
-        lines += [f"  {kind}: {text}" for kind, texts in _told(scenario.faults, scenario.invalid) for text in texts]
+        lines += [f"  fault: {fault}" for fault in scenario.faults]
+        # What was not tried says so itself.
+        lines += [f"  {'' if scenario.is_untried else 'does not count: '}{why}" for why in scenario.invalid]
     return "\n".join(lines) + "\n"
 
 
@@ -195,7 +214,3 @@ def _plain(cell: CellSummary, metric: str, show: charts.Show) -> str:
     if estimate is None:
         return numbers.NOT_MEASURED
     return show(estimate.value) if cell.trusted else f"({show(estimate.value)})"
-
-
-def _told(faults: list[str], invalid: list[str]) -> tuple[tuple[str, list[str]], ...]:
-    return ("fault", faults), ("does not count", invalid)

@@ -49,6 +49,9 @@ def compare(base: Path, head: Path) -> str:
             name = metric.name + (f", {PROTOCOL_NAMES[protocol]}" if protocol else "")
             change = numbers.change(after / before) if before and after else numbers.NOT_MEASURED
             lines.append(f"| {name} | {metric.show(before)} | {metric.show(after)} | {change} |")
+    mine, theirs = (run.measured.origin.get("thread plan") for run in (one, other))
+    if mine and theirs and mine != theirs:
+        lines += ["", f"Thread plan: base has {mine}, head {theirs}: part of a change may be that."]
     lines += [
         "",
         "No verdict: these are numbers of different hours. `slipway compare --base RESULT --head .` measures both side by side.",

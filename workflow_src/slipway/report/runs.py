@@ -61,7 +61,7 @@ class RunIndex(Record):
     The format counts up whenever an entry of the same run would read otherwise: then all are made anew from the runs.
     """
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     runs: list[RunEntry]
 
 
@@ -104,12 +104,13 @@ def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
     """
     Say what must be alike before the numbers of two runs are joined: the machine, the load, the server's settings.
 
+    They are what was configured, never what it came to: a run of which one window was measured again is like the others.
     The model's weights and the code are not among them: what they changed is what a history is there to show.
     """
     place, engine = record.placement, record.engine
     kinds = {kind: [cell.load for cell in record.cells if cell.load.kind == kind] for kind in ("closed", "open")}
     flights = sorted({load.concurrency for load in kinds["closed"] if load.concurrency})
-    windows = sorted({round(r.window_s, 1) for cell in record.cells for r in cell.repetitions})
+    window_s, warmup_s = _configured(record)
     return {
         "CPU": where.cpu,
         "logical CPUs": str(where.logical_cpus),
@@ -126,7 +127,8 @@ def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
         # One process is not told: so it was before there could be more.
         + (f"; {place.generator_processes} processes" if place.generator_processes > 1 else ""),
         "requests in flight": ", ".join(map(str, flights)) or "none",
-        "window": ", ".join(f"{numbers.number(window)} s" for window in windows) or "none",
+        "window": "none" if window_s is None else f"{numbers.number(window_s)} s",
+        "warm-up": "none" if warmup_s is None else f"{numbers.number(warmup_s)} s",
         "payload": "; ".join(
             f"{one.signature}, {numbers.counted(one.rows, 'row')}, {numbers.counted(one.distinct, 'payload')} "
             f"{numbers.short_digest(one.values_digest)}"
@@ -134,8 +136,25 @@ def facts(record: BenchmarkRecord, where: Environment) -> dict[str, str]:
         ),
         "batching": batching_in_words(record.batching),
         "server flags": " ".join(record.server_flags) or "none",
-        **({"thread plan": record.thread_plan} if record.thread_plan else {}),
     } | _of_target(record.target)
+
+
+def _configured(record: BenchmarkRecord) -> tuple[float | None, float | None]:
+    """
+    Give length and warm-up of a window as they were configured, seconds; None: there was none.
+
+    What a window came to says less: one that had not settled is measured again at twice the length, or begins later. A result
+    of an older Slipway has nothing else; there the least is what was configured, for neither ever makes it less.
+    """
+    measured = [repetition for cell in record.cells for repetition in cell.repetitions]
+    if not measured:
+        return None, None
+    if record.window_s is not None and record.warmup_s is not None:
+        return record.window_s, record.warmup_s
+    # A begin that moved leaves the end where it was. Both are whole microseconds, and sums of them are not.
+    warmup_s = min(r.discarded_s for r in measured)
+    end_s = min(r.discarded_s + r.window_s for r in measured)
+    return round(end_s - warmup_s, 3), round(warmup_s, 3)
 
 
 def _of_target(target: TargetRecord | None) -> dict[str, str]:
@@ -156,6 +175,9 @@ def _origin(model: ModelResult, record: BenchmarkRecord, where: Environment) -> 
         "image": numbers.short_digest(record.image_id or ""),
         "base image": model.image.base,
     }
+    if record.thread_plan:
+        # The server measures which is better and may find another one tomorrow; a flag that settles it is a fact.
+        named["thread plan"] = record.thread_plan
     return named | {f"package {name}": version for name, version in sorted(model.image.packages.items())}
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from slipway.records import BenchmarkRecord, Parity
 from slipway.report import numbers
+from slipway.report.advice import advice
 from slipway.report.content import PROTOCOL_NAMES, Level, Measurement
 from slipway.statistics import Estimate
 
@@ -91,8 +92,8 @@ def judge(measurement: Measurement) -> Verdict:
             f"broke a rule, {count} of them this one: {rule}"
         )
         left = f"What is left says: {comparison.sentence}." if comparison else "No load was measured validly on both."
-        advice = "Leave the machine to the benchmark alone, and run it again."
-        return Verdict("invalid", headline, (left, *_cpu_alone(measurement), advice), warnings)
+        todo = advice(measurement.broken, MOST_INVALID * measurement.repetitions)
+        return Verdict("invalid", headline, (left, *_cpu_alone(measurement), *todo), warnings)
     if comparison is None and not measurement.cells and measurement.record.scenarios:
         return _of_scenarios_alone(measurement, matched, warnings)
     if comparison is None:
@@ -229,7 +230,11 @@ def _latency(measurement: Measurement) -> tuple[str, ...]:
 
 
 def _cause(level: Level | None) -> tuple[str, ...]:
-    """CPU per request moved with throughput: the server works more. CPU flat: somebody waits."""
+    """
+    CPU per request moved with throughput: the server works more. CPU flat: somebody waits.
+
+    Half of the difference is the border between the two. An interval on both sides of it says neither.
+    """
     if level is None or "server_cpu" not in level.ratios:
         return ()
     cpu, speed = level.ratios["server_cpu"], level.ratios["throughput"]
@@ -237,15 +242,20 @@ def _cause(level: Level | None) -> tuple[str, ...]:
         return ()
     if speed.low <= 1 <= speed.high:
         return ()
-    slower = "REST" if speed.value > 1 else "gRPC"
-    more = cpu.value if speed.value > 1 else 1 / cpu.value
-    if (cpu.low > 1 and speed.value > 1) or (cpu.high < 1 and speed.value < 1):
-        return (
-            f"The server spends {numbers.times(more)} the CPU time on a {slower} request: the difference is work, not waiting.",
-        )
-    return (
-        f"The server spends {numbers.times(more)} the CPU time on a {slower} request: the difference is waiting, not work.",
-    )
+    slower, cost, gain = ("REST", cpu, speed) if speed.value > 1 else ("gRPC", inverse(cpu), inverse(speed))
+    assert cost.low is not None  # looked at above
+    assert cost.high is not None
+    half = 1 + (gain.value - 1) / 2
+    if cost.low > half:
+        cause = "the difference is work, not waiting"
+    elif cost.high < half:
+        cause = "most of the difference is waiting, not work" if cost.low > 1 else "the difference is waiting, not work"
+    elif cost.low > 1:
+        cause = "some of the difference is work; how much is waiting, these repetitions cannot tell"
+    else:
+        cause = "whether the difference is work or waiting, these repetitions cannot tell"
+    spent = numbers.with_interval(cost, numbers.times)
+    return (f"The server spends {spent} the CPU time on a {slower} request: {cause}.",)
 
 
 def _cpu_alone(measurement: Measurement) -> tuple[str, ...]:

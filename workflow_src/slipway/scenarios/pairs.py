@@ -8,7 +8,7 @@ from pathlib import Path
 from slipway import repetitions
 from slipway.load_generator import LoadGenerator
 from slipway.load_plan import NAMES
-from slipway.records import Protocol, Repetition
+from slipway.records import UNTRIED, Protocol, Repetition
 from slipway.repetitions import Window
 from slipway.scenario_settings import Mixed
 from slipway.scenarios.taking import Taking, Wanted
@@ -22,7 +22,8 @@ def mixed(settings: Mixed, taking: Taking) -> None:
     """Offer both protocols at once, each at a share of what it can do alone; then each at that rate by itself."""
     bench = taking.bench
     if len(taking.protocols) < 2:
-        taking.invalid.append(f"one protocol is not mixed: the target speaks {' and '.join(taking.protocols)} here")
+        spoken = " and ".join(taking.protocols)
+        taking.invalid.append(f"{UNTRIED}: one protocol is not mixed: the target speaks {spoken} here")
         return
     rates = {protocol: settings.share * bench.peak(protocol) for protocol in taking.protocols}
     wanted = {protocol: _wanted(settings, taking, protocol, rate, "both at once") for protocol, rate in rates.items()}
