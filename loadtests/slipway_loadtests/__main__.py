@@ -104,6 +104,7 @@ def main() -> None:
             tls=order.tls,
             tier=order.tier,
             first_user=order.first_user,
+            numbered=order.numbered,
         )
         _say(runner.run(order, session, _announce if order.generators == 1 else _agree).to_line())
 

@@ -55,8 +55,8 @@ def run(order: LoadOrder, payload: Payload, answers: Answers, announce: Callable
         raise ValueError(
             f"{PROGRAM} makes a closed loop or one rate, from when it has started, of a request made beforehand, without TLS"
         )
-    if order.alternatives:
-        raise ValueError(f"{PROGRAM} sees no answers: it cannot tell which of several right ones came")
+    if order.alternatives or order.numbered:
+        raise ValueError(f"{PROGRAM} sees no answers and sends one payload: it cannot tell one from another")
     answer, refusal = _ask(order, payload)
     if answer is not None:
         answers.see(0, answer)

@@ -16,10 +16,12 @@ class Recorder:
 
     Args:
         follows: Whether each answer is taken down by its number, too.
+        numbered: Whether each request is taken down with the number of its payload.
     """
 
-    def __init__(self, *, follows: bool = False) -> None:
+    def __init__(self, *, follows: bool = False, numbered: bool = False) -> None:
         self._answers = array("i") if follows else None
+        self._payloads = array("i") if numbered else None
         self._planned = array("q")
         self._sent = array("q")
         self._done = array("q")
@@ -29,14 +31,25 @@ class Recorder:
     def __len__(self) -> int:
         return len(self._done)
 
-    def answered(self, planned_ns: int, sent_ns: int, done_ns: int, answer: int = -1) -> None:
-        """Take down a request whose answer arrived in full; *answer* is its number (`Answers.follow`), -1 if it has none."""
+    def answered(self, planned_ns: int, sent_ns: int, done_ns: int, answer: int = -1, payload: int = -1) -> None:
+        """
+        Take down a request whose answer arrived in full.
+
+        Args:
+            planned_ns: When it was due.
+            sent_ns: When it was sent.
+            done_ns: When the answer was there.
+            answer: Its number (`Answers.follow`); -1: it has none.
+            payload: What was sent.
+        """
         self._planned.append(planned_ns)
         self._sent.append(sent_ns)
         self._done.append(done_ns)
         self._failed.append(0)
         if self._answers is not None:
             self._answers.append(answer)
+        if self._payloads is not None:
+            self._payloads.append(payload)
 
     def failed(self, planned_ns: int, sent_ns: int, done_ns: int, kind: str) -> None:
         """Take down a request that ended otherwise; *kind* is what errors are counted by."""
@@ -70,6 +83,7 @@ class Recorder:
             service_us=((done - sent) // 1000)[order],
             failed=np.array(self._failed[first:], bool)[order],
             fits=None if self._answers is None else self._fits(fits)[first:][order],
+            payload=None if self._payloads is None else np.array(self._payloads[first:], np.int32)[order],
         )
 
     def _fits(self, fits: Sequence[int]) -> npt.NDArray[np.uint8]:

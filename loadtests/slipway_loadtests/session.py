@@ -65,6 +65,7 @@ class Session:
         arrivals: The schedule of an open loop; None: closed loop.
         limit: End after so many requests; None: no limit.
         observer: Told of each request; None: nobody.
+        numbered: Whether each request is taken down with the number of its payload.
         read: Reads an answer (payload number, its bytes) before it counts as done; None: nothing is read. What it
             raises is for the judge of answers to find again.
         first_user: Number of the first user; those below are other generators'.
@@ -81,8 +82,9 @@ class Session:
         observer: Observer | None = None,
         read: Callable[[int, bytes], object] | None = None,
         first_user: int = 0,
+        numbered: bool = False,
     ) -> None:
-        self.recorder = Recorder(follows=answers.follows)
+        self.recorder = Recorder(follows=answers.follows, numbered=numbered)
         self.answers = answers
         self.first_error: str | None = None
         self.connections: list[Connection] = []
@@ -242,9 +244,9 @@ class Session:
                 self._read(payload, answer)
         done = now_ns()
         if self.answers.follows:
-            self.recorder.answered(planned, sent, done, self.answers.follow(payload, answer))
+            self.recorder.answered(planned, sent, done, self.answers.follow(payload, answer), payload)
         else:
-            self.recorder.answered(planned, sent, done)
+            self.recorder.answered(planned, sent, done, payload=payload)
             self.answers.see(payload, answer)
         if self._observer is not None:
             self._observer(done - planned, len(answer), None)

@@ -57,6 +57,7 @@ def session_for(
     tls: Tls | None = None,
     tier: Tier = "wire",
     first_user: int = 0,
+    numbered: bool = False,
 ) -> Session:
     """
     Make a session that sends *payloads* to *host*:*port*, encoded beforehand or each time anew, by the clients of *tier*.
@@ -91,6 +92,7 @@ def session_for(
         arrivals=arrivals,
         limit=limit,
         observer=observer,
+        numbered=numbered,
         read=None if encoding in _BEFOREHAND else lambda _, answer: _READ[protocol](answer, encoding),
         first_user=first_user,
     )

@@ -83,6 +83,7 @@ class LoadOrder(_Line):
         payloads: Path of another payload file than the one that the generator was started with.
         alternatives: Paths of payload files with the same requests and other answers that are right, too; the sample file
             then says of each request which of them came (`Samples.fits`).
+        numbered: Whether the sample file says of each request which payload it sent (`Samples.payload`).
         encoding: `prebuilt`: requests are bytes before the load begins, and answers are not read while it lasts.
             `plain_prebuilt`: likewise, but made as a client makes them that does not care: JSON with the digits of doubles,
             protobuf with one field per value. `per_request`: each request is made and each answer read while the clock
@@ -111,6 +112,7 @@ class LoadOrder(_Line):
     steps: list[tuple[float, float]] = field(default_factory=list)
     payloads: str | None = None
     alternatives: list[str] = field(default_factory=list)
+    numbered: bool = False
     encoding: Encoding = "prebuilt"
     tls: Tls | None = None
     generators: int = 1

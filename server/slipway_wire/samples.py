@@ -27,6 +27,8 @@ class Samples:
         failed: Whether it got no good answer, bool [requests].
         fits: Which of several right answers it got, uint8 [requests]: bit 0 for its payload's own, the next ones for the
             alternatives in their order; 0 where the answer was not looked at. None where there is one right answer.
+        payload: The number of the payload that each answered request sent, int32 [requests]; -1 for one that failed. None
+            where nobody asked for it.
     """
 
     origin_ns: int
@@ -37,6 +39,7 @@ class Samples:
     service_us: Column
     failed: npt.NDArray[np.bool_]
     fits: npt.NDArray[np.uint8] | None = None
+    payload: npt.NDArray[np.int32] | None = None
 
     @property
     def done_us(self) -> Column:
@@ -46,7 +49,8 @@ class Samples:
 
 def write(path: Path, samples: Samples) -> None:
     """Write *samples* as compressed .npz: some 5 bytes per request."""
-    optional: dict[str, Any] = {} if samples.fits is None else {"fits": samples.fits}
+    columns = {"fits": samples.fits, "payload": samples.payload}
+    optional: dict[str, Any] = {name: column for name, column in columns.items() if column is not None}
     with path.open("wb") as file:
         np.savez_compressed(
             file,
@@ -81,6 +85,7 @@ def read(path: Path) -> Samples:
                 service_us=arrays["service_us"].astype(np.int64),
                 failed=np.unpackbits(arrays["failed"], count=len(planned_us)).astype(bool),
                 fits=arrays.get("fits"),
+                payload=arrays.get("payload"),
             )
     except (KeyError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a sample file: {error}") from error
@@ -99,6 +104,7 @@ def merged(parts: Sequence[Samples]) -> Samples:
     planned_us = np.concatenate([part.planned_us for part in parts])
     order = np.argsort(planned_us, kind="stable")
     fits = [part.fits for part in parts if part.fits is not None]
+    sent = [part.payload for part in parts if part.payload is not None]
     return Samples(
         origin_ns=first.origin_ns,
         begin_us=first.begin_us,
@@ -108,4 +114,5 @@ def merged(parts: Sequence[Samples]) -> Samples:
         service_us=np.concatenate([part.service_us for part in parts])[order],
         failed=np.concatenate([part.failed for part in parts])[order],
         fits=np.concatenate(fits)[order] if len(fits) == len(parts) else None,
+        payload=np.concatenate(sent)[order] if len(sent) == len(parts) else None,
     )

@@ -23,6 +23,16 @@ def test_each_request_keeps_which_answer_it_got():
     assert Recorder().samples(0, 0, 9).fits is None
 
 
+def test_each_request_keeps_which_payload_it_sent():
+    recorder = Recorder(numbered=True)
+    recorder.answered(2, 2, 3, payload=7)
+    recorder.failed(3, 3, 4, "HTTP 503")
+    recorder.answered(1, 1, 2, payload=5)
+
+    assert recorder.samples(0, 0, 9).payload.tolist() == [5, 7, -1]
+    assert Recorder().samples(0, 0, 9).payload is None
+
+
 def test_times_become_microseconds_in_the_order_in_which_requests_were_due():
     recorder = Recorder()
     recorder.answered(3_000_000, 3_500_000, 53_500_999)

@@ -66,13 +66,17 @@ def test_workers_are_put_together_in_order():
     assert together.done_us.tolist() == [6, 7, 9]
 
 
-def test_which_of_several_answers_came_is_kept_where_it_is_known(tmp_path):
-    some = replace(made([(1, 0, 5, False), (7, 1, 1, True)]), fits=np.array([2, 0], np.uint8))
-    others = replace(made([(3, 2, 2, False)]), fits=np.array([1], np.uint8))
+def test_what_was_sent_and_which_of_several_answers_came_is_kept_where_it_is_known(tmp_path):
+    some = replace(
+        made([(1, 0, 5, False), (7, 1, 1, True)]), fits=np.array([2, 0], np.uint8), payload=np.array([5, -1], np.int32)
+    )
+    others = replace(made([(3, 2, 2, False)]), fits=np.array([1], np.uint8), payload=np.array([9], np.int32))
     samples.write(tmp_path / "0.npz", samples.merged([some, others]))
 
     assert samples.read(tmp_path / "0.npz").fits.tolist() == [2, 1, 0]
+    assert samples.read(tmp_path / "0.npz").payload.tolist() == [5, 9, -1]
     assert samples.merged([some, made([])]).fits is None
+    assert samples.merged([some, made([])]).payload is None
 
 
 def test_workers_of_different_loads_are_refused():

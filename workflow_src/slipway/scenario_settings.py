@@ -79,6 +79,17 @@ class Mixed(_Repeated):
     share: float = Field(0.25, gt=0, le=0.9, description="Offered rate of each, as a share of its own peak.")
 
 
+class RowMix(_Repeated):
+    """Requests with few rows and with many, mixed, at a share of what the server does with them: latency of each kind."""
+
+    kind: Literal["row_mix"] = "row_mix"
+    rows: dict[PositiveInt, PositiveInt] = Field(
+        {1: 70, 4: 20, 32: 10}, min_length=1, description="Rows in a request -> how often, against the others."
+    )
+    users: PositiveInt = Field(16, description="Requests in flight in the closed loop that finds the peak.")
+    share: float = Field(0.6, gt=0, le=0.9, description="Offered rate, as a share of the peak with this mix.")
+
+
 class Overload(_Scenario):
     """More than the server can do, then little: what is still answered in time, how the rest is turned away, and the return."""
 
@@ -171,6 +182,7 @@ Scenario = Annotated[
     | ServerSlo
     | PayloadSweep
     | Mixed
+    | RowMix
     | Overload
     | Soak
     | HotReload
@@ -186,6 +198,7 @@ KINDS: dict[str, type[_Scenario]] = {
     "server_slo": ServerSlo,
     "payload": PayloadSweep,
     "mixed": Mixed,
+    "row_mix": RowMix,
     "overload": Overload,
     "soak": Soak,
     "hot_reload": HotReload,

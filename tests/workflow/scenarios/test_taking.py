@@ -25,6 +25,7 @@ SCENARIOS = {
     "clients": SHORT | {"users": 2, "most_apart": 1},
     "server_slo": {"probe_s": 1, "resolution": 1, "confirmations": 1, "protocols": ["rest"], "slo_ms": 1000},
     "mixed": SHORT | {"share": 0.4, "window_s": 0.3},
+    "row_mix": SHORT | {"rows": {1: 3, 5: 1}, "users": 2, "share": 0.3, "protocols": ["grpc"]},
     "overload": {"overload_s": 0.3, "recovery_s": 0.6, "protocols": ["grpc"], "slo_ms": 60_000},
     "soak": {"minutes": 0.01, "window_s": 0.1, "share": 0.8, "protocols": ["rest"]},
     "hot_reload": {"window_s": 0.2},
@@ -150,6 +151,16 @@ def test_two_protocols_at_once_share_their_beginning(record):
     assert all(w.repetition.checked_answers > 0 for w in found.windows)
     assert {w.repetition.server_cpu_us_per_request for w in found.windows[:2]} == {None}
     assert 0 < values(record, "mixed")["generator_share", None, ""] < 1
+
+
+def test_requests_of_a_mix_have_a_latency_for_each_number_of_rows(record):
+    found = values(record, "row_mix")
+
+    assert [w.load.kind for w in scenario(record, "row_mix").windows] == ["closed", "open"]
+    assert scenario(record, "row_mix").notes == ["requests in a drawn order: 75% of 1 row, 25% of 5 rows"]
+    assert found["latency_p50", "grpc", "1 row"] > 0
+    assert ("latency_p99", "grpc", "5 rows") in found
+    assert found["predictions_per_s", "grpc", ""] > found["offered", "grpc", ""] > 0
 
 
 def test_an_overload_is_one_schedule_with_its_end(record):

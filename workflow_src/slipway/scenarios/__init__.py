@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slipway.load_plan import closed_cells, offered_rate, open_cells
-from slipway.scenarios import ab, clients, overload, pairs, reload, slo, soak, streams
+from slipway.scenarios import ab, clients, overload, pairs, reload, row_mix, slo, soak, streams
 from slipway.scenarios.bench import Bench
 from slipway.scenarios.plan import common_rows, length
 from slipway.scenarios.taking import Taking
@@ -26,6 +26,7 @@ RUNNERS: dict[str, Callable[[Any, Taking], None]] = {
     "clients": clients.clients,
     "server_slo": slo.server_slo,
     "mixed": pairs.mixed,
+    "row_mix": row_mix.row_mix,
     "overload": overload.overload,
     "soak": soak.soak,
     "hot_reload": reload.hot_reload,

@@ -32,7 +32,7 @@ def common_rows(settings: BenchmarkSettings) -> int | None:
     asked = {settings.rows}
     for name, scenario in settings.scenarios.items():
         if settings.wants(name) and hasattr(scenario, "rows"):
-            asked |= set(scenario.rows) if isinstance(scenario.rows, list) else {scenario.rows or 0}
+            asked |= set(scenario.rows) if isinstance(scenario.rows, list | dict) else {scenario.rows or 0}
     return settings.rows if asked == {settings.rows} else None
 
 
@@ -50,6 +50,9 @@ def _length(scenario: Any) -> tuple[int, float]:
             return scenario.repetitions * len(scenario.tiers), scenario.window_s
         case "mixed":
             return 2 * scenario.repetitions, scenario.window_s
+        case "row_mix":
+            # A closed loop, to know the peak.
+            return 1 + scenario.repetitions, scenario.window_s
         case "ab_versions":
             # Both versions, under two loads.
             return 4 * scenario.pairs, scenario.window_s

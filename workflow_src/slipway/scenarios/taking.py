@@ -60,6 +60,7 @@ class Wanted:
         seed: Of the arrivals, with the settings' own.
         payloads: The payload file; None: the one for so many rows.
         alternatives: Payload files with the same requests and other answers that are right, too.
+        numbered: Whether samples say which payload each request sent.
     """
 
     protocol: Protocol
@@ -81,6 +82,7 @@ class Wanted:
     seed: str = "0"
     payloads: Path | None = None
     alternatives: Sequence[Path] = ()
+    numbered: bool = False
 
     @property
     def planned(self) -> Planned:
@@ -182,6 +184,7 @@ class Taking:
             tier=wanted.tier,
             payloads=str(path) if path else None,
             alternatives=[str(other) for other in wanted.alternatives],
+            numbered=wanted.numbered,
             seed=f"{bench.windows.settings.seed}/{self.name}/{wanted.seed}",
         )
 

@@ -32,6 +32,13 @@ TITLES = {
         "Both protocols at once",
         "REST and gRPC arrive together at fixed rates, then each of them alone at the same rate.",
     ),
+    "row_mix": (
+        "Few rows and many, mixed",
+        (
+            "Requests with different numbers of rows arrive together, in a drawn order, at a share of what a closed loop gets through "
+            "with the same mix: how long those with few rows wait for those with many."
+        ),
+    ),
     "overload": (
         "More than the server can do",
         (
