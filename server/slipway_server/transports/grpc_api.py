@@ -102,7 +102,7 @@ class GrpcApi:
         }
         if self._has_health_service:
             services[paths.HEALTH_SERVICE] = {
-                "Check": Unary(self.check_health, is_stepwise=True),
+                "Check": Unary(self.check_health, is_stepwise=True, is_probe=True),
                 "Watch": ServerStreaming(self.watch_health),
             }
         for service in paths.REFLECTION_SERVICES:

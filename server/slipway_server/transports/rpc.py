@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from slipway_server.callers import Caller
@@ -40,10 +40,12 @@ class Unary:
         handle: Answers.
         is_stepwise: *handle* is a coroutine that awaits nothing but futures, so that it can be run without a task
             (of `asyncio.current_task`, and what builds on it, it makes no use).
+        is_probe: Asks how the server is; answered even if it holds too much for other calls.
     """
 
     handle: Callable[[bytes, Incoming], Awaitable[bytes]]
     is_stepwise: bool = False
+    is_probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _guarded(method: Method, check: Callable[[str | bytes | None], None]) -> Met
             yield message
 
     if isinstance(method, Unary):
-        return Unary(unary, is_stepwise=method.is_stepwise)
+        return replace(method, handle=unary)
     return type(method)(streaming)
 
 

@@ -172,7 +172,7 @@ class Calls:
         if head.refusal is not None:
             self.connection.send_head(stream, head.refusal)
             return
-        if self._site.held.is_full:
+        if self._site.held.is_full and not (isinstance(head.method, Unary) and head.method.is_probe):
             self.refuse(stream, self._site.held.refusal())
             return
         if head.incoming.timeout_s != math.inf:

@@ -843,6 +843,11 @@ class Connection(Generic[M]):
             del self._were_reset[next(iter(self._were_reset))]
         self._were_reset[number] = by_us
 
+    @property
+    def idle_since(self) -> float | None:
+        """Since when there has been no call; None while there is one, or when the connection is about to end."""
+        return None if self.streams or self.is_over or self._leaving_since is not None else self._idle_since
+
     # --- time ---------------------------------------------------------------------------------------
 
     def leave(self, now: float) -> None:

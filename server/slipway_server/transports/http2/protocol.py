@@ -102,6 +102,11 @@ class Http2Protocol(asyncio.Protocol):
             self._transport.resume_reading()
         self._wake()
 
+    @property
+    def idle_since(self) -> float | None:
+        """See `Connection.idle_since`."""
+        return None if self._calls is None or self._is_closing else self._connection.idle_since
+
     def leave(self) -> None:
         """Say goodbye, and close when all calls are answered."""
         if self._calls is not None and not self._is_closing:

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from slipway_server.callers import Callers
@@ -22,6 +24,8 @@ from slipway_server.transports.tls import Tls
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+# Of the connections, when no more are taken.
+_PART_ASKED_TO_LEAVE = 32
 
 
 async def start_server(
@@ -95,6 +99,7 @@ class Http2Server:
         loop = asyncio.get_running_loop()
         held = held or Held(default_limit_bytes())
         self.site = Site(loop, routes_of(services), limits, held, Deadlines(loop), callers or Callers())
+        self._asks_again_at = -math.inf
         self._max_connections = descriptors.max_grpc_connections() if max_connections is None else max_connections
         self._tls = tls
         self._listening: list[asyncio.Server] = []
@@ -163,10 +168,22 @@ class Http2Server:
     def _refusal(self) -> ConnectionFault | None:
         if len(self._open_connections) < self._max_connections:
             return None
+        self._ask_idle_ones_to_leave()
         return ConnectionFault(
             ErrorCode.ENHANCE_YOUR_CALM,
             f"the server has {self._max_connections} connections open, as many as it takes",
         )
+
+    def _ask_idle_ones_to_leave(self) -> None:
+        """Make room for who comes next, as nginx does: clients take no harm, and those that leak connections do none."""
+        now = self.site.loop.time()
+        if now < self._asks_again_at:
+            return
+        self._asks_again_at = now + self.site.limits.tick_s
+        idle = [(since, one) for one in self._open_connections if (since := one.idle_since) is not None]
+        idle.sort(key=itemgetter(0))
+        for _, connection in idle[: self._max_connections // _PART_ASKED_TO_LEAVE + 1]:
+            connection.leave()
 
     def _entered(self, connection: Http2Protocol) -> None:
         self._open_connections.add(connection)

@@ -75,6 +75,7 @@ class Service:
                 "Echo": Unary(self.echo, is_stepwise=True),
                 "Wait": Unary(self.wait, is_stepwise=True),
                 "WaitInTask": Unary(self.wait),
+                "Probe": Unary(self.echo, is_stepwise=True, is_probe=True),
                 "Nap": Unary(self.nap, is_stepwise=True),
                 "Count": ServerStreaming(self.count),
                 "Talk": Bidirectional(self.talk),
@@ -491,6 +492,19 @@ def test_answers_that_are_not_taken_count_until_they_are(run):
         talk.send(frames.rst_stream(3, ErrorCode.CANCEL))
         assert talk.held.now == 0
         assert talk.connection.streams == {}
+
+    run(scene, held=1000)
+
+
+def test_probes_are_answered_though_the_server_holds_too_much(run):
+    """Who asks whether it is well would have it killed, and all calls with it."""
+
+    async def scene(talk):
+        talk.held.now = 1001
+        for stream, method in ((1, "Probe"), (3, "Echo")):
+            talk.head(stream, method)
+            talk.data(stream, framed(b""))
+        assert (talk.status(1), talk.status(3)) == (0, 8)
 
     run(scene, held=1000)
 

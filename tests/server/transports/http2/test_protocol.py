@@ -200,7 +200,7 @@ def test_a_client_that_says_nothing_is_closed(serve, connect):
     assert ErrorCode(int.from_bytes(got[-1].payload[4:8], "big")) is ErrorCode.SETTINGS_TIMEOUT
 
 
-def test_a_connection_too_many_is_sent_away_and_told_why(serve, connect, fakes, caplog):
+def test_a_connection_too_many_is_sent_away_and_whoever_is_idle_longest_makes_room(serve, connect, fakes, caplog):
     """Idle connections would use up all descriptors, and then no port is open to anybody."""
     port = serve(max_connections=2)
     first, second = connect(port), connect(port)
@@ -214,13 +214,17 @@ def test_a_connection_too_many_is_sent_away_and_told_why(serve, connect, fakes, 
     assert ErrorCode(int.from_bytes(goaway.payload[4:8], "big")) is ErrorCode.ENHANCE_YOUR_CALM
     assert goaway.payload[8:] == b"the server has 2 connections open, as many as it takes"
     assert "ENHANCE_YOUR_CALM: the server has 2 connections open" in caplog.text
-    first.send(request(3, b"Echo", b"x"))
-    first.frames_until(is_end_of(3))
-    second.socket.close()
-    fakes.wait_for(lambda: serve.server.connections == 1, "the server to notice")
+    # Nobody loses a call: the first is asked to leave when it can, the second is not.
+    ping = first.frames_until(lambda frame: frame.kind == frames.PING)[-1]
+    first.send(request(3, b"Echo", b"x") + frames.frame(frames.PING, frames.ACK, 0, ping.payload))
+    left = first.frames_until(never)
+    assert [f.payload for f in left if f.kind == frames.DATA] == [b"\0\0\0\0\1x"]
+    assert [f.number for f in left if f.kind == frames.GOAWAY] == [3]
+    fakes.wait_for(lambda: serve.server.connections == 1, "the connection to end")
     third = connect(port)
-    third.send(GREETING + request(1, b"Echo", b"x"))
-    assert third.frames_until(is_end_of(1))[-1].kind == frames.HEADERS
+    for wire, stream in ((second, 3), (third, 1)):
+        wire.send((GREETING if wire is third else b"") + request(stream, b"Echo", b"x"))
+        assert not [f for f in wire.frames_until(is_end_of(stream)) if f.kind == frames.GOAWAY]
 
 
 def test_what_others_hold_counts_here_too(serve, connect):
