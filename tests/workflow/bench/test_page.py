@@ -69,11 +69,13 @@ def test_a_result_of_a_target_is_drawn_again_by_the_report(tmp_path):
     assert all((again / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
 
 
-def test_a_result_from_before_tls_labels_and_methods_is_still_drawn(tmp_path):
+def test_a_result_from_before_tls_labels_methods_and_configured_windows_is_still_drawn(tmp_path):
     page.write(made(), tmp_path)
     document = json.loads((tmp_path / "result.json").read_text())
     for name in ("tls", "label", "method"):
         del document["benchmark"]["target"][name]
+    for name in ("window_s", "warmup_s"):
+        del document["benchmark"][name]
     (tmp_path / "result.json").write_text(json.dumps(document))
     text = page.render_page(TargetResult.read(tmp_path / "result.json"))
 
