@@ -19,6 +19,9 @@ CLASSES = "classes"
 SCORES = "scores"
 OUTPUTS = "outputs"
 
+# What the contexts of one request may become, when each of its examples has got one.
+_MAX_CONTEXTS_BYTES = 2**28
+
 
 @dataclass(frozen=True, slots=True)
 class ExamplesRequest:
@@ -207,12 +210,30 @@ def _examples(proto: Any) -> list[bytes]:
     if kind == "example_list":
         examples = [example.SerializeToString() for example in proto.example_list.examples]
     elif kind == "example_list_with_context":
-        # Two serialized messages, one after the other, are their merge: what both have is the example's.
-        context = proto.example_list_with_context.context.SerializeToString()
-        examples = [context + example.SerializeToString() for example in proto.example_list_with_context.examples]
+        both = proto.example_list_with_context
+        context = context_for(len(both.examples), both.context.SerializeToString())
+        examples = [context + example.SerializeToString() for example in both.examples]
     else:
         examples = []
     return examples
+
+
+def context_for(count: int, context: bytes) -> bytes:
+    """
+    Return *context*, to be put in front of each of *count* serialized examples.
+
+    Two serialized messages, one after the other, are their merge: what both have is the example's.
+
+    Raises:
+        InvalidArgument: It would become too much: a megabyte may hold half a megabyte of context, and a quarter of a million
+            examples.
+    """
+    if count * len(context) > _MAX_CONTEXTS_BYTES:
+        raise InvalidArgument(
+            f"a context of {len(context)} bytes in {count} examples is {count * len(context)} bytes, and at most "
+            f"{_MAX_CONTEXTS_BYTES} are taken; ask for fewer examples at once"
+        )
+    return context
 
 
 # --- signatures ------------------------------------------------------------------------------------

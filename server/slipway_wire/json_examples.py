@@ -13,7 +13,7 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from slipway_wire import json_predict, json_tensors, json_text, messages
-from slipway_wire.inference import Classification, Regression, examples_tensor
+from slipway_wire.inference import Classification, Regression, context_for, examples_tensor
 from slipway_wire.json_tensors import NonFinite, Style
 from slipway_wire.status import InvalidArgument
 from slipway_wire.tensors import Array
@@ -40,7 +40,8 @@ def decode_request(body: bytes) -> ExamplesBody:
     Read the body of `POST …:classify` or `POST …:regress`.
 
     Raises:
-        InvalidArgument: In TF Serving's words (which say "classify" for both).
+        InvalidArgument: In TF Serving's words (which say "classify" for both); or the context is too large for so many
+            examples.
     """
     document = json_text.parse_object(body)
     signature_name = json_predict.signature_name(document)
@@ -52,7 +53,7 @@ def decode_request(body: bytes) -> ExamplesBody:
         raise _fault(document, "Expecting 'examples' value to be an list/array")
     if not examples:
         raise _fault(document, "'examples' value is an empty array")
-    # Two serialized messages, one after the other, are their merge: what both have is the example's.
+    context = context_for(len(examples), context)
     return ExamplesBody(signature_name, [context + _read_example(example) for example in examples])
 
 

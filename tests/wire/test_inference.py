@@ -48,6 +48,27 @@ def test_a_context_is_merged_into_every_example_and_gives_way_to_it():
     assert {name: features[name].int64_list.value[0] for name in features} == {"c": 1, "x": 2}
 
 
+@pytest.mark.parametrize(("size", "is_taken"), [(2**17, True), (2**17 + 1, False)])
+def test_a_context_in_every_example_becomes_only_so_much(monkeypatch, size, is_taken):
+    """A small request could take all memory otherwise; nothing of it is made before that is known."""
+    monkeypatch.setattr(inference, "_MAX_CONTEXTS_BYTES", 2**20)
+    request = messages.RegressionRequest(model_spec=messages.ModelSpec(name="m"))
+    both = request.input.example_list_with_context
+    value = both.context.features.feature["c"].bytes_list.value
+    value.append(b"")
+    value[0] = bytes(size - both.context.ByteSize() - 12)
+    value[0] += bytes(size - both.context.ByteSize())
+    for _ in range(8):
+        both.examples.add()
+
+    assert both.context.ByteSize() == size
+    if is_taken:
+        assert len(inference.decode_regress_request(request.SerializeToString()).examples) == 8
+    else:
+        with pytest.raises(InvalidArgument, match="a context of 131073 bytes in 8 examples is 1048584 bytes"):
+            inference.decode_regress_request(request.SerializeToString())
+
+
 @pytest.mark.parametrize("kind", [None, "example_list", "example_list_with_context"])
 def test_no_examples_are_refused_in_tf_servings_words(kind):
     request = messages.RegressionRequest(model_spec=messages.ModelSpec(name="m"))

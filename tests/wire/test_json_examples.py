@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slipway_wire import json_examples, messages
+from slipway_wire import inference, json_examples, messages
 from slipway_wire.inference import Classification, Regression
 from slipway_wire.status import InvalidArgument, WireError
 
@@ -67,6 +67,14 @@ def test_a_context_is_part_of_every_example_and_gives_way_to_it():
     assert first.features.feature["both"].int64_list.value == [1]
     assert first.features.feature["x"].float_list.value == [1.5]
     assert second.features.feature["both"].int64_list.value == [2]
+
+
+def test_a_context_in_every_example_becomes_only_so_much(monkeypatch):
+    monkeypatch.setattr(inference, "_MAX_CONTEXTS_BYTES", 1000)
+    body = json.dumps({"context": {"c": "x" * 400}, "examples": [{}] * 3}).encode()
+
+    with pytest.raises(InvalidArgument, match=r"in 3 examples is .* ask for fewer examples at once"):
+        json_examples.decode_request(body)
 
 
 @pytest.mark.parametrize(
