@@ -59,6 +59,13 @@ def test_faults_reasons_and_notes_come_first(written):
     assert section.blocks[0] == Items((("The server's fault", "a"), ("Does not count", "b"), ("Note", "c")))
 
 
+def test_what_could_not_be_tried_is_not_called_a_measurement_that_does_not_count(written):
+    why = "not measured: no other version is served"
+    (section,) = written(scenario(invalid=[why]))
+
+    assert section.blocks[0] == Items((("Not tried", why),))
+
+
 def test_rows_and_series_are_drawn_and_every_window_is_listed(written):
     series = [
         ScenarioSeries(name="p99 over time", protocol=p, unit="us", x_s=[1, 2], y=[900.0, None])

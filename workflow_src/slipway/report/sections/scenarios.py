@@ -112,7 +112,7 @@ def _section(measurement: Loads, scenario: ScenarioRecord, place: int) -> Sectio
         title = f"{title} ({scenario.name})"
     told = [
         *(("The server's fault", fault) for fault in scenario.faults),
-        *(("Does not count", why) for why in scenario.invalid),
+        *(("Not tried" if scenario.is_untried else "Does not count", why) for why in scenario.invalid),
         *(("Note", note) for note in scenario.notes),
     ]
     blocks: list[Block] = [Items(tuple(told))] if told else []
