@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.living import living
-from tests.workflow.compare_factory import subject
+from tests.workflow.compare_factory import pair, subject
 from tests.workflow.mischief import after_one_window
 
 from slipway import payloads, procs, repetitions, servers
@@ -23,7 +23,9 @@ from slipway.compare.subjects import Side
 from slipway.contract import read_contract
 from slipway.errors import ContractViolation
 from slipway.golden import Golden
+from slipway.load_plan import Planned
 from slipway.measuring import Machine
+from slipway.records import Load
 from slipway.servers import ServerSpec
 from slipway.settings import LaunchSettings
 
@@ -171,6 +173,15 @@ def test_near_what_the_load_generator_can_do_cpu_time_decides_alone(sides, tmp_p
     lengths = {cell.load.kind: {pair.base.window_s for pair in cell.pairs} for cell in made.cells}
     assert lengths == {"closed": {0.15}, "open": {made.open_window_s}}
     assert made.open_window_s == enough_s(0.5, 150.0) > 0.15
+
+
+@pytest.mark.parametrize(("rate", "void", "goes_on"), [(50.0, 1, True), (50.0, 2, False), (500.0, 2, True)])
+def test_long_windows_are_not_spent_on_what_a_busy_host_has_undone(sides, tmp_path, rate, void, goes_on):
+    waiting = Session(sides("base"), sides("head"), Plan(), Machine([0]), tmp_path, title="m", command="")
+    planned = Planned("rest", Load(kind="open", rate=rate))
+    waiting.cells = {planned: [pair(i, invalid=[repetitions.DISTURBED]) for i in range(void)]}
+
+    assert waiting._wanted() == ([planned] if goes_on else [])
 
 
 def test_a_bug_leaves_its_traceback_and_what_was_measured(sides, tmp_path, monkeypatch, capsys):

@@ -221,10 +221,17 @@ class Session:
     def _wanted(self) -> list[Planned]:
         """List the cells that still have an open metric."""
         wanted = []
+        most_void = metrics.MOST_VOID * self.plan.looks[0]
         for planned, pairs in self.cells.items():
             found = metrics.results([_cell(planned, pairs)], self.plan.looks)
-            # Where the host is not quiet, no more pairs than a first look needs are spent on times on the wall.
-            is_open = any(r.state == "open" and (r.gates or len(pairs) < self.plan.looks[0]) for r in found)
+            # Where the host is not quiet, no more pairs than a first look needs are spent on times on the wall; and where windows
+            # had to be made longer none at all, once that look cannot decide any more.
+            is_long = self.plan.length_s(planned.load) > self.plan.window_s
+            is_open = any(
+                r.state == "open"
+                and (r.gates or (len(pairs) < self.plan.looks[0] and not (is_long and r.void > most_void)))
+                for r in found
+            )
             if is_open and len(pairs) < self.plan.most_pairs:
                 wanted.append(planned)
         return wanted
