@@ -48,6 +48,9 @@ def test_a_wrong_answer_or_a_failed_request_ends_a_measurement():
         stop_at_faults(outcome(wrong_answers=2, first_wrong="y is off"), "m")
     with pytest.raises(InvalidMeasurement, match=r"m: 3 of 100 requests failed \(503: 3\); the first: full"):
         stop_at_faults(outcome(errors={"503": 3}, first_error="full"), "m")
+    stop_at_faults(outcome(errors={"503": 3}, first_error="full"), "m", may_fail=True)
+    with pytest.raises(ContractViolation):
+        stop_at_faults(outcome(wrong_answers=2, first_wrong="y is off", errors={"503": 3}), "m", may_fail=True)
 
 
 @pytest.mark.parametrize(

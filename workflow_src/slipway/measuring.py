@@ -210,13 +210,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def stop_at_faults(outcome: LoadOutcome, subject: str) -> None:
+def stop_at_faults(outcome: LoadOutcome, subject: str, *, may_fail: bool = False) -> None:
     """
     End a measurement at a wrong answer or a failed request: what they cost is not worth knowing.
 
     Args:
         outcome: Of one load.
         subject: What was loaded, how and when, for the error.
+        may_fail: Whether only a wrong answer ends it.
 
     Raises:
         ContractViolation: An answer was wrong.
@@ -227,7 +228,7 @@ def stop_at_faults(outcome: LoadOutcome, subject: str) -> None:
             f"{subject}: {outcome.wrong_answers} of {outcome.checked_answers} answers under load are wrong: "
             f"{outcome.first_wrong}"
         )
-    if outcome.errors:
+    if outcome.errors and not may_fail:
         kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(outcome.errors.items()))
         raise InvalidMeasurement(
             f"{subject}: {sum(outcome.errors.values())} of {outcome.requests} requests failed ({kinds}); "

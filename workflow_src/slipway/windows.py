@@ -135,7 +135,9 @@ class Windows:
         repetition = self.repetition(window, planned, rows=self.settings.rows, index=index)
         # A second try takes the place of the first.
         measured[index:] = [repetition]
-        self.stop_at_faults(planned, window, f"repetition {index + 1}")
+        # Of several offered rates one may be too much: it does not count, and the others do.
+        may_fail = planned.load.kind == "open" and self.settings.open_loop_rates > 1
+        self.stop_at_faults(planned, window, f"repetition {index + 1}", may_fail=may_fail)
         return repetition
 
     def distribution(self, planned: Planned) -> Distribution | None:
@@ -190,6 +192,6 @@ class Windows:
         """Run one load."""
         return self.machine.load(self.generator, server, self.model, wanted)
 
-    def stop_at_faults(self, planned: Planned, window: Window, when: str) -> None:
-        """End the measurement at a wrong answer or a failed request."""
-        stop_at_faults(window.outcome, f"{self.subject}, {planned}, {when}")
+    def stop_at_faults(self, planned: Planned, window: Window, when: str, *, may_fail: bool = False) -> None:
+        """End the measurement at a wrong answer or a failed request; at a wrong answer alone where requests *may_fail*."""
+        stop_at_faults(window.outcome, f"{self.subject}, {planned}, {when}", may_fail=may_fail)

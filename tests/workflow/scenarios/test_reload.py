@@ -41,16 +41,13 @@ class Serving:
             shutil.copytree(model, directory / f"m/{version}")
         text = (
             'model_config_list { config { name: "m" base_path: "PLACE" model_platform: "tensorflow" '
-            'model_version_policy { all {} } version_labels { key: "old" value: 1 } } }'
+            'model_version_policy { all {} } version_labels { key: "old" value: 1 } '
+            'version_labels { key: "stable" value: 2 } } }'
         ).replace("PLACE", str(directory / "m"))
         (directory / "models.config").write_text(text)
         self.directory = directory
         self.config = text_config.parse(messages.ModelServerConfig, text.encode())
-        self.process = processes.Server(
-            directory / "server",
-            f"--model_config_file={directory}/models.config",
-            "--allow_version_labels_for_unavailable_models",
-        )
+        self.process = processes.Server(directory / "server", f"--model_config_file={directory}/models.config")
 
     def addresses(self):
         return {"rest": (servers.HOST, self.process.rest_port), "grpc": (servers.HOST, self.process.grpc_port)}

@@ -87,26 +87,41 @@ class VersionsReload:
         )
 
     def serve(self, version: int) -> None:
-        """Serve one version alone."""
-        config = messages.ModelServerConfig()
-        config.CopyFrom(self.config)
-        (entry,) = [one for one in config.model_config_list.config if one.name == self.model]
+        """Serve one version alone, with its labels."""
+        config, entry = self._copy()
         entry.model_version_policy.Clear()
         entry.model_version_policy.specific.versions.append(version)
         for label in [name for name, labelled in entry.version_labels.items() if labelled != version]:
             del entry.version_labels[label]
-        model_config.reload(f"{self.host}:{self.grpc_port}", config)
         others = [other for other in self.served if other != version]
-        self._wait(
+        self._make(
+            config,
+            entry,
             lambda states: (
                 states.get(version) == "AVAILABLE" and all(states.get(v, "END").startswith("END") for v in others)
-            )
+            ),
         )
 
     def serve_all(self) -> None:
         """Serve what there was in the beginning."""
-        model_config.reload(f"{self.host}:{self.grpc_port}", self.config)
-        self._wait(lambda states: all(states.get(v) == "AVAILABLE" for v in self.served))
+        self._make(*self._copy(), lambda states: all(states.get(v) == "AVAILABLE" for v in self.served))
+
+    def _copy(self) -> tuple[Any, Any]:
+        """Give a copy of the configuration, and the model's entry in it."""
+        config = messages.ModelServerConfig()
+        config.CopyFrom(self.config)
+        (entry,) = [one for one in config.model_config_list.config if one.name == self.model]
+        return config, entry
+
+    def _make(self, config: Any, entry: Any, holds: Callable[[dict[int, str]], bool]) -> None:
+        # A label is refused as long as its version is not there: first the versions, then what they are called.
+        labels = dict(entry.version_labels)
+        entry.version_labels.clear()
+        model_config.reload(f"{self.host}:{self.grpc_port}", config)
+        self._wait(holds)
+        if labels:
+            entry.version_labels.update(labels)
+            model_config.reload(f"{self.host}:{self.grpc_port}", config)
 
     def _wait(self, holds: Callable[[dict[int, str]], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE_S
