@@ -22,6 +22,7 @@ OF_PEERS_COMPUTE_BOUND = 1.2
 COMPUTE_BOUND_IN_FLIGHT = 8
 # With some six answers a second, those cut off at the end of a shorter window would matter.
 COMPUTE_BOUND_S = 15.0
+QUICK_COMPUTE_BOUND_S = 5.0
 # Three are slower than their p99.
 PACED_ANSWERS = 300
 QUICK_ANSWERS = 5
@@ -82,18 +83,18 @@ class Beside(Run):
             self.results["skipped"][f"{RESNET}, beside other servers"] = "Keras is not installed"
             return
         asked = self._compute_bound_servers()
-        seconds, cpus = 1.0 if self._arguments.quick else COMPUTE_BOUND_S, self._all_cpus
+        seconds, cpus = QUICK_COMPUTE_BOUND_S if self._arguments.quick else COMPUTE_BOUND_S, self._all_cpus
         cells = {
             name: Cell(name, partial(loads.drive, *which, seconds, cpus, COMPUTE_BOUND_IN_FLIGHT))
             for name, which in asked.items()
         }
         run_rounds(list(cells.values()), self._arguments.rounds, say)
+        self.results["tables"][f"{RESNET}, beside other servers"] = {name: cell.told() for name, cell in cells.items()}
         peaks = {name: cell.median("per_s") for name, cell in cells.items()}
-        pairs = {}
-        for protocol in ("grpc", "rest"):
-            rivals = [name for name in cells if name.endswith(f", {protocol}") and not name.startswith("slipway")]
-            if rivals:
-                pairs[f"{_FROZEN}, {protocol}"] = max(rivals, key=lambda name: peaks[name])
+        pairs = pairs_of(peaks, _FROZEN)
+        for name, peak in peaks.items():
+            if not peak:
+                self.results["skipped"][f"{RESNET}, {name}, at half of its peak"] = f"no answer within {seconds:g} s"
         paced = {}
         for ours, rival in pairs.items():
             for title, (name, per_s) in half_loads(peaks, ours, rival).items():
@@ -102,7 +103,6 @@ class Beside(Run):
                 paced[title] = Cell(title, by_round(partial(calls.calls_at_rate, *asked[name], per_s, count)))
         run_rounds(list(paced.values()), self._arguments.rounds, say)
         self.servers.close()
-        self.results["tables"][f"{RESNET}, beside other servers"] = {name: cell.told() for name, cell in cells.items()}
         self.results.setdefault("latency", {}).update({name: cell.told() for name, cell in paced.items()})
         for ours, rival in pairs.items():
             found = ratio(cells, ours, rival, "per_s")
@@ -170,6 +170,26 @@ class Beside(Run):
         for protocol, found in tried.items():
             self.results["tuning"][f"{peer.name}, {case.model}, {protocol}"] = found
         return {protocol: labels[peers.best(found)] for protocol, found in tried.items()}
+
+
+def pairs_of(peaks: Mapping[str, float], ours: str) -> dict[str, str]:
+    """
+    Say who is compared with whom.
+
+    Args:
+        peaks: `NAME, PROTOCOL` -> requests/s that it reaches; names of our servers begin with `slipway`.
+        ours: Name of the one of ours that is compared.
+
+    Returns:
+        For each protocol ours -> the best of the others, if both have answered at all.
+    """
+    pairs = {}
+    for protocol in ("grpc", "rest"):
+        others = [name for name in peaks if name.endswith(f", {protocol}") and not name.startswith("slipway")]
+        best = max(others, key=lambda name: peaks[name], default=None)
+        if best is not None and peaks[best] and peaks[f"{ours}, {protocol}"]:
+            pairs[f"{ours}, {protocol}"] = best
+    return pairs
 
 
 def half_loads(peaks: Mapping[str, float], ours: str, rival: str) -> dict[str, tuple[str, float]]:

@@ -63,6 +63,22 @@ def test_arrivals_differ_from_round_to_round_and_not_within_one(harness):
     assert sorted(seeds) == [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
 
 
+def test_ours_is_compared_with_the_best_of_the_others_over_each_protocol_that_they_speak(harness):
+    peaks = {"slipway, grpc": 1.0, "slipway, frozen, grpc": 2.0, "slipway, rest": 9.0, "slipway, frozen, rest": 2.0}
+    pairs_of = harness.beside.pairs_of
+
+    assert pairs_of(peaks | {"one, rest": 1.0, "other, rest": 3.0, "other, grpc": 1.0}, "slipway, frozen") == {
+        "slipway, frozen, rest": "other, rest",
+        "slipway, frozen, grpc": "other, grpc",
+    }
+    assert pairs_of(peaks | {"one, rest": 1.0}, "slipway, frozen") == {"slipway, frozen, rest": "one, rest"}
+    assert pairs_of(peaks, "slipway, frozen") == {}
+    # Who has not answered within the window has no half of a peak.
+    assert pairs_of(peaks | {"one, rest": 0.0, "one, grpc": 1.0}, "slipway, frozen") == {
+        "slipway, frozen, grpc": "one, grpc"
+    }
+
+
 def test_each_server_is_asked_at_half_of_its_own_peak_and_ours_at_half_of_the_rivals_too(harness):
     found = harness.beside.half_loads({"ours": 9.0, "theirs": 4.0, "other": 1.0}, "ours", "theirs")
 
