@@ -95,11 +95,11 @@ class Beside(Run):
         for name, peak in peaks.items():
             if not peak:
                 self.results["skipped"][f"{RESNET}, {name}, at half of its peak"] = f"no answer within {seconds:g} s"
+        # As many for all, or the slowest of more would stand against the slowest of few.
+        count = QUICK_ANSWERS if self._arguments.quick else PACED_ANSWERS
         paced = {}
         for ours, rival in pairs.items():
             for title, (name, per_s) in half_loads(peaks, ours, rival).items():
-                least = QUICK_ANSWERS if self._arguments.quick else PACED_ANSWERS
-                count = max(least, round(2 * seconds * per_s))
                 paced[title] = Cell(title, by_round(partial(calls.calls_at_rate, *asked[name], per_s, count)))
         run_rounds(list(paced.values()), self._arguments.rounds, say)
         self.servers.close()
@@ -109,8 +109,7 @@ class Beside(Run):
             self._aim(Target(f"{RESNET}: {ours} : {rival}, throughput", found, OF_PEERS_COMPUTE_BOUND))
             self._aim(Target(f"{RESNET}: {rival} : {ours}, CPU a request", ratio(cells, rival, ours, "cpu_us")))
             own, rivals_own, shared = half_loads(peaks, ours, rival)
-            tail = calls.tail(min(one["answers"] for title in (own, rivals_own, shared) for one in paced[title].rounds))
-            name = f"{RESNET}: {ours} : {rival}, {tail}"
+            name = f"{RESNET}: {ours} : {rival}, {calls.tail(count)}"
             found = ratio(paced, own, rivals_own, "p99_ms")
             self._aim(Target(f"{name}, each at half of its own peak", found, 1.0, is_at_least=False))
             found = ratio(paced, shared, rivals_own, "p99_ms")

@@ -25,9 +25,9 @@ def arrivals(per_s: float, count: int, seed: int) -> list[float]:
     return list(itertools.accumulate(gaps.expovariate(per_s) for _ in range(count)))
 
 
-def tail(answers: float) -> str:
+def tail(answers: int) -> str:
     """Say what `p99_ms` of so many answers is."""
-    return f"p99 of {answers:.0f} answers" if answers >= 100 else f"slowest of {answers:.0f} answers"
+    return f"p99 of {answers} answers" if answers >= 100 else f"slowest of {answers} answers"
 
 
 def p99(values: list[float]) -> float:
