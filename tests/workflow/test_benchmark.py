@@ -322,7 +322,7 @@ def test_a_benchmark_that_is_stopped_keeps_what_it_measured_until_then(project, 
 
     monkeypatch.setattr(Windows, "load", stopped)
     with pytest.raises(procs.Stopped):
-        run(project, cold_starts=0)
+        run(project, cold_starts=0, generator_processes=2)
 
     told = BenchmarkRecord.read(project / "out/benchmark.failed.json")
     assert told.cut_short == "stopped by SIGINT"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.shared_load import common_window, divided, shares, together
+from slipway.shared_load import common_window, divided, on_cpus, shares, together
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
 
 ORDER = LoadOrder(protocol="grpc", host="h", port=1, users=5, warmup_s=0.5, window_s=3.0, samples="/a/b-0.5.npz")
@@ -92,6 +92,16 @@ def test_outcomes_add_up_and_a_process_at_its_limit_is_not_hidden_by_idle_ones()
     assert (found.first_error, found.wrong_answers, found.first_wrong) == ("HTTP 503: full", 1, "y is off")
     assert (found.cpu_from_ns, found.cpu_to_ns, found.lag_p99_us, found.lag_max_us) == (1000, 2010, 10.0, 90.0)
     assert (found.generators, found.utilisation) == (2, 0.95)
+
+
+def test_processes_that_share_a_cpu_are_at_their_limit_when_it_is():
+    """Two on one CPU never use 90 % of a core each."""
+    both = together([replace(OUTCOME, cpu_ns=480), replace(OUTCOME, cpu_ns=490)])
+
+    assert both.utilisation == 0.49
+    assert on_cpus(both, 1).utilisation == 0.97
+    assert on_cpus(both, 2) == both
+    assert on_cpus(OUTCOME, 1) == OUTCOME
 
 
 def test_what_one_of_them_does_not_know_nobody_knows():

@@ -18,6 +18,7 @@ from slipway.records import Placement, Protocol
 from slipway.repetitions import Window
 from slipway.security import OPEN, Security
 from slipway.servers import RunningServer, ServerSpec, running_server
+from slipway.shared_load import on_cpus
 from slipway_wire import samples
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
 
@@ -144,7 +145,7 @@ class Machine:
         after = scraped(server)
         return Window(
             samples=samples.read(Path(order.samples)),
-            outcome=outcome,
+            outcome=on_cpus(outcome, len(self.generator_cpus)),
             begin=begin,
             end=end,
             server=server_metrics.between(before, after, model=model, protocol=order.protocol),

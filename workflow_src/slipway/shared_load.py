@@ -79,6 +79,14 @@ def together(outcomes: Sequence[LoadOutcome]) -> LoadOutcome:
     )
 
 
+def on_cpus(outcome: LoadOutcome, count: int) -> LoadOutcome:
+    """Say of a generator with more processes than its *count* CPUs how busy those were: no process gets a whole one there."""
+    between_ns = outcome.cpu_to_ns - outcome.cpu_from_ns
+    if outcome.generators <= count or not between_ns:
+        return outcome
+    return replace(outcome, busiest=max(outcome.utilisation, outcome.cpu_ns / between_ns / count))
+
+
 def _first(told: Iterable[str | None]) -> str | None:
     return next((text for text in told if text), None)
 
