@@ -52,7 +52,7 @@ def record(project):
         stage.serve(patch)
         only = list(SCENARIOS)
         settings = {"concurrency": [4], "repetitions": 1, "window_s": 0.2, "warmup_s": 0.05}
-        return stage.run(project, **settings, cold_starts=0, only=only, scenarios=SCENARIOS)
+        return stage.run(project, **settings, cold_starts=0, only=only, scenarios=SCENARIOS, generator_processes=2)
 
 
 def scenario(record, name):
