@@ -177,6 +177,10 @@ class Session:
         """Give a user its number, from the first one's on."""
         return next(self._numbers)
 
+    def first_payload(self, user: int) -> int:
+        """Give the payload that an open loop's *user* begins with: those of several generators are as far apart as can be."""
+        return user * len(self._requests) // self.arrivals.generators
+
     def wait_for_begin(self) -> int:
         """
         Count a user, connected, as ready; sleep until the load begins.

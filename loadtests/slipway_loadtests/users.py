@@ -96,7 +96,7 @@ class OpenLoopUser(LoadUser):
         arrivals, alarm = session.arrivals.schedule(self._number), Alarm()
         most = MAX_OUTSTANDING // session.arrivals.generators
         try:
-            for number, after_ns in enumerate(arrivals):
+            for number, after_ns in enumerate(arrivals, session.first_payload(self._number)):
                 planned = self._origin_ns + after_ns
                 if session.is_over(planned):
                     break

@@ -93,7 +93,8 @@ class LoadOrder(_Line):
         generators: How many generators make the load together, each with such an order for its share. With more than one,
             each waits with its first request until it is sent the window that all agree on.
         first_user: Number of the first of this generator's users. A user's number chooses the payload that it begins with, and in
-            an open loop, where each generator is one user, with *seed* the arrivals; together they are one Poisson process.
+            an open loop, where each generator is one user (from 0 on), with *seed* the arrivals; together they are one Poisson
+            process.
     """
 
     protocol: Protocol

@@ -1,6 +1,7 @@
 """The load generator as the benchmark runs it: a process, orders in, outcomes and sample files out."""
 
 import contextlib
+import itertools
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tests.loadtests.conftest import (
     scripted_peer,
 )
 
+from slipway_loadtests.arrivals import poisson
 from slipway_wire import predict, samples
 from slipway_wire.loads import LoadOrder, LoadOutcome, LoadWindow
 from slipway_wire.tolerances import Tolerances
@@ -395,6 +397,18 @@ def test_one_of_several_begins_when_it_is_told_to(generator):
     assert found.origin_ns == window.origin_ns
     assert (found.begin_us, found.end_us) == (100_000, 400_000)
     assert outcome.requests == len(found.planned_us) > 0
+
+
+def test_one_of_several_has_arrivals_of_its_own_and_begins_with_another_payload(generator):
+    """What is sent in a drawn order would come in pairs, if all began at its begin."""
+    load = {"rate": 200.0, "seed": "s", "generators": 2, "first_user": 1, "numbered": True}
+    with server("rest") as port:
+        _, _, found = generator.run("rest", port, **load)
+
+    due_us = [at // 1000 for at in itertools.islice(poisson(200.0, "s/user1"), len(found.planned_us))]
+    np.testing.assert_array_equal(found.planned_us, due_us)
+    # The second half of four begins with the third.
+    np.testing.assert_array_equal(found.payload, (2 + np.arange(len(due_us))) % 4)
 
 
 def test_one_of_several_that_is_never_told_ends_with_who_ordered_it(payload_file, tmp_path):

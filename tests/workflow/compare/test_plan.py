@@ -70,6 +70,7 @@ def test_the_load_generator_is_calibrated_where_its_limit_may_be_met():
         (["--rows", "0"], "--rows: expected a whole number from 1 on, found 0"),
         (["--users", "-1"], "--users: .*, found -1"),
         (["--threads", "0"], "--threads: .*, found 0"),
+        (["--generator-processes", "0"], "--generator-processes: .*, found 0"),
         (["--window", "0"], "--window: expected seconds, more than 0, found 0"),
         (["--window", "nan"], "--window: .*, found nan"),
         (["--open-window", "inf"], "--open-window: .*, found inf"),

@@ -141,8 +141,6 @@ def run(arguments: argparse.Namespace) -> int:
     if is_result(arguments.base) and is_result(arguments.head):
         sys.stdout.write(stored.compare(Path(arguments.base), Path(arguments.head)))
         return 0
-    if arguments.generator_processes is not None and arguments.generator_processes < 1:
-        raise SettingsError(f"--generator-processes: must be at least 1, got {arguments.generator_processes}")
     base, head = read_sides(arguments)
     check_comparable(base, head)
     title = arguments.title or f"{head.record.model}: {head.record.label} against {base.record.label}"

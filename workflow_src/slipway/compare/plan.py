@@ -105,9 +105,9 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
             f"--protocols: expected {', '.join(PROTOCOLS)}, or both with a comma between, found {arguments.protocols!r}"
         )
     faults += [
-        f"--{option}: expected a whole number from 1 on, found {count}"
-        for option in ("rows", "users", "threads")
-        if (count := getattr(arguments, option)) < 1
+        f"--{option.replace('_', '-')}: expected a whole number from 1 on, found {count}"
+        for option in ("rows", "users", "threads", "generator_processes")
+        if (count := getattr(arguments, option)) is not None and count < 1
     ]
     for option in ("window", "open_window"):
         seconds = getattr(arguments, option)
