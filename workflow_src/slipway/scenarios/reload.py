@@ -348,7 +348,8 @@ def _tell_versions(
     wrong = wrong_versions(samples, changes)
     for place, version in enumerate(switches):
         count = float((samples.fits == 1 << place).sum())
-        taking.value("answered", f"Answers that only version {version} gives", "count", count, protocol=protocol)
+        more = {"protocol": protocol, "label": f"version {version}"}
+        taking.value("answered", "Answers that no other version gives", "count", count, **more)
     taking.value("wrong_version", "Answers of the wrong version", "count", float(wrong.sum()), protocol=protocol)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
