@@ -68,7 +68,8 @@ def result(directory):
 def test_a_running_server_is_measured_by_its_address_alone(good, tmp_path, capsys):
     # What changes its versions is not known: that scenario is not tried, and the rest is as good as without it.
     wanted = ("--scenario", "saturation", "open_loop", "hot_reload")
-    code = run(tmp_path, *good.arguments, *QUICK, *wanted, "--rate", "50", "--server-pid", str(good.process.pid))
+    asked = ("--rate", "50", "--server-pid", str(good.process.pid), "--generator-processes", "2")
+    code = run(tmp_path, *good.arguments, *QUICK, *wanted, *asked)
 
     found = result(tmp_path).benchmark
     assert code == 0, capsys.readouterr().err
@@ -82,9 +83,10 @@ def test_a_running_server_is_measured_by_its_address_alone(good, tmp_path, capsy
     assert [ceiling.protocol for ceiling in found.ceilings] == ["rest", "grpc"]
     assert {"image and model", "cold starts", "batching"} <= set(found.not_measured)
     assert [(one.name, one.is_untried) for one in found.scenarios] == [("hot_reload", True)]
-    assert (found.window_s, found.warmup_s) == (0.15, 0.5)
+    assert (found.window_s, found.warmup_s, found.placement.generator_processes) == (0.15, 0.5, 2)
     page = (tmp_path / "out/index.html").read_text()
     assert "Somebody else&#39;s server" in page
+    assert "the load generator with 2 processes gets" in page
     assert json.loads((tmp_path / "out/result.json").read_text())["schema"] == "slipway.bench/1"
     assert len((tmp_path / "out/cells.csv").read_text().splitlines()) == 1 + len(every)
     out = capsys.readouterr().out
