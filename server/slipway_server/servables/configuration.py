@@ -208,7 +208,8 @@ class Configuration:
         Source of texts: tensorflow_serving/model_servers/server_core.cc.
         """
         before: dict[str, dict[str, int]] = {}
-        expected: dict[str, set[int]] = {}
+        # Model -> versions that a label is to point to, each with a former life that has nothing to do with this change.
+        expected: dict[str, dict[int, object | None]] = {}
 
         def begin() -> tuple[Change, list[ModelConfig]]:
             present = self._snapshot
@@ -224,7 +225,8 @@ class Configuration:
             if not config.WhichOneof("config"):
                 logger.info("Taking no action for empty config.")
                 return Change(present.revision), []
-            expected.update(self._check_labels(present, following))
+            for name, versions in self._check_labels(present, following).items():
+                expected[name] = {version: self._manager.former_life(name, version) for version in versions}
             before.update({name: dict(labels) for name, labels in self._labels.items()})
             if dry_run:
                 return _difference(present, following), []
@@ -238,7 +240,10 @@ class Configuration:
             if name not in before and not self._is_empty(name) and not self._can_start(name):
                 return False
             states = self._states(name)
-            return all(states.get(version) in {"AVAILABLE", "END"} for version in expected.get(name, ()))
+            return all(
+                states.get(version) == "AVAILABLE" or self._manager.has_ended(name, version, former)
+                for version, former in expected.get(name, {}).items()
+            )
 
         def judge(models: Sequence[ModelConfig]) -> None:
             self._raise_for_failures(models, "model(s)")

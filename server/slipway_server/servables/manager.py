@@ -183,6 +183,19 @@ class Manager:
                 self._drop(entry)
             self._step(model)
 
+    def former_life(self, model: str, version: int) -> object | None:
+        """Return what stands for the last life of *version*, if that is over or about to be and nobody wants it; see `has_ended`."""
+        with self._lock:
+            entry = self._latest_life(model, version)
+            is_former = entry is not None and not entry.is_aspired and entry.status.state in {"UNLOADING", "END"}
+            return entry if is_former else None
+
+    def has_ended(self, model: str, version: int, former: object | None) -> bool:
+        """Say whether a life of *version* is over that is another one than *former*."""
+        with self._lock:
+            entry = self._latest_life(model, version)
+            return entry is not None and entry is not former and entry.is_over
+
     def retry(self, model: str, versions: Collection[int]) -> None:
         """Load those of *versions* anew that are still wanted and have failed for good."""
         with self._lock:

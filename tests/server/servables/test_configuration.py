@@ -348,6 +348,24 @@ def test_a_label_on_a_version_that_fails_stays_where_it_was(running):
     assert running.configuration.version_of("a", "stable") == 1
 
 
+def test_a_label_comes_with_a_version_that_has_been_unloaded_before(make_world):
+    """How its former life ended says nothing of the one that begins."""
+    world = make_world()
+    world.put("a", 1, 2)
+    only, both = "specific { versions: 1 }", "specific { versions: 1 versions: 2 }"
+    world.start(world.model("a", policy=both), loads=2).result(WAIT_S)
+    world.change(set_model(world.model("a", policy=only))).result(WAIT_S)
+    world.fakes.wait_for(lambda: world.states("a")[2] == "END", "the end of version 2")
+
+    future = world.change(set_model(world.model("a", policy=both, new=2)))
+    with pytest.raises(StillWaiting):
+        future.result(SOON_S)
+    world.load()
+
+    assert future.result(WAIT_S).changed == ("a",)
+    assert world.configuration.version_of("a", "new") == 2
+
+
 @pytest.mark.parametrize("label", ["stable", "new"])
 def test_a_label_on_a_version_that_is_not_there_is_refused_as_by_tf_serving(running, label):
     with pytest.raises(FailedPrecondition) as refusal:
