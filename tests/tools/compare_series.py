@@ -32,6 +32,7 @@ from typing import Any
 
 import yaml
 
+from slipway import procs
 from slipway.oci.serving_config import batching_config
 from slipway.settings import BatchingSettings
 
@@ -160,6 +161,8 @@ def told(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> None:
     """Run the series; print what it found after each comparison, so that a stopped one has told something."""
+    # Else a comparison that is under way would go on without us.
+    procs.exit_on_signals()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", type=Path, default=Path(), help="in which `snakemake images` has run")
     parser.add_argument("--count", type=int, default=40, help="comparisons; default: 40")
