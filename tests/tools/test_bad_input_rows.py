@@ -8,9 +8,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BENCH, BENCHMARK = "tests/workflow/test_bench.py", "tests/workflow/test_benchmark.py"
 SPOKEN, LOADS = "tests/workflow/bench/test_spoken.py", "tests/loadtests/test_main.py"
-SESSION, SUBJECTS, STORED, IMAGES, METRICS = (
-    f"tests/workflow/compare/test_{name}.py" for name in ("session", "subjects", "stored", "images", "metrics")
+SESSION, SUBJECTS, STORED, IMAGES, METRICS, PLAN = (
+    f"tests/workflow/compare/test_{name}.py" for name in ("session", "subjects", "stored", "images", "metrics", "plan")
 )
+CLI = "tests/workflow/test_cli.py"
 RECORDS, UNFINISHED = "tests/workflow/test_records.py", "tests/workflow/report/test_unfinished.py"
 
 # The first words of the row -> where it is shown.
@@ -68,6 +69,14 @@ SHOWN = {
     "a base that was not built": [
         (SUBJECTS, "test_a_project_whose_image_was_not_made_says_how_to_make_it"),
         (SUBJECTS, "test_a_revision_with_other_packages_is_not_built_with_these"),
+    ],
+    "an option of `compare` that cannot be": [
+        (PLAN, "test_every_option_that_cannot_be_is_told_at_once"),
+        (CLI, "test_an_option_that_cannot_be_is_told_before_anything_is_built"),
+    ],
+    "a fault of Slipway itself": [
+        (CLI, "test_a_bug_keeps_its_traceback_and_never_reads_like_something_that_got_worse"),
+        (SESSION, "test_a_bug_leaves_its_traceback_and_what_was_measured"),
     ],
     "a result measured with uncommitted changes": [(SUBJECTS, "test_a_result_that_cannot_be_made_again_says_why")],
 }

@@ -1,9 +1,11 @@
 """One real socket: what only the operating system can show."""
 
+import itertools
 import socket
 import ssl
 import struct
 import threading
+import time
 
 import pytest
 import trustme
@@ -207,6 +209,13 @@ def test_a_connection_too_many_is_sent_away_and_whoever_is_idle_longest_makes_ro
     for wire in (first, second):
         wire.send(GREETING + request(1, b"Echo", b"x"))
         wire.frames_until(is_end_of(1))
+    # The loop's clock counts milliseconds: the second goes on until the first has been idle for longer beyond doubt.
+    later = time.monotonic() + 0.05
+    for stream in itertools.count(3, 2):
+        second.send(request(stream, b"Echo", b"x"))
+        second.frames_until(is_end_of(stream))
+        if time.monotonic() > later:
+            break
 
     settings, goaway = connect(port).frames_until(never)
 
@@ -222,9 +231,9 @@ def test_a_connection_too_many_is_sent_away_and_whoever_is_idle_longest_makes_ro
     assert [f.number for f in left if f.kind == frames.GOAWAY] == [3]
     fakes.wait_for(lambda: serve.server.connections == 1, "the connection to end")
     third = connect(port)
-    for wire, stream in ((second, 3), (third, 1)):
-        wire.send((GREETING if wire is third else b"") + request(stream, b"Echo", b"x"))
-        assert not [f for f in wire.frames_until(is_end_of(stream)) if f.kind == frames.GOAWAY]
+    for wire, number in ((second, stream + 2), (third, 1)):
+        wire.send((GREETING if wire is third else b"") + request(number, b"Echo", b"x"))
+        assert not [f for f in wire.frames_until(is_end_of(number)) if f.kind == frames.GOAWAY]
 
 
 def test_what_others_hold_counts_here_too(serve, connect):
