@@ -26,13 +26,33 @@ try:
 finally:
     procs.stop_group(child, 5)
 """
+# The signal comes while a process is being started, and before anything waits for it.
+STARTING = """
+import contextlib, os, sys
+import psutil
+from slipway import guardian, procs
+procs.exit_on_signals()
+stop = lambda: os.kill(os.getpid(), int(sys.argv[1]))
+if sys.argv[2] == "fork":
+    os.register_at_fork(after_in_parent=stop)
+else:
+    @contextlib.contextmanager
+    def guarded(*_, **__):
+        stop()
+        yield
+    guardian.guarded = guarded
+try:
+    procs.run_owned([sys.executable, "-c", "import signal; signal.pause()"])
+finally:
+    print(len(psutil.Process().children()))
+"""
 # The signal comes in the middle of the fork: its handler runs in a hook there, out of which nothing can be raised.
 FORKED_ON = """
 import os, sys
 from slipway import procs
 procs.exit_on_signals()
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), int(sys.argv[1])))
-procs.run_owned([sys.executable, "-c", "import signal; signal.pause()"])
+procs.start_owned([sys.executable, "-c", "import signal; signal.pause()"]).wait()
 """
 # A shell between Snakemake and the process that watches, as Snakemake starts its jobs; run as a script named snakemake.
 SNAKEMAKE = """
@@ -78,6 +98,16 @@ def test_a_signal_in_the_middle_of_a_fork_is_not_lost(number):
 
     assert owner.communicate(timeout=60)[1] == ""
     assert owner.returncode == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["fork", "guardian"])
+def test_a_process_that_is_being_started_is_ended_by_a_stop(number, moment):
+    """It would go on until we are gone, and write into what we are removing."""
+    words = [sys.executable, "-c", STARTING, str(number.value), moment]
+    owner = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (owner.returncode, owner.stdout, owner.stderr) == (128 + number, "0\n", "")
 
 
 def test_a_process_that_ignores_sigterm_is_killed_after_the_grace():

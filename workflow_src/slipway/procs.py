@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -37,12 +37,15 @@ def exit_on_signals() -> None:
     """
     Let SIGTERM, SIGINT and SIGHUP raise Stopped in the main thread, so that `finally` blocks run.
 
-    Python drops what is raised in a finalizer or in a hook at a fork, with a word on standard error. A fork is where
-    a stage that starts another one mostly is when it has just told so; a signal that is dropped so is sent again.
+    Python drops what is raised in a finalizer or in a hook at a fork, with a word on standard error; a signal that is
+    dropped so is sent again.
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        raise Stopped(number)
+        if _held.holds:
+            _held.number = number
+        else:
+            raise Stopped(number)
 
     for number in _STOPPING_SIGNALS:
         signal.signal(number, leave)
@@ -55,6 +58,33 @@ def exit_on_signals() -> None:
             sys.__unraisablehook__(unraisable)
 
     sys.unraisablehook = dropped
+
+
+class _Held:
+    """Whether a stop has to wait, and which has come since."""
+
+    holds = False
+    number: int | None = None
+
+
+_held = _Held()
+
+
+@contextlib.contextmanager
+def stops_held() -> Iterator[None]:
+    """
+    Let Stopped be raised at the end of the block, not in it: a process that is being started must not be lost to us.
+
+    It would go on, and write where we are clearing up. For the main thread, and not to be nested.
+    """
+    _held.holds = True
+    try:
+        yield
+    finally:
+        number, _held.number = _held.number, None
+        _held.holds = False
+        if number is not None:
+            raise Stopped(number)
 
 
 def _send_again(number: signal.Signals) -> None:
@@ -140,7 +170,7 @@ def run_owned(argv: Sequence[str], *, env: dict[str, str] | None = None) -> tupl
         Exit status and everything it wrote.
     """
     with tempfile.TemporaryFile() as output:
-        status = _wait_owned(start_owned(argv, log=output, env=env))
+        status = _run_to_its_end(lambda: start_owned(argv, log=output, env=env))
         output.seek(0)
         return status, output.read().decode(errors="replace")
 
@@ -169,25 +199,32 @@ def relay_owned(argv: Sequence[str], sink: IO[bytes], *, env: dict[str, str] | N
                 tail.append(line.decode(errors="replace").rstrip())
 
     relaying = threading.Thread(target=relay, name="relay", daemon=True)
+
+    def start() -> subprocess.Popen[bytes]:
+        try:
+            return start_owned(argv, log=writing, env=env)
+        finally:
+            os.close(writing)
+            relaying.start()
+
     try:
-        process = start_owned(argv, log=writing, env=env)
-    finally:
-        os.close(writing)
-        relaying.start()
-    try:
-        status = _wait_owned(process)
+        status = _run_to_its_end(start)
     finally:
         # Its group is gone, and with it the last writer; one that left the group is not waited for.
         relaying.join(5)
     return status, list(tail)
 
 
-def _wait_owned(process: subprocess.Popen[bytes]) -> int:
-    """Wait for *process*, then end all of its group; so does a guardian if we are killed."""
-    kill_group = f"import os; os.killpg({process.pid}, {signal.SIGKILL:d})"
-    with guardian.guarded([sys.executable, "-I", "-S", "-c", kill_group], at_exit=False):
+def _run_to_its_end(start: Callable[[], subprocess.Popen[bytes]]) -> int:
+    """Wait for the process that *start* starts, then end all of its group; so does a guardian if we are killed."""
+    with contextlib.ExitStack() as until_known:
+        until_known.enter_context(stops_held())
+        process = start()
         try:
-            return process.wait()
+            until_known.close()
+            kill_group = f"import os; os.killpg({process.pid}, {signal.SIGKILL:d})"
+            with guardian.guarded([sys.executable, "-I", "-S", "-c", kill_group], at_exit=False):
+                return process.wait()
         finally:
             stop_group(process, grace_s=5)
 
