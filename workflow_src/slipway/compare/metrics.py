@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slipway import repetitions
-from slipway.compare.gate import LOOKS, decide
+from slipway.compare.gate import LOOKS, Decision, decide
 from slipway.compare.plan import enough_s
 from slipway.compare.records import ComparedCell, MetricResult, WindowPair
 from slipway.records import Repetition
@@ -18,6 +18,9 @@ from slipway.statistics import hodges_lehmann, samples_needed
 # from the planned time, so that they say by how much it fell behind. That requests left late is no fault of a server: forgiven
 # in head alone, it would let a hiccup of the load generator count against head, and void the pair if it hit base.
 _OVERRUN = {repetitions.OFF_RATE, repetitions.UNSTEADY}
+# A load generator that is late makes latencies longer, which count from the planned time. What it may have added, by sending
+# late and by reading late, is taken off head's alone. So a head that is worse all the same is worse.
+_SENT_LATE = {repetitions.LATE, repetitions.LAGGING}
 # Where more pairs than this do not count, times on the wall are told but decide nothing.
 MOST_VOID = 0.25
 
@@ -125,6 +128,17 @@ class Metric:
         change = math.log(head / base)
         return change if self.more_is_worse else -change
 
+    def at_least_worse(self, pair: WindowPair) -> float | None:
+        """Give what is left of `worse` if all lateness of the load generator was in head's latency; None: it cannot be told."""
+        broken = self._broken(pair)
+        if self.counts(pair):
+            return self.worse(pair)
+        base, head, late_us = self.read(pair.base), self.read(pair.head), pair.head.slip_p99_us
+        if self.quantile is None or broken - _SENT_LATE or not base or not head or late_us is None:
+            return None
+        late_us += pair.head.loop_lag_p99_us or 0.0
+        return math.log(max(head - late_us, 1.0) / base)
+
 
 def _is_overrun(repetition: Repetition) -> bool:
     fell_behind = repetition.offered is not None and repetition.completed < repetition.offered
@@ -154,10 +168,15 @@ def _result(metric: Metric, cell: ComparedCell, looks: Sequence[int]) -> MetricR
     worse = [metric.worse(pair) for pair in counted]
     decision = decide(worse, metric.margin, looks)
     used = counted[: decision.pairs]
-    estimate = hodges_lehmann(worse[: decision.pairs])
     void = len(cell.pairs) - len(counted)
     most_void = MOST_VOID * len(cell.pairs)
     gates = metric.is_cpu or void <= most_void
+    late = 0
+    if not gates and (surely := _surely_worse(metric, cell.pairs, looks)) is not None:
+        judged, worse, decision = surely
+        gates, used = True, judged[: decision.pairs]
+        late = sum(not metric.counts(pair) for pair in used)
+    estimate = hodges_lehmann(worse[: decision.pairs])
     causes = [metric.why_void(pair, cell.load.rate) for pair in cell.pairs]
     without_excuse = sum(bool(why) and not any(cause.excuses for cause in why) for why in causes)
     # What is told is head ÷ base, whichever direction is worse.
@@ -184,7 +203,29 @@ def _result(metric: Metric, cell: ComparedCell, looks: Sequence[int]) -> MetricR
         unjudged=not gates and without_excuse > most_void,
         state=decision.state,
         confirming=decision.confirming,
+        late=late,
     )
+
+
+def _surely_worse(
+    metric: Metric, pairs: Sequence[WindowPair], looks: Sequence[int]
+) -> tuple[list[WindowPair], list[float], Decision] | None:
+    """
+    Judge pairs of which too many do not count because the load generator was late.
+
+    Returns:
+        Those that say something, by how much head is worse at least, and where that stands; None unless it is worse, or looks so
+        and is to be confirmed.
+    """
+    told = [(pair, value) for pair in pairs if (value := metric.at_least_worse(pair)) is not None]
+    if len(pairs) - len(told) > MOST_VOID * len(pairs):
+        return None
+    judged, worse = [pair for pair, _ in told], [value for _, value in told]
+    decision = decide(worse, metric.margin, looks)
+    estimate = hodges_lehmann(worse)
+    looks_worse = estimate is not None and estimate.value >= math.log1p(metric.margin)
+    is_worse = decision.state == "fail" or (decision.state == "open" and (decision.confirming or looks_worse))
+    return (judged, worse, decision) if is_worse else None
 
 
 def _told(causes: Sequence[Sequence[Cause]]) -> str:

@@ -263,7 +263,16 @@ def _metric_table(comparison: Comparison) -> Table:
 
 def _silent(metrics: Sequence[MetricResult]) -> tuple[tuple[str, str], ...]:
     """Say of every metric that does not decide why not: what shows up only under a pointer is not said."""
-    return tuple((f"{describe(metric)} does not decide", metric.why_not) for metric in metrics if metric.why_not)
+    silent = tuple((f"{describe(metric)} does not decide", metric.why_not) for metric in metrics if metric.why_not)
+    late = tuple(
+        (
+            f"{describe(metric)} is worse at least by that",
+            f"requests left late in {metric.late} of {metric.pairs} pairs, which is taken off head's",
+        )
+        for metric in metrics
+        if metric.late
+    )
+    return silent + late
 
 
 def _state(state: str, why_not: str) -> TableCell:

@@ -84,6 +84,11 @@ class MetricResult(Record):
         False, description="It does not decide, and the machine is no excuse for that: without it nothing passes."
     )
     state: Literal["open", "pass", "fail", "inconclusive"]
+    late: int = Field(
+        0,
+        description="Pairs in which requests left late, used all the same: ratio, low and high are what is left of the change "
+        "if all of that was in head's latency.",
+    )
     confirming: bool = Field(description="It looked worse at first, and fresh pairs were measured to confirm it.")
 
 

@@ -124,8 +124,9 @@ def describe(metric: MetricResult) -> str:
 
 def told(metric: MetricResult) -> str:
     """Tell how a metric stands in one line."""
+    late = f" (at least: requests left late in {metric.late} of them, taken off head's latency)" if metric.late else ""
     return (
-        f"{describe(metric)}: {change(metric)}, from {number(metric.base, metric.unit)} to "
+        f"{describe(metric)}: {change(metric)}{late}, from {number(metric.base, metric.unit)} to "
         f"{number(metric.head, metric.unit)}; {numbers.counted(metric.pairs, 'pair')}, margin {numbers.percent(metric.margin)}"
     )
 
