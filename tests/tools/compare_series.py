@@ -145,8 +145,9 @@ def told(comparisons: Sequence[Mapping[str, Any]]) -> str:
         "| metric | fail | pass | undecided | void or told only | change, median | width of the 95 % interval, median | pairs, median |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name in dict.fromkeys(metric["id"] for one in comparisons for metric in one["metrics"]):
-        metrics = [metric for one in comparisons for metric in one["metrics"] if metric["id"] == name]
+    # Not by their ids, which hold the rate that each comparison chose.
+    for protocol, name in dict.fromkeys((m["protocol"], m["metric"]) for one in comparisons for m in one["metrics"]):
+        metrics = [m for one in comparisons for m in one["metrics"] if (m["protocol"], m["metric"]) == (protocol, name)]
         states = Counter(metric["state"] if metric["gates"] else "silent" for metric in metrics)
         known = [metric for metric in metrics if metric["low"] is not None]
         change = f"{(statistics.median(m['ratio'] for m in known) - 1) * 100:+.1f} %" if known else "–"
@@ -154,7 +155,7 @@ def told(comparisons: Sequence[Mapping[str, Any]]) -> str:
         pairs = f"{statistics.median(metric['pairs'] for metric in metrics):g}"
         undecided = states["inconclusive"] + states["open"]
         lines.append(
-            f"| {name} | {states['fail']} | {states['pass']} | {undecided} | {states['silent']} | {change} | {width} | {pairs} |"
+            f"| {protocol}, {name} | {states['fail']} | {states['pass']} | {undecided} | {states['silent']} | {change} | {width} | {pairs} |"
         )
     return "\n".join(lines) + "\n"
 

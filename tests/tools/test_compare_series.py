@@ -18,7 +18,7 @@ def test_a_series_is_summed_up_by_metric():
     told = compare_series.told([made(100.0), made(101.0), made(120.0)])
 
     assert told.startswith("3 comparisons: 2 pass, 1 fail\n")
-    (line,) = [line for line in told.splitlines() if line.startswith("| rest-closed/cpu")]
+    (line,) = [line for line in told.splitlines() if line.startswith("| rest, cpu |")]
     assert [cell.strip() for cell in line.split("|")[2:7]] == ["1", "2", "0", "0", "+1.1 %"]
 
 
