@@ -393,11 +393,12 @@ class Exchange:
         elif self._is_encoding:
             self.stages_s[4] = now - self._encoding_since
         try:
-            self._count()
+            self._tell()
         finally:
             self._serving.leave()
 
-    def _count(self) -> None:
+    def _tell(self) -> None:
+        """Count it, and let observers see it."""
         self._serving.metrics.count_request(
             _request_kind(self.model, self.version, self.signature, self.protocol, self.api),
             self.code.name,

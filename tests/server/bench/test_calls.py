@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import importlib
 import statistics
 from pathlib import Path
@@ -59,27 +58,15 @@ class Answers(asyncio.Protocol):
             self.transport.close()
 
 
-async def listen(make):
-    return await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
-
-
-async def end(server):
-    server.close()
-    await server.wait_closed()
-
-
 @pytest.fixture
-def rest_server(loop_thread):
+def rest_server(serve):
     """`rest_server(status, ends=…)` starts a server, and gives its port and what it saw."""
-    with contextlib.ExitStack() as cleanup:
 
-        def start(status=b"200 OK", *, ends=False):
-            seen = {"connections": 0, "bodies": []}
-            server = loop_thread.run(listen(lambda: Answers(seen, status, ends=ends)))
-            cleanup.callback(lambda: loop_thread.run(end(server)))
-            return server.sockets[0].getsockname()[1], seen
+    def start(status=b"200 OK", *, ends=False):
+        seen = {"connections": 0, "bodies": []}
+        return serve(lambda: Answers(seen, status, ends=ends)), seen
 
-        yield start
+    return start
 
 
 def test_arrivals_are_those_of_their_seed(calls):

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import importlib
 from pathlib import Path
 
@@ -56,27 +55,15 @@ class Answers(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self.transport.write, b"swer")
 
 
-async def listen(make):
-    return await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
-
-
-async def end(server):
-    server.close()
-    await server.wait_closed()
-
-
 @pytest.fixture
-def rest_port(loop_thread):
+def rest_port(serve):
     """`rest_port(status)` starts a server, and gives its port."""
-    with contextlib.ExitStack() as cleanup:
 
-        def start(status=b"200 OK"):
-            bodies = []
-            server = loop_thread.run(listen(lambda: Answers(status, bodies)))
-            cleanup.callback(lambda: loop_thread.run(end(server)))
-            return server.sockets[0].getsockname()[1], bodies
+    def start(status=b"200 OK"):
+        bodies = []
+        return serve(lambda: Answers(status, bodies)), bodies
 
-        yield start
+    return start
 
 
 def closed(connections):
@@ -126,12 +113,10 @@ class Refuses(asyncio.Protocol):
         transport.write(b"\0\0\4\3\0\0\0\0\1\0\0\0\7")
 
 
-def test_a_call_that_is_refused_ends_the_run(paced, loop_thread):
-    server = loop_thread.run(listen(Refuses))
-    connections = paced.connected("grpc", server.sockets[0].getsockname()[1], "/t.S/Take", b"\0\0\0\0\0", 1)
+def test_a_call_that_is_refused_ends_the_run(paced, serve):
+    connections = paced.connected("grpc", serve(Refuses), "/t.S/Take", b"\0\0\0\0\0", 1)
 
     with pytest.raises(SystemExit, match="the server ended a call or the connection: frame 3"):
         paced.paced(connections, PER_S, SECONDS, seed=0)
 
     closed(connections)
-    loop_thread.run(end(server))

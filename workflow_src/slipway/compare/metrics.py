@@ -130,11 +130,10 @@ class Metric:
 
     def at_least_worse(self, pair: WindowPair) -> float | None:
         """Give what is left of `worse` if all lateness of the load generator was in head's latency; None: it cannot be told."""
-        broken = self._broken(pair)
         if self.counts(pair):
             return self.worse(pair)
         base, head, late_us = self.read(pair.base), self.read(pair.head), pair.head.slip_p99_us
-        if self.quantile is None or broken - _SENT_LATE or not base or not head or late_us is None:
+        if self.quantile is None or self._broken(pair) - _SENT_LATE or not base or not head or late_us is None:
             return None
         late_us += pair.head.loop_lag_p99_us or 0.0
         return math.log(max(head - late_us, 1.0) / base)
@@ -215,7 +214,7 @@ def _surely_worse(
 
     Returns:
         Those that say something, by how much head is worse at least, and where that stands; None unless it is worse, or looks so
-        and is to be confirmed.
+        and more pairs are to show it.
     """
     told = [(pair, value) for pair in pairs if (value := metric.at_least_worse(pair)) is not None]
     if len(pairs) - len(told) > MOST_VOID * len(pairs):

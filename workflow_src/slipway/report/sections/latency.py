@@ -1,5 +1,7 @@
 """Latency: by concurrency in a closed loop; by rate, and by percentile at each rate, in an open one."""
 
+from collections.abc import Mapping, Sequence
+
 from slipway.report import charts, content, numbers
 from slipway.report.blocks import (
     Block,
@@ -62,28 +64,10 @@ def rate_figure(measurement: Loads) -> Figure | None:
     rates = distinct([level.load.rate or 0 for level in measurement.open])
     if len(rates) < 2:
         return None
-    percentiles = {}
-    for metric in ("p50_us", "p99_us"):
-        lines = [metric_line(measurement.open, p, metric, numbers.microseconds, scale=1e-3) for p in PROTOCOLS]
-        if drawn := [line for line in lines if line]:
-            percentiles[metric] = drawn
+    percentiles = _lines(measurement.open, ("p50_us", "p99_us"))
     if not percentiles:
         return None
-    values = [p.y for lines in percentiles.values() for line in lines for p in line.points]
-    panels = [
-        (
-            f"{_PERCENTILES[metric]} response latency",
-            charts.line_chart(
-                lines,
-                Axis("requests/s offered"),
-                Axis(f"{_PERCENTILES[metric]}, ms (log)", log=True),
-                width=400,
-                height=290,
-                y_values=values,
-            ),
-        )
-        for metric, lines in percentiles.items()
-    ]
+    panels = _panels(percentiles, "response latency", Axis("requests/s offered"))
     peaks = {p: cell.throughput_rps.value for p in PROTOCOLS if (cell := measurement.peak(p)) and cell.throughput_rps}
     table = Table(
         "Response latency by offered rate",
@@ -114,31 +98,27 @@ def rate_figure(measurement: Loads) -> Figure | None:
     )
 
 
-def latency_figure(measurement: Loads) -> Figure | None:
-    """Draw p50, p95 and p99 by concurrency, as panels with one scale."""
-    percentiles = {}
-    for metric in ("p50_us", "p95_us", "p99_us"):
-        lines = [metric_line(measurement.closed, p, metric, numbers.microseconds, scale=1e-3) for p in PROTOCOLS]
+def _lines(levels: Sequence[Level], metrics: Sequence[str]) -> dict[str, list[Line]]:
+    """Make the lines of each of *metrics* that was measured, one for each protocol; in ms."""
+    made = {}
+    for metric in metrics:
+        lines = [metric_line(levels, p, metric, numbers.microseconds, scale=1e-3) for p in PROTOCOLS]
         if drawn := [line for line in lines if line]:
-            percentiles[metric] = drawn
-    if not percentiles:
-        return None
-    floors = [
-        Limit(
-            ceiling.floor_p50_us / 1e3,
-            f"floor, {PROTOCOL_NAMES[ceiling.protocol]}: {numbers.microseconds(ceiling.floor_p50_us)}",
-        )
-        for ceiling in measurement.record.ceilings
-        if ceiling.floor_p50_us > 0
-    ]
+            made[metric] = drawn
+    return made
+
+
+def _panels(
+    percentiles: Mapping[str, Sequence[Line]], what: str, x: Axis, floors: Sequence[Limit] = ()
+) -> list[tuple[str, charts.Drawing]]:
+    """Draw a panel for each percentile, all with one scale."""
     values = [p.y for lines in percentiles.values() for line in lines for p in line.points]
-    concurrency = distinct([float(level.load.concurrency or 0) for level in measurement.closed])
-    panels = [
+    return [
         (
-            f"{_PERCENTILES[metric]} service latency",
+            f"{_PERCENTILES[metric]} {what}",
             charts.line_chart(
                 lines,
-                Axis("requests in flight (log)", log=True, at=concurrency),
+                x,
                 Axis(f"{_PERCENTILES[metric]}, ms (log)", log=True),
                 width=400,
                 height=290,
@@ -149,6 +129,23 @@ def latency_figure(measurement: Loads) -> Figure | None:
         )
         for metric, lines in percentiles.items()
     ]
+
+
+def latency_figure(measurement: Loads) -> Figure | None:
+    """Draw p50, p95 and p99 by concurrency, as panels with one scale."""
+    percentiles = _lines(measurement.closed, ("p50_us", "p95_us", "p99_us"))
+    if not percentiles:
+        return None
+    floors = [
+        Limit(
+            ceiling.floor_p50_us / 1e3,
+            f"floor, {PROTOCOL_NAMES[ceiling.protocol]}: {numbers.microseconds(ceiling.floor_p50_us)}",
+        )
+        for ceiling in measurement.record.ceilings
+        if ceiling.floor_p50_us > 0
+    ]
+    concurrency = distinct([float(level.load.concurrency or 0) for level in measurement.closed])
+    panels = _panels(percentiles, "service latency", Axis("requests in flight (log)", log=True, at=concurrency), floors)
     table = Table(
         "Service latency",
         heads("Load", "Protocol", *(_PERCENTILES[m] for m in percentiles), numbers_from=2),
