@@ -14,7 +14,8 @@ pinned. compute_bound (ResNet50, batch 8, as it is and frozen): nothing
 is pinned, and the same calls are made in the process that loaded the model. large (224x224x3, batch 32): one request at a
 time, REST and gRPC in turn. peers, if any are named: the small models on other servers, each in an environment of its own (made by
 pip where it is missing), with the same model call, at the best of a few settings, answers checked; nothing is pinned, for those
-servers are several processes. peers_compute_bound: the same with ResNet50, an image a request, and p99 by an open loop of 300 answers
+servers are several processes. Where one of them does not answer, or answers wrong, its cell is left out and what it answers is
+told; the run goes on. peers_compute_bound: the same with ResNet50, an image a request, and p99 by an open loop of 300 answers
 a round, each server at half of its own peak, and ours at half of the best of the others', too.
 
 Everything is measured in rounds, each cell once a round, in an order that changes; a ratio is taken within its round, and the

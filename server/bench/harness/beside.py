@@ -1,4 +1,4 @@
-"""LitServe and MLServer next to our server: the small models, and ResNet50."""
+"""Other servers next to ours, the small models and ResNet50; one that does not answer is left out, and told."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from functools import partial
 from harness import calls, loads, models, peers
 from harness.loads import Request
 from harness.models import CNN, HALF, RECOMMENDER, RESNET, Question
-from harness.processes import Started
-from harness.rounds import Cell, Target, by_round, ratio, run_rounds
+from harness.processes import NoAnswer, Started
+from harness.rounds import Cell, Target, by_round, ratio
 from harness.run import IN_FLIGHT, Run, say
 from slipway_wire import payloads
 
@@ -52,10 +52,8 @@ class Beside(Run):
             for protocol in ("grpc", "rest")
         }
         for peer in others:
-            for protocol, settings in self._tuned(peer, case).items():
-                started = peer.start(self.servers, case, settings)
+            for protocol, started, request in self._tuned(peer, case):
                 name = f"{peer.name}, {protocol}"
-                request = peer.request(self.servers, case, started)
                 cells[name] = self._shared(name, protocol, started, request)
         callers = len(self._all_cpus)
         limit = f"in process, {LIMIT_ROWS} rows a call, {callers} callers"
@@ -63,7 +61,7 @@ class Beside(Run):
             base_path, model, "Predict", callers, self._arguments.seconds, is_pinned=False, rows=LIMIT_ROWS
         )
         cells[limit] = Cell(limit, measure)
-        self._measure(f"{model}, beside other servers", cells)
+        cells = self._measure(_title(model), cells)
         for protocol in ("grpc", "rest"):
             ours = f"slipway, {protocol}"
             rivals = [name for name in cells if name.endswith(f", {protocol}") and name != ours]
@@ -80,16 +78,15 @@ class Beside(Run):
     def beside_compute_bound(self) -> None:
         """Run ResNet50 on other servers, next to ours: an image a request."""
         if importlib.util.find_spec("keras") is None:
-            self.results["skipped"][f"{RESNET}, beside other servers"] = "Keras is not installed"
+            self.results["skipped"][_title(RESNET)] = "Keras is not installed"
             return
         asked = self._compute_bound_servers()
-        seconds, cpus = QUICK_COMPUTE_BOUND_S if self._arguments.quick else COMPUTE_BOUND_S, self._all_cpus
-        cells = {
-            name: Cell(name, partial(loads.drive, *which, seconds, cpus, COMPUTE_BOUND_IN_FLIGHT))
-            for name, which in asked.items()
-        }
-        run_rounds(list(cells.values()), self._arguments.rounds, say)
-        self.results["tables"][f"{RESNET}, beside other servers"] = {name: cell.told() for name, cell in cells.items()}
+        seconds = QUICK_COMPUTE_BOUND_S if self._arguments.quick else COMPUTE_BOUND_S
+        cells = self._in_rounds(
+            _title(RESNET),
+            {name: self._shared(name, *which, seconds, COMPUTE_BOUND_IN_FLIGHT) for name, which in asked.items()},
+        )
+        self.results["tables"][_title(RESNET)] = {name: cell.told() for name, cell in cells.items()}
         peaks = {name: cell.median("per_s") for name, cell in cells.items()}
         pairs = pairs_of(peaks, _FROZEN)
         for name, peak in peaks.items():
@@ -100,8 +97,9 @@ class Beside(Run):
         paced = {}
         for ours, rival in pairs.items():
             for title, (name, per_s) in half_loads(peaks, ours, rival).items():
-                paced[title] = Cell(title, by_round(partial(calls.calls_at_rate, *asked[name], per_s, count)))
-        run_rounds(list(paced.values()), self._arguments.rounds, say)
+                measure = by_round(partial(calls.calls_at_rate, *asked[name], per_s, count))
+                paced[title] = Cell(title, measure, may_be_lost=not _is_ours(name))
+        paced = self._in_rounds(RESNET, paced)
         self.servers.close()
         self.results.setdefault("latency", {}).update({name: cell.told() for name, cell in paced.items()})
         for ours, rival in pairs.items():
@@ -109,6 +107,8 @@ class Beside(Run):
             self._aim(Target(f"{RESNET}: {ours} : {rival}, throughput", found, OF_PEERS_COMPUTE_BOUND))
             self._aim(Target(f"{RESNET}: {rival} : {ours}, CPU a request", ratio(cells, rival, ours, "cpu_us")))
             own, rivals_own, shared = half_loads(peaks, ours, rival)
+            if rivals_own not in paced:
+                continue
             name = f"{RESNET}: {ours} : {rival}, {calls.tail(count)}"
             found = ratio(paced, own, rivals_own, "p99_ms")
             self._aim(Target(f"{name}, each at half of its own peak", found, 1.0, is_at_least=False))
@@ -132,9 +132,8 @@ class Beside(Run):
         own = self._request(RESNET, "Predict", question)
         asked = {f"{name}, {p}": (p, server, own) for name, server in started.items() for p in ("grpc", "rest")}
         for peer in others:
-            for protocol, settings in self._tuned(peer, case, COMPUTE_BOUND_S / 2, COMPUTE_BOUND_IN_FLIGHT).items():
-                server = peer.start(self.servers, case, settings)
-                asked[f"{peer.name}, {protocol}"] = protocol, server, peer.request(self.servers, case, server)
+            for one in self._tuned(peer, case, COMPUTE_BOUND_S / 2, COMPUTE_BOUND_IN_FLIGHT):
+                asked[f"{peer.name}, {one[0]}"] = one
         return asked
 
     def _shared(
@@ -148,27 +147,87 @@ class Beside(Run):
     ) -> Cell:
         """Server and generator share all CPUs."""
         seconds, cpus = seconds or self._arguments.seconds, self._all_cpus
-        return Cell(name, partial(loads.drive, protocol, server, request, seconds, cpus, in_flight))
+        drive = partial(loads.drive, protocol, server, request, seconds, cpus, in_flight)
+        return Cell(name, drive, may_be_lost=not _is_ours(name))
 
     def _tuned(
         self, peer: peers.Peer, case: peers.Case, seconds: float | None = None, in_flight: int = IN_FLIGHT
-    ) -> dict[str, peers.Settings]:
-        """Try *peer*'s settings, and give the best for each protocol that it speaks."""
-        tried: dict[str, dict[str, float]] = {protocol: {} for protocol in peer.protocols}
+    ) -> list[tuple[str, Started, Request]]:
+        """
+        Try *peer*'s settings, and start it with the best for each protocol that it speaks.
+
+        Returns:
+            The protocol, the server and what it is asked. A protocol over which it does not answer, at whatever settings, is
+            left out, and so is a setting at which it does not.
+        """
         labels = {peers.label(settings): settings for settings in peer.settings[: 1 if self._arguments.quick else None]}
+        tried: dict[str, dict[str, float]] = {
+            protocol: self.results["tuning"].setdefault(f"{peer.name}, {case.model}, {protocol}", {})
+            for protocol in peer.protocols
+        }
+        lost: dict[str, dict[str, str]] = {protocol: {} for protocol in peer.protocols}
         for label, settings in labels.items():
+            for protocol, found in self._tried(peer, case, settings, seconds, in_flight).items():
+                if isinstance(found, str):
+                    lost[protocol][label] = found
+                else:
+                    tried[protocol][label] = found
+                    say(f"{peer.name}, {case.model} over {protocol}, {label}: {found:.0f}/s")
+        chosen = []
+        for protocol, found in tried.items():
+            name = f"{_title(case.model)}: {peer.name}, {protocol}"
+            if not found:
+                self._leave_out(name, next(iter(lost[protocol].values())))
+                continue
+            for label, why in lost[protocol].items():
+                self._leave_out(f"{name}, {label}", why)
+            try:
+                chosen.append((protocol, *self._asked(peer, case, labels[peers.best(found)], protocol)))
+            except NoAnswer as error:
+                self._leave_out(name, str(error))
+        return chosen
+
+    def _tried(
+        self, peer: peers.Peer, case: peers.Case, settings: peers.Settings, seconds: float | None, in_flight: int
+    ) -> dict[str, float | str]:
+        """Give for each protocol the requests/s that *peer* reaches with *settings*, or what it answers instead."""
+        try:
             started = peer.start(self.servers, case, settings)
-            request = peer.request(self.servers, case, started)
-            for protocol, found in tried.items():
-                cell = self._shared("", protocol, started, request, seconds, in_flight)
+        except NoAnswer as error:
+            return dict.fromkeys(peer.protocols, str(error))
+        found: dict[str, float | str] = {}
+        for protocol in peer.protocols:
+            try:
+                request = peer.request(self.servers, case, started, protocol)
+                cell = self._shared(peer.name, protocol, started, request, seconds, in_flight)
                 # The first window is the warm-up.
                 cell.measure()
-                found[label] = cell.measure()["per_s"]
-                say(f"{peer.name}, {case.model} over {protocol}, {label}: {found[label]:.0f}/s")
+                found[protocol] = cell.measure()["per_s"]
+            except NoAnswer as error:
+                found[protocol] = str(error)
+        self.servers.end(started.process)
+        return found
+
+    def _asked(
+        self, peer: peers.Peer, case: peers.Case, settings: peers.Settings, protocol: str
+    ) -> tuple[Started, Request]:
+        """Start *peer*, and give it with what it is asked."""
+        started = peer.start(self.servers, case, settings)
+        try:
+            return started, peer.request(self.servers, case, started, protocol)
+        except NoAnswer:
             self.servers.end(started.process)
-        for protocol, found in tried.items():
-            self.results["tuning"][f"{peer.name}, {case.model}, {protocol}"] = found
-        return {protocol: labels[peers.best(found)] for protocol, found in tried.items()}
+            raise
+
+
+def _title(model: str) -> str:
+    """Name the table of *model*."""
+    return f"{model}, beside other servers"
+
+
+def _is_ours(name: str) -> bool:
+    """Say whether a cell is of our server: without it, there is nothing to compare."""
+    return name.startswith("slipway")
 
 
 def pairs_of(peaks: Mapping[str, float], ours: str) -> dict[str, str]:
@@ -184,7 +243,7 @@ def pairs_of(peaks: Mapping[str, float], ours: str) -> dict[str, str]:
     """
     pairs = {}
     for protocol in ("grpc", "rest"):
-        others = [name for name in peaks if name.endswith(f", {protocol}") and not name.startswith("slipway")]
+        others = [name for name in peaks if name.endswith(f", {protocol}") and not _is_ours(name)]
         best = max(others, key=lambda name: peaks[name], default=None)
         if best is not None and peaks[best] and peaks[f"{ours}, {protocol}"]:
             pairs[f"{ours}, {protocol}"] = best

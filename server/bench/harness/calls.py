@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from harness.loads import UNLIMITED, Request
-from harness.processes import WAIT_S, Started
+from harness.processes import WAIT_S, NoAnswer, Started
 
 # More than ever wait at half of what a server can do.
 CALLERS = 64
@@ -54,9 +54,7 @@ def calls_at_rate(
         `per_s` answered, `answers` in all, `p50_ms` and `p99_ms` from due to answered, and `late_p99_ms`: from due to sent, the
         generator's own.
     """
-    body = request.grpc if protocol == "grpc" else request.rest and request.rest.with_suffix(".json")
-    assert body is not None, "a request that this protocol cannot carry"
-    content = body.read_bytes()
+    content = request.body(protocol).read_bytes()
     took: list[float] = []
     late: list[float] = []
     with contextlib.ExitStack() as cleanup:
@@ -94,7 +92,14 @@ def _over_grpc(
 
     channel = cleanup.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=UNLIMITED))
     call = channel.unary_unary(request.grpc_path)
-    return lambda: call(content[5:], timeout=WAIT_S)
+
+    def send() -> None:
+        try:
+            call(content[5:], timeout=WAIT_S)
+        except grpc.RpcError as error:
+            raise NoAnswer(f"{request.grpc_path} answered {error.code().name}: {error.details()}") from error
+
+    return send
 
 
 def _over_rest(
@@ -106,25 +111,28 @@ def _over_rest(
         if not hasattr(mine, "connection"):
             mine.connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=WAIT_S)
             cleanup.callback(mine.connection.close)
-        status, answer = _post(mine.connection, request.rest_path, content)
+        try:
+            status, answer = _post(mine.connection, request, content)
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"{request.rest_path} was not answered: {error!r}") from error
         if status != 200:
-            raise SystemExit(f"{request.rest_path} answered {status}: {answer[:500]!r}")
+            raise NoAnswer(f"{request.rest_path} answered {status}: {answer[:500]!r}")
 
     return send
 
 
-def _post(connection: http.client.HTTPConnection, path: str, content: bytes) -> tuple[int, bytes]:
+def _post(connection: http.client.HTTPConnection, request: Request, content: bytes) -> tuple[int, bytes]:
     """Post on a connection that the server may have closed since: some do after 5 s without a request."""
     if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
         connection.close()
     is_used = connection.sock is not None
     try:
-        connection.request("POST", path, content, {"Content-Type": "application/json"})
+        connection.request("POST", request.rest_path, content, request.rest_headers)
         answer = connection.getresponse()
     except ConnectionError:
         connection.close()
         if not is_used:
             raise
         # It was closed as the request was sent: without an answer, and not for this request's sake.
-        return _post(connection, path, content)
+        return _post(connection, request, content)
     return answer.status, answer.read()

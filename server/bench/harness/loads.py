@@ -12,18 +12,19 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
 from harness import models
-from harness.processes import BENCH, WAIT_S, Started, cpu_s
+from harness.processes import BENCH, WAIT_S, NoAnswer, Started, cpu_s
 from slipway_wire import paths, predict
 from slipway_wire.payloads import Payload
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+JSON_HEADERS: Mapping[str, str] = {"Content-Type": "application/json"}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -34,11 +35,12 @@ class Request:
 
     Attributes:
         model: Whom the server counts it for.
-        rest: A Lua script for wrk; None: this is asked over gRPC only.
+        rest: A Lua script for wrk, the body beside it; None: this is asked over gRPC only.
         rest_path: Where it is posted.
         grpc: A message with its five bytes in front; None: this is asked over REST only.
         grpc_path: The method.
         answer_bytes: gRPC: size of a right answer, with its five bytes; 0: not known.
+        rest_headers: With which it is posted.
     """
 
     model: str
@@ -47,6 +49,15 @@ class Request:
     grpc: Path | None = None
     grpc_path: str = paths.GRPC_PREDICT
     answer_bytes: int = 0
+    rest_headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
+
+    def body(self, protocol: str) -> Path:
+        """Give the file of what is sent over *protocol*."""
+        file = self.grpc if protocol == "grpc" else self.rest and self.rest.with_suffix(".body")
+        if file is None:
+            # wrk without its script would ask for something else, with GET.
+            raise ValueError(f"{self.model} has no request over {protocol}")
+        return file
 
 
 def request_of(name: str, payload: Payload, directory: Path) -> Request:
@@ -60,13 +71,13 @@ def request_of(name: str, payload: Payload, directory: Path) -> Request:
     )
 
 
-def rest_file(name: str, body: bytes, directory: Path) -> Path:
+def rest_file(name: str, body: bytes, directory: Path, headers: Mapping[str, str] = JSON_HEADERS) -> Path:
     """Write the script with which wrk posts *body*."""
-    script, data = directory / f"{name}.lua", directory / f"{name}.json"
+    script, data = directory / f"{name}.lua", directory / f"{name}.body"
     data.write_bytes(body)
     script.write_text(
         f'local file = io.open("{data}", "rb")\nwrk.method = "POST"\nwrk.body = file:read("*a")\nfile:close()\n'
-        'wrk.headers["Content-Type"] = "application/json"\n'
+        + "".join(f'wrk.headers["{header}"] = "{value}"\n' for header, value in headers.items())
     )
     return script
 
@@ -82,18 +93,21 @@ def load(command: Sequence[str], cpus: Sequence[int], seconds: float) -> tuple[s
     """Run a load generator on *cpus*; give its output and the share of a CPU that it used."""
     before = os.times()
     began = time.monotonic()
-    done = subprocess.run(
-        ["taskset", "-c", ",".join(map(str, cpus)), *command],
-        capture_output=True,
-        text=True,
-        timeout=seconds + WAIT_S,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(BENCH)},
-    )
+    try:
+        done = subprocess.run(
+            ["taskset", "-c", ",".join(map(str, cpus)), *command],
+            capture_output=True,
+            text=True,
+            timeout=seconds + WAIT_S,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(BENCH)},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswer(f"{command[0]} waited for answers for {error.timeout:g} s") from None
     took = time.monotonic() - began
     after = os.times()
     if done.returncode != 0:
-        raise SystemExit(f"{command[0]} failed: {(done.stderr or done.stdout).strip()}")
+        raise NoAnswer(f"{command[0]} failed: {(done.stderr or done.stdout).strip()}")
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return done.stdout, used / took
 
@@ -130,6 +144,7 @@ def drive(
         in_flight: At once.
         count: gRPC: requests in all. With few a second, those cut off at the end of a time would matter.
     """
+    request.body(protocol)
     answered, used = good_answers(server, request.model), cpu_s(server.process.pid)
     if protocol == "rest":
         done, took, share = _wrk(server, request, seconds, cpus, in_flight)
@@ -151,7 +166,7 @@ def at_rate(
     gRPC has 8 connections, REST 64 with one request each.
     """
     grpc = protocol == "grpc"
-    body = request.grpc if grpc else request.rest and request.rest.with_suffix(".json")
+    body = request.body(protocol)
     port, path = (server.grpc_port, request.grpc_path) if grpc else (server.rest_port, request.rest_path)
     answered = good_answers(server, request.model)
     command = [sys.executable, "-m", "harness.inside", "paced", protocol, str(port), path, str(body)]
@@ -183,7 +198,7 @@ def _wrk(
     output, share = load(command, cpus, seconds)
     found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", output)
     if found is None or "Non-2xx" in output or "Socket errors" in output:
-        raise SystemExit(f"wrk was not answered well at {url}:\n{output}")
+        raise NoAnswer(f"wrk was not answered well at {url}; {_asked_again('rest', server, request)}\n{output}")
     return int(found[1]), float(found[2]) * _SECONDS[found[3]], share
 
 
@@ -200,24 +215,50 @@ def _h2load(
     totals = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
     traffic = re.search(r"\((\d+)\) data", output)
     if found is None or totals is None or traffic is None or any(int(totals[index]) for index in (2, 3, 4)):
-        raise SystemExit(f"h2load was not answered well at {url}:\n{output}")
+        raise NoAnswer(f"h2load was not answered well at {url}; {_asked_again('grpc', server, request)}\n{output}")
     done = int(totals[1])
     # An error has no message: where answers are all of one size, their bytes tell whether they were right.
     if int(traffic[1]) < 0.99 * done * request.answer_bytes:
-        raise SystemExit(f"{url}: {traffic[1]} bytes are no {done} answers of {request.answer_bytes} bytes")
+        bad = f"{traffic[1]} bytes are no {done} answers of {request.answer_bytes} bytes"
+        raise NoAnswer(f"{url}: {bad}; {_asked_again('grpc', server, request)}")
     # With -D what counts came within the time asked for; it takes a moment longer to end.
     return done, float(found[1]) * _SECONDS[found[2]] if count else seconds, share
 
 
+def _asked_again(protocol: str, server: Started, request: Request) -> str:
+    """Say what the server answers to one request alone: load generators count answers, and do not tell them."""
+    content = request.body(protocol).read_bytes()
+    try:
+        if protocol == "rest":
+            rest_exchange(server, request.rest_path, content, request.rest_headers)
+        else:
+            grpc_answer(server, request.grpc_path, content[5:])
+    except NoAnswer as error:
+        return f"asked once more, {error}"
+    return "one request alone is answered"
+
+
 def rest_answer(server: Started, path: str, body: bytes) -> bytes:
-    """Post *body* once, and give the answer."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=WAIT_S)) as connection:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        content = answer.read()
+    """Post the JSON *body* once, and give the answer."""
+    return rest_exchange(server, path, body, JSON_HEADERS)[0]
+
+
+def rest_exchange(
+    server: Started, path: str, body: bytes, headers: Mapping[str, str]
+) -> tuple[bytes, http.client.HTTPMessage]:
+    """Post *body* once, and give the answer with its headers."""
+    try:
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=WAIT_S)
+        ) as connection:
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise NoAnswer(f"{path} was not answered: {error!r}") from error
     if answer.status != 200:
-        raise SystemExit(f"{path} answered {answer.status}: {content[:500]!r}")
-    return content
+        raise NoAnswer(f"{path} answered {answer.status}: {content[:500]!r}")
+    return content, answer.headers
 
 
 def grpc_answer(server: Started, path: str, message: bytes) -> bytes:
@@ -225,7 +266,10 @@ def grpc_answer(server: Started, path: str, message: bytes) -> bytes:
     import grpc  # noqa: PLC0415
 
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=UNLIMITED) as channel:
-        answer: bytes = channel.unary_unary(path)(message, timeout=WAIT_S)
+        try:
+            answer: bytes = channel.unary_unary(path)(message, timeout=WAIT_S)
+        except grpc.RpcError as error:
+            raise NoAnswer(f"{path} answered {error.code().name}: {error.details()}") from error
     return answer
 
 

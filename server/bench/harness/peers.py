@@ -5,8 +5,9 @@ Their model call is as fast as ours (`adapters/session_call.py`): what differs i
 a server best is tried before the rounds, for each model and protocol, and told with the results.
 
 Triton is that of nvidia-pytriton, a real tritonserver whose Python backend was built for Debian's Python 3.11 (3.11.2 is known to run
-it, 3.11.7 not), so its environment is made with the system's. Not here: Triton's Python models in processes of their own; TF Serving
-and OpenVINO Model Server, which no package registry has.
+it, 3.11.7 not), so its environment is made with the system's. Over REST it is asked in binary and answers so, where all others, ours
+too, have JSON: `adapters/triton_app.py` says why. Not here: Triton's Python models in processes of their own; TF Serving and OpenVINO
+Model Server, which no package registry has.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +26,14 @@ import numpy as np
 from harness import loads
 from harness.loads import Request
 from harness.models import Question
-from harness.processes import WAIT_S, Servers, Started, free_port
+from harness.processes import WAIT_S, NoAnswer, Servers, Started, free_port
 from slipway_wire.payloads import Payload
 
 ADAPTERS = Path(__file__).parent / "adapters"
 BATCH = 64
 SYSTEM_PYTHON = "/usr/bin/python3"
 Settings = Mapping[str, float | bool]
+_DTYPES = {"FP32": "<f4", "FP64": "<f8", "INT32": "<i4", "INT64": "<i8"}
 
 LITSERVE: tuple[Settings, ...] = tuple(
     {
@@ -112,26 +114,29 @@ class Peer:
         python: Of its environment.
         protocols: Those it speaks.
         settings: What is tried.
-        takes_bytes_over_rest: Whether its JSON has a form for them.
     """
 
     name: str
     python: Path
     protocols: tuple[str, ...]
     settings: Sequence[Settings]
-    takes_bytes_over_rest: bool = True
-
-    def protocols_for(self, case: Case) -> tuple[str, ...]:
-        """Give those over which it can be asked this."""
-        is_bytes = any(array.dtype.hasobject for array in case.question.inputs.values())
-        return tuple(one for one in self.protocols if self.takes_bytes_over_rest or not is_bytes or one != "rest")
 
     def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
-        """Start it, wait until it answers, and compare its answer with ours."""
+        """
+        Start it, and wait until it is ready.
+
+        Raises:
+            NoAnswer: It is not, and has been ended.
+        """
         raise NotImplementedError
 
-    def request(self, servers: Servers, case: Case, started: Started) -> Request:
-        """Write what is sent, and compare what comes back with our server's answer."""
+    def request(self, servers: Servers, case: Case, started: Started, protocol: str) -> Request:
+        """
+        Write what is sent over *protocol*, and compare what comes back with our server's answer.
+
+        Raises:
+            NoAnswer: With what it answers instead.
+        """
         raise NotImplementedError
 
     def _run(self, servers: Servers, case: Case, started: Started, arguments: Sequence[str], url: str) -> Started:
@@ -152,13 +157,19 @@ class Peer:
                 return bool(answer.status == 200)
             return False
 
-        servers.wait_for(process, is_ready, name)
+        try:
+            servers.wait_for(process, is_ready, name)
+        except NoAnswer:
+            # Others are measured after it.
+            servers.end(process)
+            raise
         return replace(started, process=process)
 
     def _check(self, case: Case, outputs: Mapping[str, Any], protocol: str) -> None:
         for name, rows in case.truth.items():
-            if not np.allclose(np.ravel(outputs[name]), np.ravel(rows), rtol=1e-5, atol=1e-6):
-                raise SystemExit(f"{self.name} answers {case.model} over {protocol} with {outputs}, not {case.truth}")
+            found, right = np.ravel(outputs.get(name, ())), np.ravel(rows)
+            if found.shape != right.shape or not np.allclose(found, right, rtol=1e-5, atol=1e-6):
+                raise NoAnswer(f"{self.name} answers {case.model} over {protocol} with {outputs}, not {case.truth}")
 
 
 class LitServe(Peer):
@@ -171,16 +182,18 @@ class LitServe(Peer):
         url = f"http://127.0.0.1:{port}/health"
         return self._run(servers, case, Started(NOT_YET, rest_port=port), arguments, url)
 
-    def request(self, servers: Servers, case: Case, started: Started) -> Request:
+    def request(self, servers: Servers, case: Case, started: Started, protocol: str) -> Request:
         """See `Peer`."""
         body = case.payload.rest_body
-        answer = json.loads(loads.rest_answer(started, "/predict", body))["predictions"]
-        self._check(case, answer, "rest")
+        content = loads.rest_answer(started, "/predict", body)
+        with _read("/predict", content):
+            answer = json.loads(content)["predictions"]
+        self._check(case, answer, protocol)
         return Request(case.model, loads.rest_file(f"litserve-{case.model}", body, servers.directory), "/predict")
 
 
 class OpenInference(Peer):
-    """The Open Inference Protocol, over REST and gRPC: MLServer, and Triton, which takes no bytes over REST."""
+    """The Open Inference Protocol, over REST and gRPC: MLServer, and Triton, which is asked in binary over REST, too."""
 
     def start(self, servers: Servers, case: Case, settings: Settings) -> Started:
         """See `Peer`."""
@@ -190,35 +203,80 @@ class OpenInference(Peer):
         url = f"http://127.0.0.1:{http}/v2/models/model/ready"
         return self._run(servers, case, Started(NOT_YET, grpc, http), arguments, url)
 
-    def request(self, servers: Servers, case: Case, started: Started) -> Request:
+    def request(self, servers: Servers, case: Case, started: Started, protocol: str) -> Request:
         """See `Peer`."""
         stem = servers.directory / f"{self.name}-{case.model}"
-        if not stem.with_suffix(".message").exists():
+        if not stem.with_suffix(".headers").exists():
             np.save(stem.with_suffix(".npy"), next(iter(case.question.inputs.values())))
             self._adapter("requests", str(stem.with_suffix(".npy")), str(stem))
-        path, message, rest = "/v2/models/model/infer", stem.with_suffix(".message"), None
-        if "rest" in self.protocols_for(case):
-            body = stem.with_suffix(".json").read_bytes()
-            outputs = json.loads(loads.rest_answer(started, path, body))["outputs"]
-            self._check(case, {one["name"]: one["data"] for one in outputs}, "rest")
-            rest = loads.rest_file(stem.name, body, servers.directory)
+        if protocol == "rest":
+            path = "/v2/models/model/infer"
+            body, headers = stem.with_suffix(".body").read_bytes(), json.loads(stem.with_suffix(".headers").read_text())
+            content, of_answer = loads.rest_exchange(started, path, body, headers)
+            with _read(path, content):
+                outputs = rest_outputs(content, int(of_answer.get(JSON_SIZE, len(content))))
+            self._check(case, outputs, protocol)
+            script = loads.rest_file(stem.name, body, servers.directory, headers)
+            return Request(case.model, script, path, rest_headers=headers)
+        message = stem.with_suffix(".message")
         told = json.loads(self._adapter("ask", str(started.grpc_port), str(message)))
-        self._check(case, told["outputs"], "grpc")
+        self._check(case, told["outputs"], protocol)
         return Request(
             case.model,
-            rest,
-            path,
-            loads.grpc_file(stem.name, message.read_bytes(), servers.directory),
-            "/inference.GRPCInferenceService/ModelInfer",
-            told["bytes"],
+            grpc=loads.grpc_file(stem.name, message.read_bytes(), servers.directory),
+            grpc_path="/inference.GRPCInferenceService/ModelInfer",
+            answer_bytes=told["bytes"],
         )
 
     def _adapter(self, *arguments: str) -> str:
         command = [str(self.python), str(ADAPTERS / f"{self.name}_app.py"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        try:
+            # It gives up its own call before.
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * WAIT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise NoAnswer(f"{self.name}_app.py {arguments[0]} did not end in {error.timeout:g} s") from None
         if done.returncode != 0:
-            raise SystemExit(f"{self.name}_app.py {arguments[0]} failed: {done.stderr.strip()[-1000:]}")
+            raise NoAnswer(f"{self.name}_app.py {arguments[0]} failed: {done.stderr.strip()[-1000:]}")
         return done.stdout
+
+
+JSON_SIZE = "Inference-Header-Content-Length"
+"""Header of a message with tensors in binary: the bytes of JSON in front of them."""
+
+
+def rest_outputs(content: bytes, json_size: int) -> dict[str, list[float]]:
+    """
+    Read an answer of the Open Inference Protocol over REST.
+
+    Args:
+        content: *json_size* bytes of JSON, and behind them the outputs that it says are in binary (the protocol's extension).
+        json_size: In bytes.
+
+    Returns:
+        Output name -> its values, flat.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: It is none.
+
+    Source: Triton's docs/protocol/extension_binary_data.md.
+    """
+    outputs, at = {}, json_size
+    for one in json.loads(content[:json_size])["outputs"]:
+        size = one.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            outputs[one["name"]] = one["data"]
+        else:
+            outputs[one["name"]] = np.frombuffer(content[at : at + size], _DTYPES[one["datatype"]]).tolist()
+            at += size
+    return outputs
+
+
+@contextlib.contextmanager
+def _read(path: str, content: bytes) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NoAnswer(f"{path} answered 200, but nothing that can be read: {content[:500]!r}") from error
 
 
 NOT_YET: Any = None
@@ -234,7 +292,6 @@ PEERS: Mapping[str, Callable[[Path], Peer]] = {
         python_of("triton", environments, "nvidia-pytriton", SYSTEM_PYTHON),
         ("rest", "grpc"),
         TRITON,
-        takes_bytes_over_rest=False,
     ),
 }
 

@@ -19,6 +19,10 @@ WAIT_S = 120.0
 BENCH = Path(__file__).parents[1]
 
 
+class NoAnswer(SystemExit):
+    """A server does not start, does not answer, or answers wrong: ours ends the run, another's cell is left out of it."""
+
+
 def cpu_s(pid: int) -> float:
     """
     CPU seconds of all threads of *pid* and of its children, in nanosecond steps.
@@ -218,5 +222,5 @@ class Servers:
         while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 log = (self.directory / f"{what}.log").read_text(errors="replace")
-                raise SystemExit(f"{what} did not start. The end of its log:\n{log[-2000:]}")
+                raise NoAnswer(f"{what} did not start. The end of its log:\n{log[-2000:]}")
             time.sleep(0.05)

@@ -6,17 +6,30 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.processes import NoAnswer
+
 Found = Mapping[str, float]
 """Of a number's rounds: median, min, max."""
 
 
 @dataclass
 class Cell:
-    """What is measured once a round."""
+    """
+    What is measured once a round.
+
+    Attributes:
+        name: What it is.
+        measure: Gives numbers by name.
+        rounds: Those of each round.
+        may_be_lost: Whether the run goes on without it when its server does not answer: another's, and not ours.
+        lost: Why it is left out; "" where it is not.
+    """
 
     name: str
     measure: Callable[[], dict[str, float]]
     rounds: list[dict[str, float]] = field(default_factory=list)
+    may_be_lost: bool = False
+    lost: str = ""
 
     def median(self, key: str) -> float:
         """Give the median of a number."""
@@ -28,12 +41,19 @@ class Cell:
 
 
 def run_rounds(cells: Sequence[Cell], rounds: int, told: Callable[[str], None]) -> None:
-    """Measure every cell once a round, in an order that changes."""
+    """Measure every cell once a round, in an order that changes; one that is lost is measured no more."""
     order = random.Random(0)  # noqa: S311  # a shuffle, no secret
     for number in range(rounds):
         for cell in order.sample(cells, len(cells)):
-            cell.rounds.append(cell.measure())
-            told(f"round {number + 1}/{rounds}: {cell.name}: {cell.rounds[-1]}")
+            if cell.lost:
+                continue
+            try:
+                cell.rounds.append(cell.measure())
+            except NoAnswer as error:
+                if not cell.may_be_lost:
+                    raise
+                cell.lost = f"in round {number + 1} of {rounds}, {error}"
+            told(f"round {number + 1}/{rounds}: {cell.name}: {cell.lost or cell.rounds[-1]}")
 
 
 def by_round(measure: Callable[[int], dict[str, float]]) -> Callable[[], dict[str, float]]:

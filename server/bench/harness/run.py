@@ -76,11 +76,24 @@ class Run:
         (alias,) = signatures["serving_default"]["inputs"]
         return str(alias)
 
-    def _measure(self, title: str, cells: Mapping[str, Cell]) -> None:
-        """Measure *cells*, and end the servers behind them."""
-        run_rounds(list(cells.values()), self._arguments.rounds, say)
+    def _measure(self, title: str, cells: Mapping[str, Cell]) -> dict[str, Cell]:
+        """Measure *cells*, end the servers behind them, and give those that were not lost."""
+        kept = self._in_rounds(title, cells)
         self.servers.close()
-        self.results["tables"][title] = {name: cell.told() for name, cell in cells.items()}
+        self.results["tables"][title] = {name: cell.told() for name, cell in kept.items()}
+        return kept
+
+    def _in_rounds(self, title: str, cells: Mapping[str, Cell]) -> dict[str, Cell]:
+        """Measure *cells*, and give those that were not lost; of others is told why."""
+        run_rounds(list(cells.values()), self._arguments.rounds, say)
+        for name, cell in cells.items():
+            if cell.lost:
+                self._leave_out(f"{title}: {name}", cell.lost)
+        return {name: cell for name, cell in cells.items() if not cell.lost}
+
+    def _leave_out(self, what: str, why: str) -> None:
+        self.results["skipped"][what] = why
+        say(f"{what} is left out: {why}")
 
     def _aim(self, target: Target) -> None:
         self.results["targets"].append(target.told())

@@ -5,6 +5,8 @@ from typing import Any
 
 from harness.rounds import Found, spread
 
+_HALF = 300
+
 
 def markdown(results: Mapping[str, Any]) -> str:
     """
@@ -18,11 +20,15 @@ def markdown(results: Mapping[str, Any]) -> str:
         [
             *_heading(results),
             *_targets(results["targets"]),
+            *(
+                line
+                for what, why in results["skipped"].items()
+                for line in ("", f"{what} was left out: {_sentence(why)}.")
+            ),
             *(line for title, cells in results["tables"].items() for line in _cells(title, cells)),
             *_latency(results.get("latency", {})),
             *_large(results.get("large", {})),
             *_tuning(results.get("tuning", {})),
-            *(line for what, why in results["skipped"].items() for line in ("", f"{what} was left out: {why}.")),
             "",
         ]
     )
@@ -95,7 +101,14 @@ def _large(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(numbers)} |"
 
 
+def _sentence(why: str) -> str:
+    """Write what a server or a load generator said within a line, its middle left out if it is long: `overhead.json` has it."""
+    words = " ".join(why.split()).rstrip(".")
+    return words if len(words) <= 2 * _HALF else f"{words[:_HALF]} … {words[-_HALF:]}"
+
+
 def _tuning(tried: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    tried = {who: settings for who, settings in tried.items() if settings}
     if not tried:
         return
     yield from ("", "### Settings tried of other servers, one short window each", "", "| | requests/s |", "|---|--:|")

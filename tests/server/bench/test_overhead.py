@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from slipway_wire import messages, payloads
@@ -45,6 +44,35 @@ def test_every_cell_is_measured_once_a_round_in_an_order_that_changes(harness):
     assert all(sorted(one) == list("abcd") for one in rounds)
     assert len(set(map(tuple, rounds))) > 1
     assert all(len(cell.rounds) == 4 for cell in measured)
+
+
+def failing(harness, name, good_rounds, **options):
+    """A cell whose server answers *good_rounds* times."""
+    answers = iter([{"per_s": 1.0}] * good_rounds)
+
+    def measure():
+        for found in answers:
+            return found
+        raise harness.processes.NoAnswer("it answered 503")
+
+    return harness.rounds.Cell(name, measure, **options)
+
+
+def test_a_server_of_others_that_no_longer_answers_costs_its_own_cell_alone(harness):
+    told = []
+    lost = failing(harness, "theirs", 1, may_be_lost=True)
+    measured = [lost, harness.rounds.Cell("ours", lambda: {"per_s": 1.0})]
+
+    harness.rounds.run_rounds(measured, 4, told.append)
+
+    assert lost.lost == "in round 2 of 4, it answered 503"
+    assert "round 2/4: theirs: in round 2 of 4, it answered 503" in told
+    assert (len(lost.rounds), len(measured[1].rounds)) == (1, 4)
+
+
+def test_ours_that_does_not_answer_ends_the_run(harness):
+    with pytest.raises(SystemExit, match="it answered 503"):
+        harness.rounds.run_rounds([failing(harness, "ours", 2)], 4, print)
 
 
 def test_arrivals_differ_from_round_to_round_and_not_within_one(harness):
@@ -121,7 +149,7 @@ def test_the_table_tells_what_was_measured_and_which_aims_were_missed(harness):
         "targets": [aim.told() for aim in aims],
         "tables": {"half_plus_two": {name: cell.told() for name, cell in measured.items()}},
         "tuning": {"litserve, half_plus_two, rest": {"one worker": 900.0, "two workers": 1100.0}},
-        "skipped": {"resnet50": "Keras is not installed"},
+        "skipped": {"resnet50": "Keras is not installed", "triton, rest": "it answered\n  501: no."},
     }
 
     lines = harness.table.markdown(results).splitlines()
@@ -133,6 +161,33 @@ def test_the_table_tells_what_was_measured_and_which_aims_were_missed(harness):
     assert "| ours | 1,100 (1,000 to 1,200) | 909 (833 to 1,000) |  |" in lines
     assert "| litserve, half_plus_two, rest: two workers | **1,100** |" in lines
     assert "resnet50 was left out: Keras is not installed." in lines
+    assert "triton, rest was left out: it answered 501: no." in lines
+
+
+def test_the_table_tells_the_beginning_and_the_end_of_what_is_long(harness):
+    results = {
+        "environment": {"cpus": 2, "machine": "a CPU", "python": "3.11", "load_1m_at_start": 0.04},
+        "rounds": 1, "seconds": 1.0, "targets": [], "tables": {}, "tuning": {"one, rest": {}},
+        "skipped": {"one, rest": "it did not start: " + "a line of its log\n" * 100 + "No space left on device"},
+    }  # fmt: skip
+
+    told = harness.table.markdown(results)
+
+    assert "one, rest was left out: it did not start: a line" in told
+    assert "its log No space left on device." in told
+    assert len(told) < 1000
+    assert "Settings tried" not in told, "of a server that answered at none"
+
+
+def test_nothing_is_sent_over_a_protocol_for_which_there_is_no_request(harness, monkeypatch, tmp_path):
+    """A wrk whose script is not there would send GET, and measure how fast that is refused."""
+    monkeypatch.setattr(harness.loads, "load", lambda *_: pytest.fail("a load generator was started"))
+    server = harness.processes.Started(SimpleNamespace(pid=os.getpid()))
+
+    with pytest.raises(ValueError, match="m has no request over rest"):
+        harness.loads.drive("rest", server, harness.loads.Request("m", grpc=tmp_path / "m.grpc"), 1.0, [0], 8)
+    with pytest.raises(ValueError, match="m has no request over grpc"):
+        harness.loads.drive("grpc", server, harness.loads.Request("m", rest=tmp_path / "m.lua"), 1.0, [0], 8)
 
 
 WRK = "  24 requests in 8.01s, 1.00MB read\nRequests/sec:      3.00\n"
@@ -174,25 +229,6 @@ def test_the_recommender_is_asked_the_same_by_either_method_and_protocol(harness
         assert messages.Example.FromString(found) == example
         assert payload.rest_path == f"/v1/models/recommender:{method}"
         assert payload.rest_body.startswith(b'{"signature_name":')
-
-
-def test_an_answer_that_differs_ends_the_run(harness):
-    """A server that is fast and wrong has won nothing."""
-    peer = harness.peers.LitServe("litserve", Path("python"), ("rest",), harness.peers.LITSERVE)
-    case = harness.peers.Case("m", Path(), None, None, {"y": np.array([[2.5, 3.0]], np.float32)}, 1)
-
-    peer._check(case, {"y": [[2.5, 3.0000001]]}, "rest")
-    with pytest.raises(SystemExit, match="litserve answers m over rest with"):
-        peer._check(case, {"y": [[2.5, 3.1]]}, "rest")
-
-
-@pytest.mark.parametrize(("model", "protocols"), [("half_plus_two", ("rest", "grpc")), ("recommender", ("grpc",))])
-def test_bytes_are_not_asked_where_json_has_no_form_for_them(harness, model, protocols):
-    question = harness.models.questions(model)["Predict"]
-    case = harness.peers.Case(model, Path(), question, None, {}, 1)
-    peer = harness.peers.OpenInference("triton", Path("python"), ("rest", "grpc"), (), takes_bytes_over_rest=False)
-
-    assert peer.protocols_for(case) == protocols
 
 
 def test_the_cpu_of_children_counts(harness):

@@ -2,7 +2,7 @@
 MLServer serving one SavedModel, for the comparison.
 
     python mlserver_app.py serve DIRECTORY SIGNATURE HTTP_PORT GRPC_PORT METRICS_PORT SETTINGS
-    python mlserver_app.py requests ROW OUTPUT      writes OUTPUT.json and OUTPUT.message
+    python mlserver_app.py requests ROW OUTPUT      writes OUTPUT.body, OUTPUT.headers and OUTPUT.message
     python mlserver_app.py ask GRPC_PORT MESSAGE    prints the outputs as JSON, and the answer's size
 
 Its protocol is the Open Inference Protocol (V2), over HTTP and gRPC. ROW is a file of numpy's, one row; SETTINGS is JSON:
@@ -63,7 +63,8 @@ def requests(row: str, output: str) -> None:
     tensor: dict[str, Any] = {"name": "x", "shape": shape, "datatype": "BYTES" if is_text else "FP32"}
     data = [base64.b64encode(item).decode() for item in array] if is_text else array.ravel().tolist()
     tensor |= {"data": data, **({"parameters": {"content_type": "base64"}} if is_text else {})}
-    Path(f"{output}.json").write_text(json.dumps({"inputs": [tensor]}, separators=(",", ":")))
+    Path(f"{output}.body").write_text(json.dumps({"inputs": [tensor]}, separators=(",", ":")))
+    Path(f"{output}.headers").write_text(json.dumps({"Content-Type": "application/json"}))
     asked = pb.ModelInferRequest(model_name=NAME)
     if array.size > _RAW_FROM:
         # What a user would do with an image; the answer is raw, too.
@@ -82,7 +83,10 @@ def ask(port: str, message: str) -> None:
 
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        written = call(Path(message).read_bytes(), timeout=120)
+        try:
+            written = call(Path(message).read_bytes(), timeout=120)
+        except grpc.RpcError as error:
+            sys.exit(f"ModelInfer answered {error.code().name}: {error.details()}")
     answer = pb.ModelInferResponse.FromString(written)
     if answer.raw_output_contents:
         raw = zip(answer.outputs, answer.raw_output_contents, strict=True)

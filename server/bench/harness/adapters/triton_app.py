@@ -2,11 +2,17 @@
 Triton serving one SavedModel by its Python backend (nvidia-pytriton), for the comparison.
 
     python triton_app.py serve DIRECTORY SIGNATURE HTTP_PORT GRPC_PORT METRICS_PORT SETTINGS
-    python triton_app.py requests ROW OUTPUT      writes OUTPUT.message and, of numbers, OUTPUT.json
+    python triton_app.py requests ROW OUTPUT      writes OUTPUT.body, OUTPUT.headers and OUTPUT.message
     python triton_app.py ask GRPC_PORT MESSAGE    prints the outputs as JSON, and the answer's size
 
-Its protocol is the Open Inference Protocol (V2), over HTTP and gRPC; bytes have no JSON there. ROW is a file of numpy's, one row;
-SETTINGS is JSON: max_batch_size, max_queue_delay (s), instances.
+Its protocol is the Open Inference Protocol (V2), over HTTP and gRPC. Over either, tensors are sent as they lie in memory and come
+back so; over HTTP that is the protocol's extension for binary tensor data, which Triton's own client uses unless it is told not to.
+JSON has no form for bytes that are no text, as a serialized tf.Example is: as text of another encoding they arrive as others, and as
+they are, which Triton happens to take, they make the body no JSON, and are not answered quicker (within 2 % of the CPU time, as is a
+raw body without any JSON). Numbers are sent so for Triton's sake: small ones cost the same in JSON, an image for ResNet50 a fifth
+more CPU time (61 ms a request instead of 51).
+
+ROW is a file of numpy's, one row; SETTINGS is JSON: max_batch_size, max_queue_delay (s), instances.
 """
 
 import json
@@ -60,21 +66,38 @@ def serve(directory: str, signature: str, http: str, grpc_port: str, metrics: st
 
 
 def requests(row: str, output: str) -> None:
-    """Write the request for *row*: as users of Triton send it, in binary over gRPC, and as JSON where it is numbers."""
+    """Write the request for *row*, over HTTP and gRPC."""
     from tritonclient.grpc import service_pb2 as pb  # noqa: PLC0415
 
     array = np.load(row, allow_pickle=True)
-    is_text = array.dtype == object
-    shape = [len(array), 1] if is_text else list(array.shape)
-    datatype = "BYTES" if is_text else "FP32"
+    tensor, raw = in_binary(array)
     asked = pb.ModelInferRequest(model_name=NAME)
-    asked.inputs.add(name="x", datatype=datatype, shape=shape)
-    sized = (struct.pack("<I", len(item)) + item for item in array.ravel()) if is_text else [array.tobytes()]
-    asked.raw_input_contents.append(b"".join(sized))
+    asked.inputs.add(**tensor)
+    asked.raw_input_contents.append(raw)
     Path(f"{output}.message").write_bytes(asked.SerializeToString())
-    if not is_text:
-        tensor: dict[str, Any] = {"name": "x", "shape": shape, "datatype": datatype, "data": array.ravel().tolist()}
-        Path(f"{output}.json").write_text(json.dumps({"inputs": [tensor]}, separators=(",", ":")))
+    body, headers = over_http(tensor, raw)
+    Path(f"{output}.body").write_bytes(body)
+    Path(f"{output}.headers").write_text(json.dumps(headers))
+
+
+def in_binary(array: np.ndarray) -> tuple[dict[str, Any], bytes]:
+    """Describe the input *array*, and write its elements: numbers as they lie, bytes each behind their length."""
+    is_bytes = array.dtype == object
+    shape = [len(array), 1] if is_bytes else list(array.shape)
+    tensor = {"name": "x", "datatype": "BYTES" if is_bytes else "FP32", "shape": shape}
+    sized = (struct.pack("<I", len(item)) + item for item in array.ravel()) if is_bytes else [array.tobytes()]
+    return tensor, b"".join(sized)
+
+
+def over_http(tensor: dict[str, Any], raw: bytes) -> tuple[bytes, dict[str, str]]:
+    """Write the body of a request with the input in binary, which is to be answered in binary, and its headers."""
+    described = {
+        "parameters": {"binary_data_output": True},
+        "inputs": [{**tensor, "parameters": {"binary_data_size": len(raw)}}],
+    }
+    head = json.dumps(described, separators=(",", ":")).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    return head + raw, headers
 
 
 def ask(port: str, message: str) -> None:
@@ -84,7 +107,10 @@ def ask(port: str, message: str) -> None:
 
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        written = call(Path(message).read_bytes(), timeout=120)
+        try:
+            written = call(Path(message).read_bytes(), timeout=120)
+        except grpc.RpcError as error:
+            sys.exit(f"ModelInfer answered {error.code().name}: {error.details()}")
     answer = pb.ModelInferResponse.FromString(written)
     raw = zip(answer.outputs, answer.raw_output_contents, strict=True)
     found = {one.name: np.frombuffer(content, _DTYPES[one.datatype]).tolist() for one, content in raw}
