@@ -145,10 +145,21 @@ class Beside(Run):
         seconds: float | None = None,
         in_flight: int = IN_FLIGHT,
     ) -> Cell:
-        """Server and generator share all CPUs."""
+        """Server and generator share all CPUs; a window without any answer is one of others that is lost."""
         seconds, cpus = seconds or self._arguments.seconds, self._all_cpus
         drive = partial(loads.drive, protocol, server, request, seconds, cpus, in_flight)
-        return Cell(name, drive, may_be_lost=not _is_ours(name))
+        if _is_ours(name):
+            return Cell(name, drive)
+
+        def measure() -> dict[str, float]:
+            found = drive()
+            if not found["per_s"]:
+                # Of a server that is gone, h2load tells no error.
+                again = loads.asked_again(protocol, server, request)
+                raise NoAnswer(f"no request was answered within {seconds:g} s; {again}")
+            return found
+
+        return Cell(name, measure, may_be_lost=True)
 
     def _tuned(
         self, peer: peers.Peer, case: peers.Case, seconds: float | None = None, in_flight: int = IN_FLIGHT
@@ -174,15 +185,15 @@ class Beside(Run):
                     tried[protocol][label] = found
                     say(f"{peer.name}, {case.model} over {protocol}, {label}: {found:.0f}/s")
         chosen = []
-        for protocol, found in tried.items():
+        for protocol, rates in tried.items():
             name = f"{_title(case.model)}: {peer.name}, {protocol}"
-            if not found:
+            if not rates:
                 self._leave_out(name, next(iter(lost[protocol].values())))
                 continue
             for label, why in lost[protocol].items():
                 self._leave_out(f"{name}, {label}", why)
             try:
-                chosen.append((protocol, *self._asked(peer, case, labels[peers.best(found)], protocol)))
+                chosen.append((protocol, *self._asked(peer, case, labels[peers.best(rates)], protocol)))
             except NoAnswer as error:
                 self._leave_out(name, str(error))
         return chosen

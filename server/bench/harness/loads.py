@@ -198,7 +198,7 @@ def _wrk(
     output, share = load(command, cpus, seconds)
     found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", output)
     if found is None or "Non-2xx" in output or "Socket errors" in output:
-        raise NoAnswer(f"wrk was not answered well at {url}; {_asked_again('rest', server, request)}\n{output}")
+        raise NoAnswer(f"wrk was not answered well at {url}; {asked_again('rest', server, request)}\n{output}")
     return int(found[1]), float(found[2]) * _SECONDS[found[3]], share
 
 
@@ -215,17 +215,17 @@ def _h2load(
     totals = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
     traffic = re.search(r"\((\d+)\) data", output)
     if found is None or totals is None or traffic is None or any(int(totals[index]) for index in (2, 3, 4)):
-        raise NoAnswer(f"h2load was not answered well at {url}; {_asked_again('grpc', server, request)}\n{output}")
+        raise NoAnswer(f"h2load was not answered well at {url}; {asked_again('grpc', server, request)}\n{output}")
     done = int(totals[1])
     # An error has no message: where answers are all of one size, their bytes tell whether they were right.
     if int(traffic[1]) < 0.99 * done * request.answer_bytes:
         bad = f"{traffic[1]} bytes are no {done} answers of {request.answer_bytes} bytes"
-        raise NoAnswer(f"{url}: {bad}; {_asked_again('grpc', server, request)}")
+        raise NoAnswer(f"{url}: {bad}; {asked_again('grpc', server, request)}")
     # With -D what counts came within the time asked for; it takes a moment longer to end.
     return done, float(found[1]) * _SECONDS[found[2]] if count else seconds, share
 
 
-def _asked_again(protocol: str, server: Started, request: Request) -> str:
+def asked_again(protocol: str, server: Started, request: Request) -> str:
     """Say what the server answers to one request alone: load generators count answers, and do not tell them."""
     content = request.body(protocol).read_bytes()
     try:

@@ -146,7 +146,12 @@ class Peer:
             [str(ADAPTERS / f"{self.name}_app.py"), *arguments],
             is_pinned=False,
             python=str(self.python),
-            environment={"BENCH_INTRA_THREADS": str(case.intra_threads), "PYTHONPATH": ""},
+            environment={
+                "BENCH_INTRA_THREADS": str(case.intra_threads),
+                "PYTHONPATH": "",
+                # Triton copies itself for each start, 22 MB, and one that is killed leaves that at home.
+                "PYTRITON_HOME": str(servers.scratch),
+            },
             # What servers leave behind where they are started.
             cwd=servers.directory,
         )

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,14 @@ class Servers:
         self.directory = directory
         self._cpus = cpus
         self._all: list[subprocess.Popen[Any]] = []
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """Where servers may leave what nobody wants when they have ended; its path is short enough for Unix sockets."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        return Path(self._scratch.name)
 
     def start(
         self,
@@ -202,9 +211,12 @@ class Servers:
         self._all.remove(process)
 
     def close(self) -> None:
-        """End all."""
+        """End all, and remove what they left."""
         for process in list(self._all):
             self.end(process)
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
     def wait_for_port(self, process: subprocess.Popen[Any], port: int, what: str) -> None:
         """Wait until somebody listens on *port*."""

@@ -213,6 +213,7 @@ def test_who_does_not_start_is_told_with_its_log_and_ended(harness, case, tmp_pa
         peer.start(servers, asked, {})
 
     assert servers._all == []
+    servers.close()
 
 
 REFUSED = "  215488 requests in 2.00s, 21.37MB read\n  Non-2xx or 3xx responses: 215488\n"
@@ -329,6 +330,32 @@ def test_a_cell_that_is_lost_in_a_round_is_in_no_table_and_told(harness, run):
 
     assert list(kept) == list(run.results["tables"]["m, beside other servers"]) == ["ours"]
     assert run.results["skipped"] == {"m, beside other servers: another, rest": "in round 1 of 1, it answered 503"}
+
+
+def test_a_window_without_an_answer_is_lost_and_what_one_request_is_answered_told(harness, run, monkeypatch, rest):
+    """Of a server that is gone, h2load tells no error."""
+    monkeypatch.setattr(harness.loads, "drive", lambda *_: {"per_s": 0.0})
+    started, _ = rest(503, b"no more")
+    request = harness.loads.Request("m", harness.loads.rest_file("m", b"{}", run.servers.directory), "/p")
+    theirs, ours = (run._shared(name, "rest", started, request, 2.0) for name in ("triton, rest", "slipway, rest"))
+
+    with pytest.raises(
+        harness.processes.NoAnswer, match=r"no request was answered within 2 s; .* /p answered 503: b'no more'"
+    ):
+        theirs.measure()
+    # A model that takes longer than a short window is not ours alone.
+    assert ours.measure() == {"per_s": 0.0}
+
+
+def test_what_servers_leave_is_removed_with_them(harness, tmp_path):
+    servers = harness.processes.Servers(tmp_path, [0])
+    left = servers.scratch / "copy"
+    left.touch()
+
+    assert servers.scratch == left.parent
+    servers.close()
+
+    assert not left.parent.exists()
 
 
 def test_only_the_cells_of_others_may_be_lost(harness, run):
