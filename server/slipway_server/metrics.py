@@ -466,6 +466,45 @@ class Metrics:
                 totals.examples.counts[bisect_left(EXAMPLE_BOUNDS, examples)] += 1
                 totals.examples.sum += examples
 
+    def count_answers(
+        self,
+        kind: RequestKind,
+        *,
+        latencies_s: Sequence[float],
+        parse_s: Sequence[float],
+        waits_s: tuple[float | None, float | None, float | None],
+        encode_s: float,
+        request_bytes: int,
+        response_bytes: int,
+    ) -> None:
+        """
+        Count requests that were answered well by one call of the model; see `count_request`.
+
+        Args:
+            kind: What was asked of whom.
+            latencies_s: Seconds from first to last, of each request.
+            parse_s: Seconds in the first of STAGES, of each.
+            waits_s: Seconds in those between, the same for all.
+            encode_s: Seconds in the last, likewise.
+            request_bytes: Size of all requests' bodies.
+            response_bytes: Size of all answers' bodies.
+        """
+        count = len(latencies_s)
+        with self._lock:
+            totals = self._requests.get(kind)
+            if totals is None:
+                totals = self._begin_kind(kind)
+            totals.answers["OK"] = totals.answers.get("OK", 0) + count
+            totals.request_bytes += request_bytes
+            totals.response_bytes += response_bytes
+            _count_all(totals.latency, latencies_s)
+            parse, *others = totals.stages
+            _count_all(parse, parse_s)
+            for histogram, seconds in zip(others, (*waits_s, encode_s), strict=True):
+                if seconds is not None:
+                    histogram.counts[bisect_left(_LATENCY_BOUNDS_S, seconds)] += count
+                    histogram.sum += count * seconds
+
     def count_lookup(self, model: str, status: str) -> None:
         """
         Count one answered REST request for status or metadata, which TF Serving counts like any other.
@@ -636,6 +675,17 @@ class Metrics:
             if any(histogram.counts):
                 merged.setdefault(labels_of(kind), Histogram(histogram.bounds)).merge(histogram)
         return list(merged.items())
+
+
+def _count_all(histogram: Histogram, values_s: Sequence[float]) -> None:
+    """Count *values_s*, most of which fall into one bucket."""
+    histogram.sum += sum(values_s)
+    lowest = bisect_left(_LATENCY_BOUNDS_S, min(values_s))
+    if lowest == bisect_left(_LATENCY_BOUNDS_S, max(values_s)):
+        histogram.counts[lowest] += len(values_s)
+        return
+    for value_s in values_s:
+        histogram.counts[bisect_left(_LATENCY_BOUNDS_S, value_s)] += 1
 
 
 def size_label(rows: int) -> int:

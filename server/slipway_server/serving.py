@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import lru_cache, partial
 from typing import Any, Literal, Self
@@ -170,8 +170,18 @@ class Serving:
                     raise
         raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
 
-    def submit(self, handle: Handle, call: Call | JointCall, deadline: float) -> "Future[Answer]":
-        """Queue *call* for the servable of *handle*; see `Scheduler.submit`."""
+    def submit(
+        self, handle: Handle, call: Call | JointCall, deadline: float, sizes: Sequence[int] | None = None
+    ) -> "Future[Answer]":
+        """
+        Queue *call* for the servable of *handle*; see `Scheduler.submit`.
+
+        Args:
+            handle: Lent for the call.
+            call: What to run.
+            deadline: Monotonic time (s) after which nobody waits for the answer.
+            sizes: Rows of each request, where *call* answers several.
+        """
         servable = handle.servable
         run: Run
         if isinstance(call, JointCall):
@@ -181,7 +191,23 @@ class Serving:
             several = call.signature
             run = partial(_run_alone, servable, call)
         key = (id(servable), several, tuple(call.outputs))
-        return self._scheduler.submit(Work(handle.model, key, run, call.inputs, deadline, servable.batching_policy))
+        work = Work(handle.model, key, run, call.inputs, deadline, servable.batching_policy, sizes)
+        return self._scheduler.submit(work)
+
+    @property
+    def may_join(self) -> bool:
+        """Whether rows of different requests are ever joined."""
+        return self._scheduler.may_join
+
+    def largest_batch(self, policy: BatchingPolicy | None) -> int:
+        """Return how many rows of different requests, for a servable with *policy*, may be joined; 0: each runs alone."""
+        return self._scheduler.largest_batch(policy)
+
+    def expire(self, future: "Future[Answer]", policy: BatchingPolicy | None) -> WireError:
+        """Cancel *future*, because its time is over, and return what the caller is told."""
+        if future.cancel() or future.cancelled():
+            return self.late(policy)
+        return DeadlineExceeded("The timeout of the request was over while the model ran")
 
     def late(self, policy: BatchingPolicy | None) -> WireError:
         """Return what a caller is told whose time was over before its work, batched as *policy* says, began."""
@@ -219,17 +245,17 @@ class Serving:
         """Whether new requests are refused."""
         return self._is_draining
 
-    def enter(self) -> None:
-        """Count one request in, or raise Unavailable."""
+    def enter(self, requests: int = 1) -> None:
+        """Count *requests* in, or raise Unavailable."""
         with self._lock:
             if self._is_draining:
                 raise Unavailable("The server is shutting down")
-            self._in_flight += 1
+            self._in_flight += requests
 
-    def leave(self) -> None:
-        """Count one request out: its answer has been handed to the transport."""
+    def leave(self, requests: int = 1) -> None:
+        """Count *requests* out: their answers have been handed to the transport."""
         with self._lock:
-            self._in_flight -= 1
+            self._in_flight -= requests
             if self._in_flight == 0 and self._is_draining:
                 self._nothing_in_flight.notify_all()
 
@@ -253,13 +279,13 @@ _NO_SPEC = ModelSpec("")
 
 
 @lru_cache(maxsize=1024)
-def _request_kind(model: str, version: str, signature: str, protocol: Protocol, api: Api) -> RequestKind:
+def request_kind(model: str, version: str, signature: str, protocol: Protocol, api: Api) -> RequestKind:
     """Make what a request is counted as: the same few again and again."""
     return RequestKind(model, version, signature, protocol, api)
 
 
 @lru_cache(maxsize=1024)
-def _spec(model: str, version: int, signature: str) -> ModelSpec:
+def served_spec(model: str, version: int, signature: str) -> ModelSpec:
     """Make the spec of who answers: the same few again and again."""
     return ModelSpec(model, version, signature_name=signature)
 
@@ -347,7 +373,7 @@ class Exchange:
                 check_method(self.api, handle.servable.signatures.get(spec.signature_key))
             self.call = call = decode(handle.servable.signatures)
             self.signature = call.signature
-            self.spec = _spec(handle.model, handle.version, call.signature)
+            self.spec = served_spec(handle.model, handle.version, call.signature)
             now = time.monotonic()
             self.stages_s[0] = now - self._began
             future = self._serving.submit(handle, call, now + timeout_s)
@@ -359,9 +385,7 @@ class Exchange:
 
     def expire(self, future: "Future[Answer]") -> WireError:
         """Cancel *future*, because its time is over, and return what the caller is told."""
-        if future.cancel() or future.cancelled():
-            return self._serving.late(self._policy)
-        return DeadlineExceeded("The timeout of the request was over while the model ran")
+        return self._serving.expire(future, self._policy)
 
     def answered(self, answer: Answer) -> Tensors:
         """Take note of *answer*, from whose outputs the bytes are now to be made."""
@@ -400,7 +424,7 @@ class Exchange:
     def _tell(self) -> None:
         """Count it, and let observers see it."""
         self._serving.metrics.count_request(
-            _request_kind(self.model, self.version, self.signature, self.protocol, self.api),
+            request_kind(self.model, self.version, self.signature, self.protocol, self.api),
             self.code.name,
             self.latency_s,
             self.stages_s,

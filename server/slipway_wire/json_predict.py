@@ -7,9 +7,11 @@ A server reads a request in two steps, as TF Serving checks it: `parse_request` 
 Source: tensorflow_serving/util/json_tensor.cc.
 """
 
-from collections.abc import Mapping
+from array import array as c_array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,108 @@ class ParsedRequest:
         if "inputs" in document:
             return _read_columns(document["inputs"], signature.inputs, booleans=booleans)
         raise InvalidArgument("Missing 'inputs' or 'instances' key")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumbersForm:
+    """
+    Requests that are nothing but numbers for a single float32 input, in lists of one length.
+
+    Attributes:
+        rows: Of each request.
+        columns: Numbers in each row; None: a row is a number, not a list.
+    """
+
+    rows: int
+    columns: int | None
+
+    def fits(self, inputs: Mapping[str, Array]) -> bool:
+        """Say whether *inputs*, all that a model takes, are what a request of this form may bring."""
+        shape = (self.rows,) if self.columns is None else (self.rows, self.columns)
+        return len(inputs) == 1 and all(array.dtype == np.float32 and array.shape == shape for array in inputs.values())
+
+    def joined(self, values: Sequence[list[Any]], like: Mapping[str, Array]) -> dict[str, Array]:
+        """
+        Read the inputs of several requests of this form, joined along axis 0.
+
+        Args:
+            values: What `form_of` has found in each.
+            like: What one of them brings.
+
+        Raises:
+            TypeError: Something is no number.
+            OverflowError: A number is too large for this way.
+        """
+        numbers = chain.from_iterable(values)
+        if self.columns is not None:
+            numbers = chain.from_iterable(numbers)
+        array = np.frombuffer(c_array("f", numbers), np.float32)
+        if self.columns is not None:
+            array = array.reshape(-1, self.columns)
+        return dict.fromkeys(like, array)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StringsForm:
+    """
+    Requests that are nothing but strings for a single input, each as text or as a b64 object.
+
+    Attributes:
+        rows: Of each request.
+    """
+
+    rows: int
+
+    def fits(self, inputs: Mapping[str, Array]) -> bool:
+        """Say whether *inputs*, all that a model takes, are what a request of this form may bring."""
+        return len(inputs) == 1 and all(
+            array.dtype == object and array.shape == (self.rows,) for array in inputs.values()
+        )
+
+    def joined(self, values: Sequence[list[Any]], like: Mapping[str, Array]) -> dict[str, Array]:
+        """
+        Read the inputs of several requests of this form, joined along axis 0.
+
+        Args:
+            values: What `form_of` has found in each.
+            like: What one of them brings.
+
+        Raises:
+            InvalidArgument: Something is no string.
+        """
+        array = np.empty(self.rows * len(values), object)
+        array[:] = [json_tensors.decode_string(value) for value in chain.from_iterable(values)]
+        return dict.fromkeys(like, array)
+
+
+_numbers_form = lru_cache(maxsize=1024)(NumbersForm)
+_strings_form = lru_cache(maxsize=1024)(StringsForm)
+
+
+def form_of(request: ParsedRequest) -> tuple[NumbersForm | StringsForm, list[Any]] | None:
+    """
+    Say of what form a small request is, if it has one.
+
+    Returns:
+        The form, always the same object for requests that are alike; and the values, which may turn out to be none.
+    """
+    document = request.content
+    if isinstance(document, NumbersBody) or ("inputs" in document) == ("instances" in document):
+        return None
+    rows = document["instances" if request.row_format else "inputs"]
+    # Python takes booleans for numbers.
+    if type(rows) is not list or not rows or b"true" in request.body or b"false" in request.body:
+        return None
+    first = rows[0]
+    if type(first) is dict or type(first) is str:
+        return _strings_form(len(rows)), rows
+    if type(first) is not list:
+        return _numbers_form(len(rows), None), rows
+    columns = len(first)
+    for row in rows:
+        if type(row) is not list or len(row) != columns:
+            return None
+    return (_numbers_form(len(rows), columns), rows) if columns else None
 
 
 def _fault(document: dict[str, Any], what: str) -> InvalidArgument:
@@ -250,6 +354,49 @@ def encode_response(outputs: Mapping[str, Array], *, row_format: bool, non_finit
     return b'{"outputs":%b}' % (_write_object(columns) if len(columns) > 1 else next(iter(columns.values())))
 
 
+def encode_responses(
+    outputs: Mapping[str, Array], sizes: Sequence[int], *, row_format: bool, non_finite: NonFinite = "tokens"
+) -> list[bytes] | None:
+    """
+    Write the answers of several requests at once.
+
+    Args:
+        outputs: Output name -> array of shape [rows, …] that holds the rows of the requests, one behind the other.
+        sizes: Rows of each request, >= 1.
+        row_format: See `encode_response`.
+        non_finite: Likewise.
+
+    Returns:
+        What `encode_response` gives for each; None where an array is too large to be written in one piece.
+
+    Raises:
+        WireError: What `encode_response` raises for one of them.
+    """
+    if any(array.size > json_tensors.PIECE for array in outputs.values()):
+        return None
+    names = list(outputs)
+    columns = [json_tensors.encode_rows(array, _style(name, non_finite)) for name, array in outputs.items()]
+    stops = list(accumulate(sizes))
+    starts = [0, *stops[:-1]]
+    if row_format and len(names) > 1:
+        rows = _named_rows(names, columns)
+        return [
+            b'{"predictions":[%b]}' % b",".join(rows[start:stop]) for start, stop in zip(starts, stops, strict=True)
+        ]
+    of_each = [
+        [b"[" + b",".join(column[start:stop]) + b"]" for start, stop in zip(starts, stops, strict=True)]
+        for column in columns
+    ]
+    if row_format:
+        return [b'{"predictions":%b}' % value for value in of_each[0]]
+    if len(names) == 1:
+        return [b'{"outputs":%b}' % value for value in of_each[0]]
+    return [
+        b'{"outputs":%b}' % _write_object(dict(zip(names, values, strict=True)))
+        for values in zip(*of_each, strict=True)
+    ]
+
+
 def _write_rows(outputs: Mapping[str, Array], non_finite: NonFinite) -> bytes:
     rows: int | None = None
     for name, array in outputs.items():
@@ -275,12 +422,15 @@ def _write_object(members: Mapping[str, bytes]) -> bytes:
 
 
 def _write_named_rows(names: list[str], columns: list[list[bytes]]) -> bytes:
+    return b"[" + b",".join(_named_rows(names, columns)) + b"]"
+
+
+def _named_rows(names: list[str], columns: list[list[bytes]]) -> list[bytes]:
     keys = [orjson.dumps(name) + b":" for name in names]
-    rows = (
+    return [
         b"{" + b",".join([key + value for key, value in zip(keys, row, strict=True)]) + b"}"
         for row in zip(*columns, strict=True)
-    )
-    return b"[" + b",".join(rows) + b"]"
+    ]
 
 
 # --- the client's side -----------------------------------------------------------------------------

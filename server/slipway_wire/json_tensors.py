@@ -191,6 +191,16 @@ def _element(value: Any, data_type: DataType) -> Any:
     )
 
 
+def decode_string(value: Any) -> bytes:
+    """Read a string, or raise InvalidArgument."""
+    if type(value) is dict and len(value) == 1:
+        with suppress(binascii.Error, ValueError, LookupError, TypeError):
+            # Whole, and nothing else: white space and what may be missing are seen to below.
+            return binascii.a2b_base64(value["b64"], strict_mode=True)
+    data: bytes = _element(value, dtypes.STRING)
+    return data
+
+
 def is_base64(value: Any) -> bool:
     """Say whether *value* is `{"b64": "<text>"}`, which stands for bytes."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
@@ -246,7 +256,7 @@ NonFinite = Literal["tokens", "null", "error"]
 """What stands for NaN and infinities: `NaN`, `Infinity`, `-Infinity`, which TensorFlow's clients know and strict parsers refuse; null; nothing."""
 
 # Of larger arrays pieces are written, one after the other, so that no single call holds up other threads for long.
-_PIECE = 2**14
+PIECE = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +282,7 @@ def encode(array: Array, style: Style = FEWEST_DIGITS) -> bytes:
         Internal: A value is not finite, and *style* has nothing for it.
     """
     data_type = _writable(array, style)
-    if array.size > _PIECE and len(array) > 1:
+    if array.size > PIECE and len(array) > 1:
         return b"[" + b",".join(_encode(piece, data_type, style)[1:-1] for piece in _pieces(array)) + b"]"
     return _encode(array, data_type, style)
 
@@ -282,11 +292,16 @@ def encode_rows(array: Array, style: Style = FEWEST_DIGITS) -> list[bytes]:
     data_type = _writable(array, style)
     if array.ndim == 1:
         return _tokens(array, data_type, style)
-    return [encode(row, style) for row in array]
+    if not 0 < array.size <= PIECE:
+        return [encode(row, style) for row in array]
+    tokens = _tokens(array, data_type, style)
+    row = structure(array.shape[1:], b"%b")
+    size = len(tokens) // len(array)
+    return [row % tuple(tokens[start : start + size]) for start in range(0, len(tokens), size)]
 
 
 def _pieces(array: Array) -> Iterator[Array]:
-    rows = max(_PIECE // (array.size // len(array)), 1)
+    rows = max(PIECE // (array.size // len(array)), 1)
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
 

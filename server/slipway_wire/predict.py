@@ -1,7 +1,7 @@
 """PredictRequest and PredictResponse, as gRPC carries them: bytes <-> values."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from slipway_wire import messages, model_spec, protobuf, tensors
 from slipway_wire.model_spec import ModelSpec
-from slipway_wire.predict_forms import Forms
+from slipway_wire.predict_forms import Form, Forms
 from slipway_wire.status import InvalidArgument
 from slipway_wire.tensors import Array
 
@@ -84,9 +84,9 @@ def decode_request(serialized: bytes) -> PredictRequest:
     Raises:
         InvalidArgument: If the bytes are no PredictRequest, or the model is not named.
     """
-    known = _forms.read(serialized)
-    if known is not None:
-        return PredictRequest(*known)
+    form = _forms.find(serialized)
+    if form is not None:
+        return PredictRequest(form.spec, form.arrays(serialized), form.output_filter)
     try:
         request = request_from_proto(messages.PredictRequest.FromString(serialized))
     except DecodeError as error:
@@ -96,6 +96,11 @@ def decode_request(serialized: bytes) -> PredictRequest:
         with suppress(InvalidArgument):
             _forms.remember(serialized, request.spec, request.inputs, request.output_filter)
     return request
+
+
+def find_form(serialized: bytes) -> Form | None:
+    """Return the form of a serialized PredictRequest if it was decoded before, with other values or the same."""
+    return _forms.find(serialized)
 
 
 def request_from_proto(request: Any) -> PredictRequest:
@@ -131,6 +136,48 @@ def encode_response(
         parts += _entry(_RESPONSE_OUTPUTS, name, array, as_content=as_content_too)
     parts.append(_response_spec(spec))
     return b"".join(parts)
+
+
+def encode_responses(
+    spec: ModelSpec,
+    outputs: Mapping[str, Array],
+    sizes: Sequence[int],
+    *,
+    as_content: bool = False,
+    content_min_bytes: float = math.inf,
+) -> list[bytes] | None:
+    """
+    Write the PredictResponses of several requests at once.
+
+    Args:
+        spec: See `encode_response`.
+        outputs: Output name -> array of shape [rows, …] that holds the rows of the requests, one behind the other.
+        sizes: Rows of each request, >= 1.
+        as_content: See `encode_response`.
+        content_min_bytes: Likewise.
+
+    Returns:
+        What `encode_response` gives for each; None where that is not simply their bytes behind a head: strings, large outputs.
+    """
+    written: list[list[bytes]] = []
+    for name, array in outputs.items():
+        (_, *inner), values, at = array.shape, array.tobytes(), 0
+        row_bytes = len(values) // max(array.shape[0], 1)
+        answers = []
+        for size in sizes:
+            size_bytes = size * row_bytes
+            if size_bytes > _COPIED_BYTES:
+                return None
+            head = _plain_head(name, array.dtype, (size, *inner), as_content or size_bytes >= content_min_bytes)
+            if head is None:
+                return None
+            answers.append(head + values[at : at + size_bytes])
+            at += size_bytes
+        written.append(answers)
+    end = _response_spec(spec)
+    if len(written) == 1:
+        return [answer + end for answer in written[0]]
+    return [b"".join((*parts, end)) for parts in zip(*written, strict=True)]
 
 
 def decode_response(serialized: bytes) -> tuple[ModelSpec, dict[str, Array]]:

@@ -2,10 +2,11 @@
 Predict requests of a form that was read before: they differ from it in the values of their tensors and in nothing else.
 
 Clients ask for the same model, with tensors of the same names, types and shapes, again and again. Of such requests only the bytes
-inside `tensor_content` differ; all others, lengths included, are those of the first. Then there is nothing to parse.
+inside `tensor_content` differ, or those of the one string that a tensor is (a serialized tf.Example, a picture); all others, lengths
+included, are those of the first. Then there is nothing to parse, and the values of several can be joined as they stand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, NamedTuple
@@ -20,20 +21,20 @@ from slipway_wire.tensors import Array
 _MAX_FIXED_BYTES = 1024
 _MAX_FORMS_OF_A_LENGTH = 4
 _MAX_LENGTHS = 256
-# A length that bore no form so often (requests of strings or of typed fields never do) is looked into no more.
+# A length that bore no form so often (requests of several strings or of typed fields never do) is looked into no more.
 _MAX_TRIES = 8
 
 _SPEC, _INPUTS, _OUTPUT_FILTER = 1, 2, 3
 _KEY, _VALUE = 1, 2
-_DTYPE, _SHAPE, _CONTENT = 1, 2, 4
+_DTYPE, _SHAPE, _CONTENT, _STRING = 1, 2, 4, 8
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _REQUEST = dict.fromkeys((_SPEC, _INPUTS, _OUTPUT_FILTER), _LENGTH_DELIMITED)
 _ENTRY = dict.fromkeys((_KEY, _VALUE), _LENGTH_DELIMITED)
-_TENSOR = {_DTYPE: _VARINT, _SHAPE: _LENGTH_DELIMITED, _CONTENT: _LENGTH_DELIMITED}
+_TENSOR = {_DTYPE: _VARINT, **dict.fromkeys((_SHAPE, _CONTENT, _STRING), _LENGTH_DELIMITED)}
 
 
 class _Tensor(NamedTuple):
-    """Where one input's values stand, and how they are read."""
+    """Where one input's values stand, and how they are read: those of an object array are one string."""
 
     name: str
     begin: int
@@ -42,9 +43,15 @@ class _Tensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class _Form:
-    """All of a request but its values."""
+@dataclass(slots=True, eq=False)
+class Form:
+    """
+    All of a request but its values.
+
+    Attributes:
+        spec: As the request has it.
+        output_filter: Likewise.
+    """
 
     head: bytes
     """Up to the first value."""
@@ -54,18 +61,48 @@ class _Form:
     spec: ModelSpec
     output_filter: tuple[str, ...]
 
-    def arrays(self, body: bytes) -> dict[str, Array] | None:
-        """Read *body*, which has the form's length; None if it is of another form."""
+    @property
+    def rows(self) -> int:
+        """The size along axis 0 that all inputs share; 0 if they share none."""
+        sizes = {shape[:1] for _, _, _, _, shape in self.tensors}
+        rows = sizes.pop() if len(sizes) == 1 else ()
+        return rows[0] if rows else 0
+
+    def has(self, body: bytes) -> bool:
+        """Say whether *body*, which has the form's length, is of this form."""
         if not body.startswith(self.head):
-            return None
-        for offset, fixed in self.rest:
+            return False
+        for offset, fixed in self.rest:  # noqa: SIM110  # a generator costs as much as all else that is done here
             if not body.startswith(fixed, offset):
-                return None
+                return False
+        return True
+
+    def arrays(self, body: bytes) -> dict[str, Array]:
+        """Read *body*, which is of this form."""
         arrays = {}
         for name, begin, end, dtype, shape in self.tensors:
             # A copy, as protobuf makes one: bytes by themselves begin where every type may.
-            values = np.frombuffer(body[begin:end], dtype)
+            value = body[begin:end]
+            values = _object_array([value]) if dtype.kind == "O" else np.frombuffer(value, dtype)
             arrays[name] = values if len(shape) == 1 else values.reshape(shape)
+        return arrays
+
+    def fits(self, inputs: Mapping[str, Array]) -> bool:
+        """Say whether *inputs* are those of a request of this form: others may be the model's own, by default."""
+        return inputs.keys() == {name for name, *_ in self.tensors}
+
+    def joined(self, bodies: Sequence[bytes], _like: object = None) -> dict[str, Array]:
+        """
+        Read all *bodies*, which are of this form, with at least one row.
+
+        Returns:
+            Input -> what `arrays` gives for each of them, joined along axis 0.
+        """
+        arrays = {}
+        for name, begin, end, dtype, (rows, *inner) in self.tensors:
+            pieces = [body[begin:end] for body in bodies]
+            values = _object_array(pieces) if dtype.kind == "O" else np.frombuffer(b"".join(pieces), dtype)
+            arrays[name] = values.reshape(rows * len(bodies), *inner) if inner else values
         return arrays
 
 
@@ -73,16 +110,15 @@ class Forms:
     """The forms of a few hundred requests; used from any thread."""
 
     def __init__(self) -> None:
-        self._of_length: dict[int, list[_Form]] = {}
+        self._of_length: dict[int, list[Form]] = {}
         self._tries: dict[int, int] = {}
         self._lock = Lock()
 
-    def read(self, body: bytes) -> tuple[ModelSpec, dict[str, Array], tuple[str, ...]] | None:
-        """Return spec, inputs and output filter of a request whose form is known; None for any other."""
+    def find(self, body: bytes) -> Form | None:
+        """Return the form of a request if it is known."""
         for form in self._of_length.get(len(body), ()):
-            arrays = form.arrays(body)
-            if arrays is not None:
-                return form.spec, arrays, form.output_filter
+            if form.has(body):
+                return form
         return None
 
     def is_worth_a_look(self, body: bytes) -> bool:
@@ -117,7 +153,7 @@ class Forms:
                 self._of_length[length] = [form, *self._of_length.get(length, [])][:_MAX_FORMS_OF_A_LENGTH]
 
 
-def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filter: tuple[str, ...]) -> _Form | None:
+def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filter: tuple[str, ...]) -> Form | None:
     try:
         places = _values(body)
     except (ValueError, LookupError):
@@ -130,23 +166,32 @@ def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filt
     since = 0
     for name, (begin, end) in sorted(places.items(), key=lambda item: item[1]):
         array = inputs[name]
-        # Strings, and what a typed field would have to fill up, have other bytes than these.
-        if array.dtype.kind == "O" or array.nbytes != end - begin:
+        # Several strings, and what a typed field would have to fill up, have other bytes than these.
+        if not _stands_in(body, begin, end, array):
             return None
         found.append(_Tensor(name, begin, end, array.dtype, array.shape))
         fixed.append((since, body[since:begin]))
         since = end
     fixed.append((since, body[since:]))
-    form = _Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter)
-    again = form.arrays(body)
-    if again is None or any(again[name].tobytes() != array.tobytes() for name, array in inputs.items()):
-        return None
-    return form
+    return Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter)
+
+
+def _stands_in(body: bytes, begin: int, end: int, array: Array) -> bool:
+    """Say whether *array* is what stands there, and nothing else."""
+    if array.dtype.kind == "O":
+        return array.size == 1 and bool(array.item() == body[begin:end])
+    return array.nbytes == end - begin and array.tobytes() == body[begin:end]
+
+
+def _object_array(values: list[bytes]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def _values(body: bytes) -> dict[str, tuple[int, int]]:
     """
-    Find the values of a PredictRequest each of whose inputs has them in `tensor_content`.
+    Find the values of a PredictRequest each of whose inputs has them in `tensor_content`, or is one string.
 
     Returns:
         Name -> begin and end in *body*.
@@ -162,9 +207,9 @@ def _values(body: bytes) -> dict[str, tuple[int, int]]:
         entry = _once(body, begin, end, _ENTRY)
         name = body[slice(*entry[_KEY])].decode()
         tensor = _once(body, *entry[_VALUE], _TENSOR)
-        if name in places or _CONTENT not in tensor:
+        if name in places or (_CONTENT in tensor) == (_STRING in tensor):
             raise ValueError(name)
-        places[name] = tensor[_CONTENT]
+        places[name] = tensor[_CONTENT if _CONTENT in tensor else _STRING]
     return places
 
 

@@ -118,7 +118,7 @@ def test_what_is_not_finite_can_be_null_or_an_error():
 def test_large_arrays_are_written_in_pieces(shape, monkeypatch):
     array = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
     whole = json_tensors.encode(array, ANSWER)
-    monkeypatch.setattr(json_tensors, "_PIECE", 4)
+    monkeypatch.setattr(json_tensors, "PIECE", 4)
 
     assert json_tensors.encode(array, ANSWER) == whole
 

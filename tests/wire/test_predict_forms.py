@@ -29,10 +29,10 @@ def remembering(*bodies):
 
 def check(forms, body, same):
     """What *forms* reads of *body* is what stands there; return whether it reads anything."""
-    found = forms.read(body)
-    if found is None:
+    form = forms.find(body)
+    if form is None:
         return False
-    spec, arrays, output_filter = found
+    spec, arrays, output_filter = form.spec, form.arrays(body), form.output_filter
     expected = plainly(body)
     assert (spec, output_filter) == (expected.spec, expected.output_filter)
     assert arrays.keys() == expected.inputs.keys()
@@ -105,7 +105,7 @@ def test_a_form_is_of_one_model_version_and_shape(same):
 def test_what_is_not_written_in_the_usual_way_has_no_form(message):
     body = message.SerializeToString()
 
-    assert remembering(body).read(body) is None
+    assert remembering(body).find(body) is None
 
 
 def test_fields_that_come_twice_have_no_form():
@@ -113,7 +113,7 @@ def test_fields_that_come_twice_have_no_form():
     body = predict.encode_request("m", {"x": np.ones(2, np.float32)})
     twice = body + predict.encode_request("m", {"x": np.zeros(2, np.float32)})
 
-    assert remembering(twice).read(twice) is None
+    assert remembering(twice).find(twice) is None
 
 
 def test_malformed_inputs_are_refused_each_time():
@@ -191,7 +191,7 @@ def test_arrays_of_a_known_form_begin_where_their_type_may():
     values = {"a": np.ones(3, np.uint8), "b": np.ones(2, np.float64), "long_name": np.ones(1, np.int32)}
     body = predict.encode_request("m", values)
 
-    _, arrays, _ = remembering(body).read(body)
+    arrays = remembering(body).find(body).arrays(body)
 
     assert all(array.flags.aligned for array in arrays.values())
 
@@ -199,7 +199,7 @@ def test_arrays_of_a_known_form_begin_where_their_type_may():
 def test_no_bytes_make_it_raise():
     forms = remembering(predict.encode_request("m", INPUTS))
     for body in (b"", b"\x0a", b"\xff" * 40, b"\x12\x05\x0a\x01x\x12\x00"):
-        assert forms.read(body) is None
+        assert forms.find(body) is None
         try:
             request = predict.decode_request(body)
         except WireError:

@@ -50,6 +50,7 @@ class _Waiting:
     rows: int
     since: float
     deadline: float
+    requests: int
 
 
 class BatchQueue(Generic[T]):
@@ -90,6 +91,11 @@ class BatchQueue(Generic[T]):
         return len(self._waiting)
 
     @property
+    def requests(self) -> int:
+        """How many requests those tasks are."""
+        return sum(entry.requests for entry in self._waiting.values())
+
+    @property
     def rows(self) -> int:
         """How many rows wait."""
         return self._rows
@@ -99,7 +105,7 @@ class BatchQueue(Generic[T]):
         """Monotonic time (s) before which `expire` finds nothing; infinite if no task has a deadline."""
         return self._next_deadline
 
-    def put(self, task: T, rows: int, now: float, deadline: float = math.inf) -> None:
+    def put(self, task: T, rows: int, now: float, deadline: float = math.inf, requests: int = 1) -> None:
         """
         Take *task* in.
 
@@ -108,6 +114,7 @@ class BatchQueue(Generic[T]):
             rows: Its size along axis 0, >= 1.
             now: Monotonic time in seconds.
             deadline: Monotonic time (s) from which on nobody waits for the task any more.
+            requests: How many requests it is.
 
         Raises:
             InvalidArgument: The task is larger than any may be.
@@ -122,7 +129,7 @@ class BatchQueue(Generic[T]):
                 refusal = QueueFull(self._full(rows))
                 refusal.is_permanent = rows > self._max_batches * self._largest
                 raise refusal
-        self._waiting[task] = _Waiting(0, rows, now, deadline)
+        self._waiting[task] = _Waiting(0, rows, now, deadline, requests)
         self._rows += rows
         self._count(rows)
         self._next_deadline = min(deadline, self._next_deadline)

@@ -71,8 +71,8 @@ class Rotation(Generic[T]):
         return self._next_deadline
 
     def waiting(self) -> dict[str, int]:
-        """Count the tasks that wait, for every model that was ever asked for."""
-        return {name: sum(lane.queue.tasks for lane in model.lanes.values()) for name, model in self._models.items()}
+        """Count the requests that wait, for every model that was ever asked for."""
+        return {name: sum(lane.queue.requests for lane in model.lanes.values()) for name, model in self._models.items()}
 
     def lane(self, key: Hashable) -> Lane[T] | None:
         """Return the queue for *key*, if it holds anything."""
@@ -89,6 +89,7 @@ class Rotation(Generic[T]):
         rows: int,
         now: float,
         deadline: float = math.inf,
+        requests: int = 1,
     ) -> Lane[T]:
         """
         Take *task* into the queue for *key*.
@@ -102,6 +103,7 @@ class Rotation(Generic[T]):
             rows: >= 1.
             now: Monotonic time in seconds.
             deadline: See `BatchQueue.put`.
+            requests: Likewise.
 
         Raises:
             InvalidArgument: The task is larger than any may be.
@@ -113,7 +115,7 @@ class Rotation(Generic[T]):
         if lane is not None:
             if waiting > lane.queue.rows:
                 self._check_group(waiting, rows, policy)
-            lane.queue.put(task, rows, now, deadline)
+            lane.queue.put(task, rows, now, deadline, requests)
             self._rows[group] = waiting + rows
             return lane
         if waiting:
@@ -127,7 +129,7 @@ class Rotation(Generic[T]):
                 "which is as many as may wait at once"
             )
         lane = Lane(key, group, BatchQueue(policy), owner)
-        lane.queue.put(task, rows, now, deadline)
+        lane.queue.put(task, rows, now, deadline, requests)
         self._rows[group] = waiting + rows
         self._lanes[key] = owner.lanes[key] = lane
         self._waiting[model] = owner

@@ -48,6 +48,12 @@ def never(_call: Callable[[], None]) -> bool:
 class Scheduler(Protocol):
     """Runs work on threads of its own."""
 
+    may_join: bool
+    """Whether rows of different requests are ever joined."""
+
+    def largest_batch(self, policy: BatchingPolicy | None) -> int:
+        """Return how many rows of requests for a servable with *policy* run together; 0: each runs alone."""
+
     def submit(self, work: Work) -> Task:
         """
         Take *work* in; the future ends with an Answer or the error of the run. Cancel it when nobody waits any more.
@@ -165,9 +171,12 @@ class _Threads:
                     rows=rows or 1,
                     now=now,
                     deadline=work.deadline,
+                    requests=work.requests,
                 )
             except QueueFull as refusal:
-                self._metrics.not_run.of(work.model, "refused").add()
+                if work.requests == 1:
+                    # Of several each tries alone.
+                    self._metrics.not_run.of(work.model, "refused").add()
                 if not refusal.is_permanent:
                     refusal.retry_after_s = self._retry_after_s(key)
                 raise
@@ -219,7 +228,7 @@ class _Threads:
 
     def _left(self, task: Task, reason: str) -> None:
         """Take note that *task*, or the rest of it, leaves the queue without having run."""
-        self._metrics.not_run.of(task.work.model, reason).add()
+        self._metrics.not_run.of(task.work.model, reason).add(task.work.requests)
 
     def _retry_after_s(self, key: Hashable) -> int:
         """Guess when the queue for *key* will have room: all that waits in it runs, in turns with other models."""
@@ -338,6 +347,8 @@ class _Threads:
 class BatchScheduler(_Threads):
     """Queues take turns on `num_batch_threads` threads that all models share, as in TF Serving."""
 
+    may_join = True
+
     def __init__(
         self,
         policy: BatchingPolicy,
@@ -358,6 +369,10 @@ class BatchScheduler(_Threads):
         self._policy = policy
         self._queuing_latency_us = metrics.queuing_latency_us.of(policy.thread_pool_name)
 
+    def largest_batch(self, policy: BatchingPolicy | None) -> int:
+        """See `Scheduler.largest_batch`."""
+        return (policy or self._policy).largest_batch
+
     def submit(self, work: Work) -> Task:
         """See `Scheduler.submit`."""
         policy = work.policy or self._policy
@@ -372,10 +387,13 @@ class BatchScheduler(_Threads):
         first = batch.parts[0][0].work
         began = time.monotonic()
         begun = [task for task, start, _ in batch.parts if start == 0]
-        waits_s = [began - task.since for task in begun]
+        # Of each request: requests that came together have waited together.
+        waits_s = [began - task.since for task in begun for _ in range(task.work.requests)]
         self._metrics.batch_wait_s.of(first.model).observe_all(waits_s)
         self._queuing_latency_us.observe_all([wait_s * 1e6 for wait_s in waits_s])
-        self._metrics.input_batch_size.of().observe_all([task.rows for task in begun] * len(first.inputs))
+        self._metrics.input_batch_size.of().observe_all(
+            [rows for task in begun for rows in task.work.sizes or (task.rows,)] * len(first.inputs)
+        )
         run_batch(
             first.run,
             batch.parts,
@@ -476,6 +494,7 @@ class DirectScheduler(_Threads):
     """Without batching: every request is a run of its own, on one of *threads* threads; models take turns."""
 
     _grows = True
+    may_join = False
 
     def __init__(
         self,
@@ -497,6 +516,10 @@ class DirectScheduler(_Threads):
         """
         super().__init__(threads, "run", metrics, count_cpus, soon)
         self._policy = BatchingPolicy(max_batch_size=1, max_enqueued_batches=max_waiting)
+
+    def largest_batch(self, policy: BatchingPolicy | None) -> int:
+        """See `Scheduler.largest_batch`."""
+        return 0
 
     def submit(self, work: Work) -> Task:
         """See `Scheduler.submit`."""
@@ -539,9 +562,15 @@ class DirectScheduler(_Threads):
 class PerModelScheduler:
     """Servables with batching parameters of their own are batched; the others run request by request."""
 
+    may_join = True
+
     def __init__(self, batched: BatchScheduler, direct: DirectScheduler) -> None:
         self._batched = batched
         self._direct = direct
+
+    def largest_batch(self, policy: BatchingPolicy | None) -> int:
+        """See `Scheduler.largest_batch`."""
+        return self._of(policy).largest_batch(policy)
 
     def submit(self, work: Work) -> Task:
         """See `Scheduler.submit`."""

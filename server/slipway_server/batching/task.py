@@ -1,9 +1,9 @@
-"""One request on its way through the scheduler, and the future that its caller holds."""
+"""One request, or several that go together, on the way through the scheduler, and the future that the caller holds."""
 
 import logging
 import math
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ Run = Callable[[Tensors], Tensors]
 # Not frozen: each request makes one, and a frozen one takes four times as long to make.
 @dataclass(slots=True)
 class Work:
-    """One request as the scheduler sees it."""
+    """One request as the scheduler sees it, or several that are alike."""
 
     model: str
     key: Hashable
@@ -32,6 +32,13 @@ class Work:
     """Monotonic time (s) after which nobody waits for the answer."""
     policy: BatchingPolicy | None = None
     """The servable's own batching parameters, the same for equal keys; None: it has none."""
+    sizes: Sequence[int] | None = None
+    """Rows of each request, if several were joined before they came here; None: it is one."""
+
+    @property
+    def requests(self) -> int:
+        """How many requests it is."""
+        return 1 if self.sizes is None else len(self.sizes)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,17 @@ from slipway_server.batching.scheduler import Answer
 from slipway_server.servables.calls import Signatures, classify_call, inference_call, predict_call, regress_call
 from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.serving import Api, Exchange, Serving
-from slipway_server.transports.rpc import Bidirectional, Incoming, Method, ServerStreaming, Services, Unary
+from slipway_server.transports.gathering import Gathering
+from slipway_server.transports.rpc import (
+    Bidirectional,
+    Incoming,
+    Joined,
+    Leaving,
+    Method,
+    ServerStreaming,
+    Services,
+    Unary,
+)
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_management, model_metadata, model_status, paths, predict, reflection
 from slipway_wire.inference import ExamplesRequest, MultiInferenceRequest
@@ -81,6 +92,16 @@ class GrpcApi:
             _multi_inference_response,
         )
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="grpc_codec")
+        self._predictions: Gathering[None] = Gathering(
+            serving,
+            arrivals,
+            protocol="grpc",
+            api="Predict",
+            write=lambda spec, outputs, _: self._sized(self._encode(spec, outputs)),
+            write_all=self._encode_all,
+            is_large=_is_large,
+            codec_threads=self._codec_threads,
+        )
         self._has_told_size = False
         self._names: tuple[str, ...] = ()
 
@@ -89,7 +110,7 @@ class GrpcApi:
         services: dict[str, Mapping[str, Method]] = {
             **self._others,
             paths.PREDICTION_SERVICE: {
-                "Predict": Unary(self.predict, is_stepwise=True),
+                "Predict": Unary(self.predict, is_stepwise=True, together=_Predictions(self._predictions)),
                 "Classify": Unary(self.classify, is_stepwise=True),
                 "Regress": Unary(self.regress, is_stepwise=True),
                 "MultiInference": Unary(self.multi_inference, is_stepwise=True),
@@ -119,7 +140,7 @@ class GrpcApi:
                 begin = partial(_begin_predict, exchange, body, incoming.timeout_s)
                 answer = await self._arrivals.begun_on(self._codec_threads, begin)
             outputs = exchange.answered(answer)
-            if sum([array.nbytes for array in outputs.values()]) < _LARGE_BYTES:
+            if not _is_large(outputs):
                 return exchange.encoded(self._encode(exchange.spec, outputs))
             encoding = self._codec_threads.submit(self._encode, exchange.spec, outputs)
             return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
@@ -127,6 +148,13 @@ class GrpcApi:
     def _encode(self, spec: ModelSpec, outputs: Tensors) -> bytes:
         return predict.encode_response(
             spec, outputs, as_content=self._as_content, content_min_bytes=self._content_min_bytes
+        )
+
+    def _encode_all(
+        self, spec: ModelSpec, outputs: Tensors, sizes: Sequence[int], _contexts: Sequence[None]
+    ) -> list[bytes] | None:
+        return predict.encode_responses(
+            spec, outputs, sizes, as_content=self._as_content, content_min_bytes=self._content_min_bytes
         )
 
     def _sized(self, answer: bytes) -> bytes:
@@ -249,6 +277,40 @@ class GrpcApi:
         return _serialized(messages.HealthCheckResponse(status="SERVING" if is_ready else "NOT_SERVING"))
 
 
+class _Predictions:
+    """Takes Predict calls in that may go on together."""
+
+    def __init__(self, gathering: Gathering[None]) -> None:
+        self._gathering = gathering
+
+    def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
+        """See `Together.take`."""
+        if len(body) >= _LARGE_BYTES:
+            return None
+        began = time.monotonic()
+        form = predict.find_form(body)
+        if form is not None:
+            spec, decode = form.spec, partial(_predict_call, body)
+        else:
+            try:
+                request = predict.decode_request(body)
+            except InvalidArgument:
+                # It is told what is wrong where it goes alone.
+                return None
+            spec, decode = request.spec, partial(predict_call, request)
+        return self._gathering.take(
+            spec,
+            decode,
+            call,
+            None,
+            size=len(body),
+            began=began,
+            timeout_s=incoming.timeout_s,
+            form=form,
+            values=body,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _OfExamples(Generic[R]):
     """A method that takes examples: what is its own of the way from bytes to bytes."""
@@ -279,9 +341,17 @@ _CLASSIFY = _OfExamples("Classify", inference.decode_classify_request, classify_
 _REGRESS = _OfExamples("Regress", inference.decode_regress_request, regress_call, _regress_response)
 
 
+def _predict_call(body: bytes, signatures: Signatures) -> Call:
+    return predict_call(predict.decode_request(body), signatures)
+
+
 def _begin_predict(exchange: Exchange, body: bytes, timeout_s: float) -> "Future[Answer]":
     request = predict.decode_request(body)
     return exchange.start(request.spec, partial(predict_call, request), timeout_s)
+
+
+def _is_large(outputs: Tensors) -> bool:
+    return sum([array.nbytes for array in outputs.values()]) >= _LARGE_BYTES
 
 
 def _metric(name: str) -> str:

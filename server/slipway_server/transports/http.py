@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -87,6 +87,8 @@ class Request:
     body: bytes
     peer: str = ""
     """Who sent it, as gRPC writes it: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`."""
+    head: KnownHead | None = None
+    """Its head, if it has come before."""
 
 
 @dataclass(slots=True)
@@ -109,6 +111,21 @@ await futures and what is made of them (sleep, to_thread, events), but nothing t
 """
 MakeError = Callable[[int, str], Response]
 
+
+class Place(Protocol):
+    """A request's place among others."""
+
+    def cancel(self) -> None:
+        """Take note that nobody waits for its answer any more."""
+
+
+class Gatherer(Protocol):
+    """Answers requests that come together as one."""
+
+    def take(self, request: Request, turn: "Turn") -> Place | None:
+        """Take *request* in; *turn* is told what came of it later than in this turn of the loop. None if it is for the handler."""
+
+
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 # nginx's number, which TF Serving uses for CANCELLED.
 _STATUS_LINES[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
@@ -124,6 +141,8 @@ class Connections:
         self.known_heads = KnownHeads()
         self._open: set[HttpConnection] = set()
         self._due: list[HttpConnection] = []
+        self.gatherer: Gatherer | None = None
+        """Is asked first what is to become of a request."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
@@ -222,7 +241,7 @@ class HttpServer:
             await asyncio.wait_for(self.connections.all_closed(), timeout_s)
 
 
-class _Turn:
+class Turn:
     """A request's place in the order of answers, and the driver of the coroutine that answers it."""
 
     __slots__ = (
@@ -250,7 +269,7 @@ class _Turn:
     ) -> None:
         self._connection = connection
         self._coroutine: Coroutine[Any, Any, Response] | None = None
-        self._waits_for: asyncio.Future[Any] | None = None
+        self._waits_for: asyncio.Future[Any] | Place | None = None
         self.keeps_alive = keeps_alive
         self.is_http_1_0 = is_http_1_0
         self.is_head = is_head
@@ -258,7 +277,28 @@ class _Turn:
         self.request = request
         self.response = response
 
-    def begin(self, coroutine: Coroutine[Any, Any, Response]) -> None:
+    def begin(self, handler: Handler, gatherer: Gatherer | None) -> None:
+        """Hand the request over: to *gatherer*, if it takes it, else to *handler*."""
+        request, self.request = self.request, None
+        assert request is not None
+        if gatherer is None or (place := gatherer.take(request, self)) is None:
+            self._run(handler(request))
+        else:
+            self._waits_for = place
+
+    def respond(self, response: Response) -> None:
+        """Take the answer of a request that went together with others."""
+        self._waits_for = None
+        self.response = response
+        self._connection.attend()
+
+    def begin_alone(self, coroutine: Coroutine[Any, Any, Response]) -> None:
+        """Let *coroutine* answer a request that was to go together with others."""
+        self._run(coroutine)
+        if self.response is not None:
+            self._connection.attend()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Response]) -> None:
         """Run *coroutine* as far as it goes without waiting, and on whenever that for which it waits is there."""
         self._coroutine = coroutine
         self._step()
@@ -314,7 +354,7 @@ class HttpConnection(asyncio.Protocol):
         self._connections = connections
         self._limits = connections.limits
         self._parser = httptools.HttpRequestParser(self)
-        self._turns: deque[_Turn] = deque()
+        self._turns: deque[Turn] = deque()
         self._messages = 0
         self._is_reading = True
         self._is_writable = True
@@ -405,9 +445,9 @@ class HttpConnection(asyncio.Protocol):
         self._messages += 1
         self._head_bytes = 0
         self._connections.held.now += known.body_bytes
-        request = Request(known.method, known.target, known.headers, data[known.size :], self._peer)
+        request = Request(known.method, known.target, known.headers, data[known.size :], self._peer, known)
         is_head = known.method == "HEAD"
-        self._turns.append(_Turn(self, keeps_alive=True, is_head=is_head, request=request, body_bytes=known.body_bytes))
+        self._turns.append(Turn(self, keeps_alive=True, is_head=is_head, request=request, body_bytes=known.body_bytes))
         self.attend()
 
     def _remember_head(self, data: bytes) -> None:
@@ -519,7 +559,7 @@ class HttpConnection(asyncio.Protocol):
         keeps_alive = parser.should_keep_alive()
         self._has_last = not keeps_alive
         self._turns.append(
-            _Turn(
+            Turn(
                 self,
                 keeps_alive=keeps_alive,
                 is_http_1_0=parser.get_http_version() == "1.0",
@@ -543,7 +583,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_done = True
         self._connections.held.now -= self._body_bytes
         self._begin_message()
-        self._turns.append(_Turn(self, keeps_alive=False, response=self.make_error(status, message)))
+        self._turns.append(Turn(self, keeps_alive=False, response=self.make_error(status, message)))
         self.send_answers()
 
     def _refuse_for_now(self) -> None:
@@ -557,8 +597,7 @@ class HttpConnection(asyncio.Protocol):
         """Begin as many requests as may be under way at once."""
         for turn in itertools.islice(self._turns, MAX_PIPELINED):
             if turn.request is not None:
-                request, turn.request = turn.request, None
-                turn.begin(self._handler(request))
+                turn.begin(self._handler, self._connections.gatherer)
 
     def send_answers(self) -> None:
         """Send the answers that are ready and have no earlier one to wait for; begin what that gives room to."""
@@ -663,7 +702,7 @@ def _peer_of(transport: asyncio.BaseTransport) -> str:
     return f"ipv6:[{host}]:{address[1]}" if ":" in host else f"ipv4:{host}:{address[1]}"
 
 
-def _head(response: Response, turn: _Turn, *, keeps_alive: bool) -> bytes:
+def _head(response: Response, turn: Turn, *, keeps_alive: bool) -> bytes:
     length = len(response.body)
     headers = response.headers
     if len(headers) < 2 and keeps_alive and not turn.is_http_1_0:

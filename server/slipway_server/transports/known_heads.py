@@ -6,6 +6,7 @@ looked at. What the same bytes mean does not change.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 _MAX_HEAD_BYTES = 1024
 _MAX_HEADS = 256
@@ -14,7 +15,7 @@ _END = b"\r\n\r\n"
 _SPECIAL = (b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class KnownHead:
     """
     The head of a request behind which its connection goes on.
@@ -25,6 +26,7 @@ class KnownHead:
         method: Its method.
         target: In origin form.
         headers: Lower-case name -> value; not to be changed.
+        meaning: For whoever reads it to remember what it has made of it.
     """
 
     size: int
@@ -32,6 +34,7 @@ class KnownHead:
     method: str
     target: str
     headers: dict[bytes, bytes]
+    meaning: Any = None
 
 
 class KnownHeads:

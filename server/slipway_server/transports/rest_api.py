@@ -5,8 +5,9 @@ import dataclasses
 import json
 import math
 import re
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -19,9 +20,10 @@ from slipway_server.servables.calls import Signatures, classify_call, regress_ca
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Exchange, Serving
 from slipway_server.transports import health, model_list
+from slipway_server.transports.gathering import Gathering
 from slipway_server.transports.gzip_body import GzipBody
 from slipway_server.transports.held import Held
-from slipway_server.transports.http import Connections, HttpServer, Limits, Request, Response
+from slipway_server.transports.http import Connections, HttpServer, Limits, Place, Request, Response, Turn
 from slipway_server.transports.waiting import Arrivals, Timeout
 from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths
 from slipway_wire.inference import ExamplesRequest
@@ -99,6 +101,17 @@ class RestApi:
         self._non_finite: NonFinite = non_finite
         self._gzip_min_bytes = gzip_min_bytes or math.inf
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="json")
+        self._predictions: Gathering[ParsedRequest] = Gathering(
+            serving,
+            arrivals,
+            protocol="rest",
+            api="Predict",
+            write=lambda _spec, outputs, request: self._encode(request, outputs),
+            write_all=self._encode_all,
+            is_large=_is_large,
+            codec_threads=self._codec_threads,
+            timeout=self._timeout,
+        )
         self.connections = Connections()
         """In whose books what requests hold in memory is entered: its server's, once it has one."""
 
@@ -133,11 +146,73 @@ class RestApi:
                     # Freed before it is struck from the books.
                     body = b""
                     plain.give_back()
-        if len(response.body) >= self._gzip_min_bytes and b"gzip" in _accepted(request):
+        if self.is_to_be_zipped(response, request):
             await self._zip(response)
         if caller is not None and caller.request_id:
             response.headers.append((b"X-Request-ID", caller.request_id.encode()))
-        if self._has_cors and paths.is_rest_path(request.target):
+        return self.finished(response, request.target)
+
+    def take(self, request: Request, turn: Turn) -> Place | None:
+        """Take a Predict request in that may go together with others, see `Gatherer.take`; all others go to `handle`."""
+        body = request.body
+        if len(body) >= _LARGE_BYTES or (asked := self._asked(request)) is None:
+            return None
+        began = time.monotonic()
+        try:
+            parsed = json_predict.parse_request(body)
+        except WireError:
+            # It is told what is wrong where it goes alone.
+            return None
+        spec = _named(asked, parsed.signature_name)
+        form, values = json_predict.form_of(parsed) or (None, None)
+        return self._predictions.take(
+            spec,
+            partial(_predict_call, parsed, spec),
+            _Joined(self, request, turn),
+            parsed,
+            size=len(body),
+            began=began,
+            form=form,
+            values=values,
+        )
+
+    def _asked(self, request: Request) -> ModelSpec | None:
+        """Return whom *request* asks to predict, going by its head; None where it is to go alone."""
+        head = request.head
+        if head is not None and head.meaning is not None:
+            spec: ModelSpec | None = head.meaning
+            return spec
+        headers = request.headers
+        if (
+            request.method != "POST"
+            or self._callers.of(headers.get(_REQUEST_ID), headers.get(_TRACEPARENT)) is not None
+            or _is_zipped(request)
+            or self._refused(request) is not None
+        ):
+            return None
+        try:
+            verb, spec = _wanted("POST", request.target)
+        except WireError:
+            return None
+        if verb != "predict":
+            return None
+        if head is not None and self._token is None:
+            # Tokens may change.
+            head.meaning = spec
+        return spec
+
+    def is_to_be_zipped(self, response: Response, request: Request) -> bool:
+        """Say whether *response* is long enough to be compressed, and the client takes it so."""
+        return len(response.body) >= self._gzip_min_bytes and b"gzip" in _accepted(request)
+
+    async def zipped(self, response: Response, request: Request) -> Response:
+        """Return *response* compressed, with what all responses say."""
+        await self._zip(response)
+        return self.finished(response, request.target)
+
+    def finished(self, response: Response, target: str) -> Response:
+        """Return *response* to a request for *target* with what all responses say."""
+        if self._has_cors and paths.is_rest_path(target):
             response.headers += _CORS
         if self._serving.is_draining:
             response.closes = True
@@ -206,6 +281,14 @@ class RestApi:
 
     def _encode(self, request: ParsedRequest, outputs: Tensors) -> bytes:
         return json_predict.encode_response(outputs, row_format=request.row_format, non_finite=self._non_finite)
+
+    def _encode_all(
+        self, _spec: ModelSpec, outputs: Tensors, sizes: Sequence[int], requests: Sequence[ParsedRequest]
+    ) -> list[bytes] | None:
+        row_format = requests[0].row_format
+        if any(request.row_format != row_format for request in requests):
+            return None
+        return json_predict.encode_responses(outputs, sizes, row_format=row_format, non_finite=self._non_finite)
 
     async def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:classify."""
@@ -299,6 +382,31 @@ def _withdraw(beginning: "Future[tuple[Any, Future[Answer]]]") -> None:
         beginning.result()[1].cancel()
 
 
+class _Joined:
+    """A request that goes together with others, and the way back to its client."""
+
+    __slots__ = ("_api", "_request", "_turn")
+
+    def __init__(self, api: RestApi, request: Request, turn: Turn) -> None:
+        self._api = api
+        self._request = request
+        self._turn = turn
+
+    def answer(self, body: bytes, spec: ModelSpec) -> None:
+        response = Response(200, body, headers=[_version_header(spec.version)])
+        if self._api.is_to_be_zipped(response, self._request):
+            self._turn.begin_alone(self._api.zipped(response, self._request))
+        else:
+            self._turn.respond(self._api.finished(response, self._request.target))
+
+    def refuse(self, error: BaseException) -> None:
+        response = _faulty(self._request.target, error, None)
+        self._turn.respond(self._api.finished(response, self._request.target))
+
+    def alone(self) -> None:
+        self._turn.begin_alone(self._api.handle(self._request))
+
+
 class _Work:
     """
     What waits for a codec thread.
@@ -353,6 +461,7 @@ class RestServer(HttpServer):
         """Put together; see HttpServer."""
         super().__init__(api.handle, error_response, limits, held)
         api.connections = self.connections
+        self.connections.gatherer = api
 
 
 def error_response(status: int, message: str) -> Response:
@@ -361,7 +470,7 @@ def error_response(status: int, message: str) -> Response:
     return Response(status, json.dumps({"error": message}, ensure_ascii=False).encode(errors="replace"))
 
 
-def _faulty(target: str, error: Exception, caller: Caller | None) -> Response:
+def _faulty(target: str, error: BaseException, caller: Caller | None) -> Response:
     """Make the answer to a request of *target* that failed with *error*."""
     if not paths.is_rest_path(target):
         return Response(404, b"Not Found\n", b"text/plain")
@@ -399,7 +508,17 @@ _cached_wanted = lru_cache(maxsize=1024)(_parsed_wanted)
 
 
 def _named(spec: ModelSpec, signature_name: str) -> ModelSpec:
-    return dataclasses.replace(spec, signature_name=signature_name) if signature_name else spec
+    # Of few signatures, again and again; a long name is not kept.
+    if not signature_name:
+        return spec
+    return (_cached_named if len(signature_name) < _CACHED_LENGTH else _replaced)(spec, signature_name)
+
+
+def _replaced(spec: ModelSpec, signature_name: str) -> ModelSpec:
+    return dataclasses.replace(spec, signature_name=signature_name)
+
+
+_cached_named = lru_cache(maxsize=1024)(_replaced)
 
 
 def _is_large(outputs: Tensors) -> bool:

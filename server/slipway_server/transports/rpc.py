@@ -3,10 +3,11 @@
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from slipway_server.callers import Caller
 from slipway_wire import protobuf
+from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import WireError
 
 # TF Serving cuts longer messages: they travel as a header, whose size peers limit to 8 KiB.
@@ -31,6 +32,33 @@ class Incoming:
     caller: Caller | None = None
 
 
+class Joined(Protocol):
+    """A call that was taken in to go on together with others, and the way back to its caller."""
+
+    def answer(self, body: bytes, spec: ModelSpec) -> None:
+        """End the call well."""
+
+    def refuse(self, error: BaseException) -> None:
+        """End the call badly."""
+
+    def alone(self) -> None:
+        """Begin the call anew, as one that came by itself."""
+
+
+class Leaving(Protocol):
+    """A call's place among others."""
+
+    def cancel(self) -> None:
+        """Take note that nobody waits for its answer any more."""
+
+
+class Together(Protocol):
+    """Answers calls that come together as one."""
+
+    def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
+        """Take *call* in; it is told what came of it later than in this turn of the loop. None if it is to be handled alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unary:
     """
@@ -41,11 +69,13 @@ class Unary:
         is_stepwise: *handle* is a coroutine that awaits nothing but futures, so that it can be run without a task
             (of `asyncio.current_task`, and what builds on it, it makes no use).
         is_probe: Asks how the server is; answered even if it holds too much for other calls.
+        together: Is asked first, where calls may go on together; what it does not take goes to *handle*.
     """
 
     handle: Callable[[bytes, Incoming], Awaitable[bytes]]
     is_stepwise: bool = False
     is_probe: bool = False
+    together: Together | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +128,24 @@ def _guarded(method: Method, check: Callable[[str | bytes | None], None]) -> Met
             yield message
 
     if isinstance(method, Unary):
-        return replace(method, handle=unary)
+        together = method.together and _GuardedTogether(method.together, check)
+        return replace(method, handle=unary, together=together)
     return type(method)(streaming)
+
+
+class _GuardedTogether:
+    """Takes in whoever may; the others are refused where they go alone."""
+
+    def __init__(self, together: Together, check: Callable[[str | bytes | None], None]) -> None:
+        self._together = together
+        self._check = check
+
+    def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
+        try:
+            self._check(incoming.metadata.get("authorization"))
+        except WireError:
+            return None
+        return self._together.take(body, incoming, call)
 
 
 def besides(fault: WireError) -> tuple[tuple[str, str | bytes], ...]:

@@ -83,8 +83,7 @@ class Arrivals:
         """
         if future.done() and not future.cancelled():
             return future.result()
-        waiter: asyncio.Future[T] = self.loop.create_future()
-        future.add_done_callback(partial(self._arrive, waiter))
+        waiter = self.waiter(future)
         if within is not None:
             within.add(waiter)
         try:
@@ -99,6 +98,12 @@ class Arrivals:
         finally:
             if within is not None:
                 within.discard(waiter)
+
+    def waiter(self, future: "Future[T]") -> "asyncio.Future[T]":
+        """Return a future of the loop that ends as *future* does, soon afterwards; to cancel it cancels nothing else."""
+        waiter: asyncio.Future[T] = self.loop.create_future()
+        future.add_done_callback(partial(self._arrive, waiter))
+        return waiter
 
     async def begun_on(self, threads: Executor, begin: "Callable[[], Future[T]]") -> T:
         """

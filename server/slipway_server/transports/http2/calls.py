@@ -31,7 +31,8 @@ from slipway_server.transports.http2.grpc_heads import (
 from slipway_server.transports.http2.grpc_messages import PREFIX_BYTES, Inflater, MessageReader, prefix
 from slipway_server.transports.http2.headers import Block
 from slipway_server.transports.http2.limits import Limits
-from slipway_server.transports.rpc import Bidirectional, Incoming, ServerStreaming, Unary
+from slipway_server.transports.rpc import Bidirectional, Incoming, Leaving, ServerStreaming, Together, Unary
+from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unimplemented, WireError
 
 logger = logging.getLogger(__name__)
@@ -192,7 +193,9 @@ class Calls:
             and not chunk[0]
             and int.from_bytes(chunk[1:5], "big") == len(chunk) - PREFIX_BYTES <= self._site.limits.max_message_bytes
         ):
-            self.start(stream, bytes(chunk[PREFIX_BYTES:]), stream.head.incoming)
+            body = bytes(chunk[PREFIX_BYTES:])
+            if stream.head.together is None or not self._join(stream, body, stream.head.together):
+                self.start(stream, body, stream.head.incoming)
             return
         if call is None:
             call = stream.call = _Receiving(self, stream)
@@ -217,6 +220,17 @@ class Calls:
             call.taken()
 
     # What calls do.
+
+    def _join(self, stream: Stream, body: bytes, together: Together) -> bool:
+        """Let a call go on with others that came with it; say whether it does."""
+        call = _JoinedCall(self, stream, body)
+        leaving = together.take(body, stream.head.incoming, call)
+        if leaving is None:
+            return False
+        stream.is_awaited = False
+        stream.call = call
+        call.leaving = leaving
+        return True
 
     def start(self, stream: Stream, body: bytes, incoming: Incoming) -> None:
         """Begin to answer a unary call."""
@@ -426,6 +440,33 @@ class _Sending:
     def cancel(self) -> None:
         self._held.now -= self._bytes
         self._bytes = 0
+
+
+class _JoinedCall:
+    """A call that goes on together with others."""
+
+    __slots__ = ("_body", "_calls", "_stream", "leaving")
+
+    leaving: Leaving
+
+    def __init__(self, calls: Calls, stream: Stream, body: bytes) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._body = body
+
+    def answer(self, body: bytes, _spec: ModelSpec) -> None:
+        self._calls.answer(self._stream, body, "")
+
+    def refuse(self, error: BaseException) -> None:
+        self._calls.refuse(self._stream, error)
+
+    def alone(self) -> None:
+        stream = self._stream
+        stream.call = None
+        self._calls.start(stream, self._body, stream.head.incoming)
+
+    def cancel(self) -> None:
+        self.leaving.cancel()
 
 
 class _SteppedCall:

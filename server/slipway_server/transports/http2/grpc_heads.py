@@ -16,7 +16,7 @@ from typing import Literal
 
 from slipway_server.callers import REQUEST_ID, TRACEPARENT, Callers
 from slipway_server.transports.http2.headers import Block, Field, Head
-from slipway_server.transports.rpc import Incoming, Method, Services, besides, details
+from slipway_server.transports.rpc import Incoming, Method, Services, Together, Unary, besides, details
 from slipway_wire.status import Code, Internal, InvalidArgument, ResourceExhausted, Unimplemented, WireError
 
 Encoding = Literal["identity", "gzip", "deflate"]
@@ -49,6 +49,7 @@ class CallHead:
         encoding: How messages with the compressed flag are compressed.
         refusal: What it is answered instead, as it stands.
         needs_id: It has no request id and gets one; all else is the same for every call with this head.
+        together: Where calls with this head may go on together with others.
     """
 
     method: Method | None
@@ -56,6 +57,7 @@ class CallHead:
     encoding: Encoding = "identity"
     refusal: Block | None = None
     needs_id: bool = False
+    together: Together | None = None
 
 
 def routes_of(services: Services) -> Routes:
@@ -102,7 +104,9 @@ def _read(head: Head, routes: Routes, peer: str, callers: Callers) -> CallHead:
     incoming = with_caller(Incoming(timeout_s, metadata, peer), callers)
     # An id that is made is another one for each call; one that was sent is part of the head.
     needs_id = callers.makes_ids and (incoming.caller is None or incoming.caller.request_id != metadata.get(REQUEST_ID))
-    return CallHead(method, incoming, encoding, needs_id=needs_id)
+    # What is said back to one caller, another must not hear.
+    together = method.together if isinstance(method, Unary) and not needs_id and incoming.caller is None else None
+    return CallHead(method, incoming, encoding, needs_id=needs_id, together=together)
 
 
 def with_caller(incoming: Incoming, callers: Callers) -> Incoming:
