@@ -158,16 +158,16 @@ def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filt
         places = _values(body)
     except (ValueError, LookupError):
         return None
-    fixed_bytes = len(body) - sum(end - begin for begin, end in places.values())
+    fixed_bytes = len(body) - sum(end - begin for _, begin, end in places.values())
     if not places or fixed_bytes > _MAX_FIXED_BYTES or places.keys() != set(inputs):
         return None
     found = []
     fixed = []
     since = 0
-    for name, (begin, end) in sorted(places.items(), key=lambda item: item[1]):
+    for name, (field, begin, end) in sorted(places.items(), key=lambda item: item[1][1]):
         array = inputs[name]
         # Several strings, and what a typed field would have to fill up, have other bytes than these.
-        if not _stands_in(body, begin, end, array):
+        if (field == _STRING) != (array.dtype.kind == "O") or not _stands_in(body, begin, end, array):
             return None
         found.append(_Tensor(name, begin, end, array.dtype, array.shape))
         fixed.append((since, body[since:begin]))
@@ -189,18 +189,18 @@ def _object_array(values: list[bytes]) -> Array:
     return array
 
 
-def _values(body: bytes) -> dict[str, tuple[int, int]]:
+def _values(body: bytes) -> dict[str, tuple[int, int, int]]:
     """
     Find the values of a PredictRequest each of whose inputs has them in `tensor_content`, or is one string.
 
     Returns:
-        Name -> begin and end in *body*.
+        Name -> number of the field, begin and end in *body*.
 
     Raises:
         ValueError: It is written in another way: fields that are unknown, come twice, or hold values themselves.
         LookupError: It is cut off, or a part is missing.
     """
-    places: dict[str, tuple[int, int]] = {}
+    places: dict[str, tuple[int, int, int]] = {}
     for number, begin, end in _fields(body, 0, len(body), _REQUEST):
         if number != _INPUTS:
             continue
@@ -209,7 +209,8 @@ def _values(body: bytes) -> dict[str, tuple[int, int]]:
         tensor = _once(body, *entry[_VALUE], _TENSOR)
         if name in places or (_CONTENT in tensor) == (_STRING in tensor):
             raise ValueError(name)
-        places[name] = tensor[_CONTENT if _CONTENT in tensor else _STRING]
+        field = _CONTENT if _CONTENT in tensor else _STRING
+        places[name] = field, *tensor[field]
     return places
 
 

@@ -94,13 +94,18 @@ def test_a_form_is_of_one_model_version_and_shape(same):
     [
         messages.PredictRequest(model_spec={"name": "m"}, inputs={"x": {"dtype": 1, "float_val": [1.0]}}),
         messages.PredictRequest(model_spec={"name": "m"}, inputs={"x": {"dtype": 7, "tensor_content": b""}}),
+        # Which protobuf passes over: the zero is none that was sent.
+        messages.PredictRequest(
+            model_spec={"name": "m"},
+            inputs={"x": {"dtype": 1, "tensor_shape": {"dim": [{"size": 1}]}, "string_val": [bytes(4)]}},
+        ),
         messages.PredictRequest(model_spec={"name": "m"}),
         messages.PredictRequest(
             model_spec={"name": "m"}, inputs={"x": {"dtype": 1, "tensor_content": b"abcd", "version_number": 1}}
         ),
         messages.PredictRequest(model_spec={"name": "m" * 2000}, inputs={"x": {"dtype": 1, "tensor_content": b"abcd"}}),
     ],
-    ids=["typed field", "no strings", "no inputs", "another field", "long"],
+    ids=["typed field", "no strings", "strings for a number", "no inputs", "another field", "long"],
 )
 def test_what_is_not_written_in_the_usual_way_has_no_form(message):
     body = message.SerializeToString()
