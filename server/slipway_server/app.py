@@ -453,12 +453,16 @@ def _told_settings(
 
 
 def _scheduler(settings: Settings, policy: BatchingPolicy | None, metrics: Metrics, soon: Soon) -> Scheduler:
+    """Make the scheduler, on the thread that will take requests in."""
     # Who waits for a GPU needs no CPU meanwhile.
     count_cpus = (lambda: math.inf) if cpus.has_gpu() else cpus.count
-    direct = DirectScheduler(settings.grpc_max_threads, metrics, settings.max_enqueued_requests, count_cpus, soon)
+    taking_in_s = cpus.time_of_this_thread()
+    direct = DirectScheduler(
+        settings.grpc_max_threads, metrics, settings.max_enqueued_requests, count_cpus, soon, taking_in_s
+    )
     if policy is None:
         return direct
-    batched = BatchScheduler(policy, metrics, count_cpus, soon)
+    batched = BatchScheduler(policy, metrics, count_cpus, soon, taking_in_s)
     batched.start()
     return PerModelScheduler(batched, direct)
 

@@ -2,6 +2,9 @@
 
 import math
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -19,6 +22,12 @@ def count(cgroup: Path = _CGROUP) -> int:
         cgroup: Where the process's own cgroup (version 2, or the cpu controller of version 1) is mounted.
     """
     return max(math.ceil(min(len(os.sched_getaffinity(0)), _quota(cgroup))), 1)
+
+
+def time_of_this_thread() -> Callable[[], float]:
+    """Return what tells, on any thread, how much CPU time (s) the one that calls this has used so far, as long as it lives."""
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    return lambda: time.clock_gettime(clock)
 
 
 def _quota(cgroup: Path) -> float:

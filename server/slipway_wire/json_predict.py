@@ -7,7 +7,7 @@ A server reads a request in two steps, as TF Serving checks it: `parse_request` 
 Source: tensorflow_serving/util/json_tensor.cc.
 """
 
-from array import array as c_array
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,40 +91,39 @@ class ParsedRequest:
 @dataclass(frozen=True, slots=True, eq=False)
 class NumbersForm:
     """
-    Requests that are nothing but numbers for a single float32 input, in lists of one length.
+    Requests that are nothing but numbers, of one shape, for a single float32 input.
 
     Attributes:
-        rows: Of each request.
-        columns: Numbers in each row; None: a row is a number, not a list.
+        row_format: Whether they are `instances`.
+        shape: Of the input.
     """
 
-    rows: int
-    columns: int | None
+    row_format: bool
+    shape: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """The size along axis 0."""
+        return self.shape[0]
 
     def fits(self, inputs: Mapping[str, Array]) -> bool:
-        """Say whether *inputs*, all that a model takes, are what a request of this form may bring."""
-        shape = (self.rows,) if self.columns is None else (self.rows, self.columns)
-        return len(inputs) == 1 and all(array.dtype == np.float32 and array.shape == shape for array in inputs.values())
+        """Say whether *inputs*, all that a model takes, are what a request of this form brings."""
+        return len(inputs) == 1 and all(
+            array.dtype == np.float32 and array.shape == self.shape for array in inputs.values()
+        )
 
-    def joined(self, values: Sequence[list[Any]], like: Mapping[str, Array]) -> dict[str, Array]:
+    def joined(self, values: Sequence[Array], like: Mapping[str, Array]) -> dict[str, Array]:
         """
         Read the inputs of several requests of this form, joined along axis 0.
 
         Args:
-            values: What `form_of` has found in each.
+            values: What `find_form` has found in each.
             like: What one of them brings.
-
-        Raises:
-            TypeError: Something is no number.
-            OverflowError: A number is too large for this way.
         """
-        numbers = chain.from_iterable(values)
-        if self.columns is not None:
-            numbers = chain.from_iterable(numbers)
-        array = np.frombuffer(c_array("f", numbers), np.float32)
-        if self.columns is not None:
-            array = array.reshape(-1, self.columns)
-        return dict.fromkeys(like, array)
+        numbers = np.concatenate(values)
+        # Beyond float32 is infinity.
+        with np.errstate(over="ignore"):
+            return dict.fromkeys(like, numbers.astype(np.float32).reshape(-1, *self.shape[1:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,34 +159,62 @@ class StringsForm:
         return dict.fromkeys(like, array)
 
 
-_numbers_form = lru_cache(maxsize=1024)(NumbersForm)
+# Bodies without their numbers -> what they are. Clients choose them.
+_numbers_forms: dict[bytes, NumbersForm] = {}
+_MAX_NUMBERS_FORMS = 256
+_MAX_BARE_BYTES = 4096
+
 _strings_form = lru_cache(maxsize=1024)(StringsForm)
 
 
-def form_of(request: ParsedRequest) -> tuple[NumbersForm | StringsForm, list[Any]] | None:
+def find_form(body: bytes) -> tuple[NumbersForm, Array] | None:
     """
-    Say of what form a small request is, if it has one.
+    Say of what form a request is that is nothing but numbers, if `form_of` has seen that form before.
+
+    Its text without its numbers is that of the form. So if it is JSON and nothing but numbers, and as many, then each stands
+    where it stands in the form: there is no other place for it.
+
+    Returns:
+        The form, and its numbers as float64 of shape [n].
+    """
+    form = _numbers_forms.get(body.translate(None, json_simd.IN_NUMBERS))
+    if form is None:
+        return None
+    numbers = json_simd.numbers(body, "instances" if form.row_format else "inputs")
+    return (form, numbers) if numbers is not None and numbers.size == math.prod(form.shape) else None
+
+
+def form_of(request: ParsedRequest) -> tuple[NumbersForm | StringsForm, Any] | None:
+    """
+    Say of what form a small request is, if it has one, and remember it.
 
     Returns:
         The form, always the same object for requests that are alike; and the values, which may turn out to be none.
     """
     document = request.content
-    if isinstance(document, NumbersBody) or ("inputs" in document) == ("instances" in document):
-        return None
-    rows = document["instances" if request.row_format else "inputs"]
-    # Python takes booleans for numbers.
-    if type(rows) is not list or not rows or b"true" in request.body or b"false" in request.body:
-        return None
-    first = rows[0]
-    if type(first) is dict or type(first) is str:
-        return _strings_form(len(rows)), rows
-    if type(first) is not list:
-        return _numbers_form(len(rows), None), rows
-    columns = len(first)
-    for row in rows:
-        if type(row) is not list or len(row) != columns:
+    if isinstance(document, NumbersBody):
+        shape = document.shape
+    else:
+        if ("inputs" in document) == ("instances" in document):
             return None
-    return (_numbers_form(len(rows), columns), rows) if columns else None
+        rows = document["instances" if request.row_format else "inputs"]
+        if not isinstance(rows, list) or not rows:
+            return None
+        if isinstance(rows[0], dict | str):
+            return _strings_form(len(rows)), rows
+        shape = json_tensors.shape_of_first(rows)
+    if not shape or 0 in shape:
+        return None
+    bare = request.body.translate(None, json_simd.IN_NUMBERS)
+    key = b"instances" if request.row_format else b"inputs"
+    expected = b'{"%b":%b}' % (key, json_tensors.structure(shape))
+    if len(bare) > _MAX_BARE_BYTES or bare != expected.translate(None, json_simd.IN_NUMBERS):
+        return None
+    if len(_numbers_forms) >= _MAX_NUMBERS_FORMS:
+        # The first that came is not the last that is asked for: what is, is soon back.
+        _numbers_forms.pop(next(iter(_numbers_forms)), None)
+    _numbers_forms.setdefault(bare, NumbersForm(request.row_format, shape))
+    return find_form(request.body)
 
 
 def _fault(document: dict[str, Any], what: str) -> InvalidArgument:

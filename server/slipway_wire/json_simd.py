@@ -34,7 +34,7 @@ MIN_BYTES = 4096
 _PIECE_BYTES = 256 * 1024
 
 # Everything that numbers and the space around them are made of.
-_IN_NUMBERS = b"0123456789+-.eE \t\r\n"
+IN_NUMBERS = b"0123456789+-.eE \t\r\n"
 
 # Parsers keep buffers as large as the largest body they have read; these are kept for the next one.
 _KEPT_PARSERS = 4
@@ -70,6 +70,11 @@ class NumbersBody:
     signature_name: str
     row_format: bool
     tensors: "Pieces | dict[str, Pieces]"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the only tensor; empty if there are several."""
+        return () if isinstance(self.tensors, dict) else self.tensors.shape
 
     def inputs(self, specs: "dict[str, DataType]") -> dict[str, Array] | None:
         """
@@ -123,6 +128,24 @@ class Pieces:
         return whole.reshape(self.shape)
 
 
+def numbers(body: bytes, key: str) -> Array | None:
+    """
+    Read all numbers of *body*, an object, that stand in the lists below *key*, in their order.
+
+    Returns:
+        float64 of shape [n]; None if it is not JSON as simdjson has it, or there is anything else in those lists.
+    """
+    parser = _parsers.pop() if _parsers else simdjson.Parser()
+    try:
+        document: Any = parser.parse(body)
+        return np.frombuffer(document[key].as_buffer(of_type="d"), np.float64)
+    except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, UnicodeDecodeError):
+        return None
+    finally:
+        if len(body) <= _KEPT_BYTES and len(_parsers) < _KEPT_PARSERS:
+            _parsers.append(parser)
+
+
 def parse(body: bytes) -> NumbersBody | None:
     """Read *body*, or give None if it is not as plain as it must be."""
     read = _read(body)
@@ -160,7 +183,7 @@ def _read_whole(parser: simdjson.Parser, body: bytes) -> NumbersBody | None:
         return None
     tensors, text = read
     members = [b'"%b":%b' % (one.encode(), text if one == key else orjson.dumps(name)) for one in keys]
-    if body.translate(None, _IN_NUMBERS) != (b"{" + b",".join(members) + b"}").translate(None, _IN_NUMBERS):
+    if body.translate(None, IN_NUMBERS) != (b"{" + b",".join(members) + b"}").translate(None, IN_NUMBERS):
         return None
     return NumbersBody(name, key == "instances", tensors)
 
@@ -321,7 +344,7 @@ def _read_in_pieces(parser: simdjson.Parser, body: bytes) -> NumbersBody | None:
             inner = shape[1:]
         if shape != expected_of:
             expected_of, expected = shape, json_tensors.structure(shape)[1:-1]
-        if shape[1:] != inner or piece.translate(None, _IN_NUMBERS) != expected:
+        if shape[1:] != inner or piece.translate(None, IN_NUMBERS) != expected:
             return None
         parts.append(_numbers(array))
         rows += shape[0]

@@ -114,7 +114,7 @@ def cast_numbers(array: Array, data_type: DataType) -> Array | None:
 
 def decode_elements(value: Any, data_type: DataType) -> Array:
     """Do what `decode` does, element by element and in order, so that the first fault is the one that is told."""
-    shape = _shape_of_first(value)
+    shape = shape_of_first(value)
     elements: list[Any] = []
     _collect(value, 0, shape, data_type, elements)
     if data_type is dtypes.STRING:
@@ -129,7 +129,8 @@ def decode_elements(value: Any, data_type: DataType) -> Array:
         return np.array(elements, widest).astype(data_type.numpy).reshape(shape)
 
 
-def _shape_of_first(value: Any) -> tuple[int, ...]:
+def shape_of_first(value: Any) -> tuple[int, ...]:
+    """Follow the first elements of nested lists down; InvalidArgument if there are more dimensions than a tensor may have."""
     shape: list[int] = []
     while isinstance(value, list):
         shape.append(len(value))

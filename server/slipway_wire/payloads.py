@@ -69,7 +69,8 @@ def of_message(message: bytes, expected: Mapping[str, Array] | None, method: Pos
     """
     if method == "predict":
         request = predict.decode_request(message)
-        spec, inputs = request.spec, dict(request.inputs)
+        # A map of protobuf has another order in each process; of a request there is to be one text.
+        spec, inputs = request.spec, dict(sorted(request.inputs.items()))
         body = json_predict.encode_request(inputs, signature_name=spec.signature_name)
     else:
         asked = inference.decode_classify_request(message)  # a RegressionRequest has the same fields

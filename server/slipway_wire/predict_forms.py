@@ -51,6 +51,7 @@ class Form:
     Attributes:
         spec: As the request has it.
         output_filter: Likewise.
+        rows: The size along axis 0 that all inputs share; 0 if they share none.
     """
 
     head: bytes
@@ -60,13 +61,7 @@ class Form:
     tensors: tuple[_Tensor, ...]
     spec: ModelSpec
     output_filter: tuple[str, ...]
-
-    @property
-    def rows(self) -> int:
-        """The size along axis 0 that all inputs share; 0 if they share none."""
-        sizes = {shape[:1] for _, _, _, _, shape in self.tensors}
-        rows = sizes.pop() if len(sizes) == 1 else ()
-        return rows[0] if rows else 0
+    rows: int
 
     def has(self, body: bytes) -> bool:
         """Say whether *body*, which has the form's length, is of this form."""
@@ -173,7 +168,9 @@ def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filt
         fixed.append((since, body[since:begin]))
         since = end
     fixed.append((since, body[since:]))
-    return Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter)
+    sizes = {tensor.shape[:1] for tensor in found}
+    rows = sum(sizes.pop()) if len(sizes) == 1 else 0
+    return Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter, rows)
 
 
 def _stands_in(body: bytes, begin: int, end: int, array: Array) -> bool:

@@ -1,4 +1,6 @@
 import os
+import threading
+import time
 
 import pytest
 
@@ -48,3 +50,27 @@ def test_a_gpu_is_told_by_its_drivers_device(tmp_path, monkeypatch):
     (tmp_path / "nvidiactl").touch()
 
     assert cpus.has_gpu()
+
+
+def test_a_threads_time_is_told_on_any_other():
+    clocks, may_end = [], threading.Event()
+
+    def work():
+        clocks.append(cpus.time_of_this_thread())
+        sum(range(100_000))
+        used.set()
+        may_end.wait()
+
+    used = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    used.wait()
+
+    spent_s = clocks[0]()
+    while time.thread_time() < spent_s:
+        sum(range(100_000))
+
+    # What this thread does costs that one nothing.
+    assert 0 < spent_s <= clocks[0]() < spent_s + time.thread_time()
+    may_end.set()
+    thread.join()

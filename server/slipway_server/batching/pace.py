@@ -9,6 +9,11 @@ GRACE_S = 0.005
 # Affinity and quota can change while the server runs; they are looked up again after this time.
 _LOOK_AGAIN_S = 1.0
 
+# A thread that takes requests in for less of its time than this needs no CPU of its own; nor does it where runs take longer than
+# so many times what it takes for them: two runs at once are then worth more.
+_BUSY = 0.1
+_SHORT = 2.0
+
 
 class Pace:
     """
@@ -19,19 +24,29 @@ class Pace:
     there are CPUs, what comes in waits for one of them, and goes out together. But not for long: a slow model must not hold
     up a quick one, and work that waits (for a GPU, for a disk) must not keep a CPU idle.
 
+    Where the thread that takes requests in is as busy as the runs are, one of the CPUs is its own. Otherwise all runs go on at
+    once, and end at once, and then that thread has work while they have none: they take turns, and half of the CPUs is idle.
+
     Owns no clock and no lock: the times it is given never go back.
     """
 
-    def __init__(self, cpus: Callable[[], float]) -> None:
+    def __init__(self, cpus: Callable[[], float], taking_in_s: Callable[[], float] = lambda: 0.0) -> None:
         """
         Begin without a run.
 
         Args:
             cpus: Counts the CPUs, as `slipway_server.cpus.count` does; infinite: never wait.
+            taking_in_s: Says how much CPU time (s) the thread that takes requests in has used.
         """
         self._count = cpus
-        self._cpus = 0.0
+        self._taking_in_s = taking_in_s
+        # There are, and runs may use.
+        self._cpus = self._for_runs = 0.0
         self._look_at = -math.inf
+        # When that was decided, and how much CPU time the thread that takes requests in had used by then.
+        self._looked_at = self._taken_in_s = 0.0
+        # How long runs have gone on since.
+        self._ran_s = 0.0
         # When the runs that go on began, the first first.
         self._began: list[float] = []
 
@@ -39,13 +54,15 @@ class Pace:
         """Take note that a run begins at *now* (monotonic, s)."""
         self._began.append(now)
 
-    def end(self, began: float) -> None:
-        """Take note that the run that began then has ended."""
+    def end(self, began: float, now: float) -> None:
+        """Take note that the run that began then has ended at *now*."""
         self._began.remove(began)
+        self._ran_s += now - began
 
     def next_at(self, now: float) -> float:
         """Return the time (monotonic, s) from which another run may begin, if none ends before; minus infinity: at once."""
-        cpus = self._cpus_at(now)
+        self._count_again(now)
+        cpus = self._for_runs
         if len(self._began) < cpus:
             return -math.inf
         young = [began for began in self._began if began + GRACE_S > now]
@@ -59,10 +76,16 @@ class Pace:
         Then no run goes on beside the thread that takes requests in, and nothing is lost if a run begins a little later,
         with what that thread can still take in.
         """
-        return self._cpus_at(now) < 2
+        self._count_again(now)
+        return self._cpus < 2
 
-    def _cpus_at(self, now: float) -> float:
-        if now >= self._look_at:
-            self._cpus = self._count()
-            self._look_at = now + _LOOK_AGAIN_S
-        return self._cpus
+    def _count_again(self, now: float) -> None:
+        if now < self._look_at:
+            return
+        self._cpus = self._for_runs = self._count()
+        taken_in_s = self._taking_in_s()
+        busy_s, passed_s = taken_in_s - self._taken_in_s, now - self._looked_at
+        if self._cpus >= 2 and busy_s >= _BUSY * passed_s and self._ran_s <= _SHORT * busy_s:
+            self._for_runs = self._cpus - 1
+        self._looked_at, self._taken_in_s, self._ran_s = now, taken_in_s, 0.0
+        self._look_at = now + _LOOK_AGAIN_S

@@ -45,6 +45,11 @@ def never(_call: Callable[[], None]) -> bool:
     return False
 
 
+def no_time() -> float:
+    """Be the CPU time that threads use for taking requests in where nobody knows it."""
+    return 0.0
+
+
 class Scheduler(Protocol):
     """Runs work on threads of its own."""
 
@@ -91,11 +96,17 @@ class _Threads:
     _grows = False
 
     def __init__(
-        self, threads: int, name: str, metrics: Metrics, count_cpus: Callable[[], float], soon: Soon = never
+        self,
+        threads: int,
+        name: str,
+        metrics: Metrics,
+        count_cpus: Callable[[], float],
+        soon: Soon = never,
+        taking_in_s: Callable[[], float] = no_time,
     ) -> None:
         self._limit = threads
         self._soon = soon
-        self._pace = Pace(count_cpus)
+        self._pace = Pace(count_cpus, taking_in_s)
         self._name = name
         self._metrics = metrics
         self._lock = threading.Lock()
@@ -271,7 +282,7 @@ class _Threads:
         """
         with self._lock:
             if began is not None:
-                self._pace.end(began)
+                self._pace.end(began, time.monotonic())
             while True:
                 now = time.monotonic()
                 taken = _Taken(late=self._sweep(now))
@@ -355,6 +366,7 @@ class BatchScheduler(_Threads):
         metrics: Metrics,
         count_cpus: Callable[[], float] = cpus.count,
         soon: Soon = never,
+        taking_in_s: Callable[[], float] = no_time,
     ) -> None:
         """
         Put together.
@@ -364,8 +376,9 @@ class BatchScheduler(_Threads):
             metrics: Where to count.
             count_cpus: See `Pace`.
             soon: How callers' threads look, on one CPU, whether a thread is to be woken.
+            taking_in_s: See `Pace`.
         """
-        super().__init__(policy.num_batch_threads, "batch", metrics, count_cpus, soon)
+        super().__init__(policy.num_batch_threads, "batch", metrics, count_cpus, soon, taking_in_s)
         self._policy = policy
         self._queuing_latency_us = metrics.queuing_latency_us.of(policy.thread_pool_name)
 
@@ -503,6 +516,7 @@ class DirectScheduler(_Threads):
         max_waiting: int = 10_000,
         count_cpus: Callable[[], float] = cpus.count,
         soon: Soon = never,
+        taking_in_s: Callable[[], float] = no_time,
     ) -> None:
         """
         Put together; threads start when they are needed.
@@ -513,8 +527,9 @@ class DirectScheduler(_Threads):
             max_waiting: Requests of one model that may wait for a thread.
             count_cpus: See `Pace`.
             soon: See `BatchScheduler`.
+            taking_in_s: See `Pace`.
         """
-        super().__init__(threads, "run", metrics, count_cpus, soon)
+        super().__init__(threads, "run", metrics, count_cpus, soon, taking_in_s)
         self._policy = BatchingPolicy(max_batch_size=1, max_enqueued_batches=max_waiting)
 
     def largest_batch(self, policy: BatchingPolicy | None) -> int:

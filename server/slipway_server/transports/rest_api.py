@@ -20,7 +20,7 @@ from slipway_server.servables.calls import Signatures, classify_call, regress_ca
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Exchange, Serving
 from slipway_server.transports import health, model_list
-from slipway_server.transports.gathering import Gathering
+from slipway_server.transports.gathering import Form, Gathering
 from slipway_server.transports.gzip_body import GzipBody
 from slipway_server.transports.held import Held
 from slipway_server.transports.http import Connections, HttpServer, Limits, Place, Request, Response, Turn
@@ -101,12 +101,12 @@ class RestApi:
         self._non_finite: NonFinite = non_finite
         self._gzip_min_bytes = gzip_min_bytes or math.inf
         self._codec_threads = ThreadPoolExecutor(_CODEC_THREADS, thread_name_prefix="json")
-        self._predictions: Gathering[ParsedRequest] = Gathering(
+        self._predictions: Gathering[bool] = Gathering(
             serving,
             arrivals,
             protocol="rest",
             api="Predict",
-            write=lambda _spec, outputs, request: self._encode(request, outputs),
+            write=lambda _spec, outputs, row_format: self._encode(outputs, row_format=row_format),
             write_all=self._encode_all,
             is_large=_is_large,
             codec_threads=self._codec_threads,
@@ -158,18 +158,26 @@ class RestApi:
         if len(body) >= _LARGE_BYTES or (asked := self._asked(request)) is None:
             return None
         began = time.monotonic()
-        try:
-            parsed = json_predict.parse_request(body)
-        except WireError:
-            # It is told what is wrong where it goes alone.
-            return None
-        spec = _named(asked, parsed.signature_name)
-        form, values = json_predict.form_of(parsed) or (None, None)
+        form: Form | None = None
+        values: Any = None
+        if (found := json_predict.find_form(body)) is not None:
+            numbers_form, values = found
+            form, spec, row_format = numbers_form, asked, numbers_form.row_format
+            decode = partial(_predict_body, body, spec)
+        else:
+            try:
+                parsed = json_predict.parse_request(body)
+                form, values = json_predict.form_of(parsed) or (None, None)
+            except WireError:
+                # It is told what is wrong where it goes alone.
+                return None
+            spec, row_format = _named(asked, parsed.signature_name), parsed.row_format
+            decode = partial(_predict_call, parsed, spec)
         return self._predictions.take(
             spec,
-            partial(_predict_call, parsed, spec),
+            decode,
             _Joined(self, request, turn),
-            parsed,
+            row_format,
             size=len(body),
             began=began,
             form=form,
@@ -269,8 +277,9 @@ class RestApi:
                 request, future = await self._begin_aside(partial(self._begin_predict, exchange, spec, body))
             outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
             if _is_large(outputs):
-                return _answer_of(exchange, await self._aside(partial(self._encode, request, outputs)))
-            return _answer_of(exchange, self._encode(request, outputs))
+                encode = partial(self._encode, outputs, row_format=request.row_format)
+                return _answer_of(exchange, await self._aside(encode))
+            return _answer_of(exchange, self._encode(outputs, row_format=request.row_format))
 
     def _begin_predict(
         self, exchange: Exchange, spec: ModelSpec, body: bytes
@@ -279,14 +288,14 @@ class RestApi:
         named = _named(spec, request.signature_name)
         return request, exchange.start(named, partial(_predict_call, request, named), self._timeout.timeout_s)
 
-    def _encode(self, request: ParsedRequest, outputs: Tensors) -> bytes:
-        return json_predict.encode_response(outputs, row_format=request.row_format, non_finite=self._non_finite)
+    def _encode(self, outputs: Tensors, *, row_format: bool) -> bytes:
+        return json_predict.encode_response(outputs, row_format=row_format, non_finite=self._non_finite)
 
     def _encode_all(
-        self, _spec: ModelSpec, outputs: Tensors, sizes: Sequence[int], requests: Sequence[ParsedRequest]
+        self, _spec: ModelSpec, outputs: Tensors, sizes: Sequence[int], row_formats: Sequence[bool]
     ) -> list[bytes] | None:
-        row_format = requests[0].row_format
-        if any(request.row_format != row_format for request in requests):
+        row_format = row_formats[0]
+        if row_formats.count(row_format) < len(row_formats):
             return None
         return json_predict.encode_responses(outputs, sizes, row_format=row_format, non_finite=self._non_finite)
 
@@ -531,6 +540,10 @@ def _predict_call(request: ParsedRequest, spec: ModelSpec, signatures: Signature
     if signature is None:
         raise InvalidArgument(f'Serving signature name: "{spec.signature_key}" not found in signature def')
     return Call(signature.name, request.inputs(signature), tuple(signature.outputs))
+
+
+def _predict_body(body: bytes, spec: ModelSpec, signatures: Signatures) -> Call:
+    return _predict_call(json_predict.parse_request(body), spec, signatures)
 
 
 def _examples_request(spec: ModelSpec, body: bytes) -> ExamplesRequest:
