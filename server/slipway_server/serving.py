@@ -4,8 +4,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, Literal, Self
 
@@ -53,6 +54,7 @@ class Serving:
         self._is_lame_duck = False
         self._readiness_listeners: list[Callable[[], None]] = []
         self._in_flight = 0
+        self._readmits = False
         # Taken twice for each request, and as a condition only to drain: a plain lock costs a third of its condition.
         self._lock = threading.Lock()
         self._nothing_in_flight = threading.Condition(self._lock)
@@ -248,9 +250,18 @@ class Serving:
     def enter(self, requests: int = 1) -> None:
         """Count *requests* in, or raise Unavailable."""
         with self._lock:
-            if self._is_draining:
+            if self._is_draining and not self._readmits:
                 raise Unavailable("The server is shutting down")
             self._in_flight += requests
+
+    @contextmanager
+    def readmitting(self) -> Iterator[None]:
+        """Let in, though the server drains, those that begin anew and have not been counted out yet; on the transports' thread."""
+        self._readmits = True
+        try:
+            yield
+        finally:
+            self._readmits = False
 
     def leave(self, requests: int = 1) -> None:
         """Count *requests* out: their answers have been handed to the transport."""

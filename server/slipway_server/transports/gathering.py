@@ -28,7 +28,7 @@ from slipway_server.servables.loader import Call, Tensors
 from slipway_server.servables.manager import Handle
 from slipway_server.serving import Api, Serving, request_kind, served_spec
 from slipway_server.serving import Protocol as Wire
-from slipway_server.transports.waiting import Arrivals, Timeout
+from slipway_server.transports.waiting import Arrivals, Overdue, Timeout
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import Code, WireError
 
@@ -135,6 +135,7 @@ class _Group(Generic[C]):
         "rows",
         "spec",
         "submitted",
+        "waits_s",
     )
 
     def __init__(
@@ -158,6 +159,8 @@ class _Group(Generic[C]):
         self.has_entered = False
         self.submitted = 0.0
         self.future: Future[Answer] | None = None
+        self.waits_s: _Waits = None, None, None
+        """Once the model has answered."""
 
     def wanted(self) -> list[Member[C]]:
         return [member for member in self.members if member.is_wanted]
@@ -385,8 +388,7 @@ class Gathering(Generic[C]):
             call = _joined(group)
         except Exception:
             # Values that are none: it is told whose where each goes alone.
-            self._begin_alone(members)
-            self._serving.leave(len(members))
+            self._begin_again(members)
             return False
         try:
             future = self._serving.submit(handle, call, group.deadline, [member.rows for member in members])
@@ -411,7 +413,7 @@ class Gathering(Generic[C]):
             error = waiter.exception()
             if error is None:
                 self._answer(group, waiter.result())
-            elif isinstance(error, TimeoutError):
+            elif isinstance(error, Overdue):
                 assert group.future is not None
                 self._refuse(group.wanted(), self._serving.expire(group.future, group.policy))
             else:
@@ -421,7 +423,7 @@ class Gathering(Generic[C]):
 
     def _answer(self, group: _Group[C], answer: Answer) -> None:
         members, spec, outputs = group.members, group.spec, answer.outputs
-        waits_s = answer.batch_wait_s, answer.queue_s, answer.compute_s
+        group.waits_s = answer.batch_wait_s, answer.queue_s, answer.compute_s
         since = time.monotonic()
         if len(members) > 1 and not self._is_large(outputs):
             try:
@@ -434,7 +436,7 @@ class Gathering(Generic[C]):
                 written = None
             if written is not None:
                 answers = [pair for pair in zip(members, written, strict=True) if pair[0].is_wanted]
-                self._tell(group, answers, waits_s, (time.monotonic() - since) / len(members))
+                self._tell(group, answers, (time.monotonic() - since) / len(members))
                 return
         stop = 0
         for member in members:
@@ -445,16 +447,16 @@ class Gathering(Generic[C]):
             since = time.monotonic()
             if self._is_large(own):
                 writing = self._codec_threads.submit(self._write, spec, own, member.context)
-                self._arrivals.waiter(writing).add_done_callback(partial(self._written, member, waits_s, since))
+                self._arrivals.waiter(writing).add_done_callback(partial(self._written, member, since))
                 continue
             try:
                 body = self._write(spec, own, member.context)
             except Exception as error:
                 self._refuse([member], error)
             else:
-                self._tell(group, [(member, body)], waits_s, time.monotonic() - since)
+                self._tell(group, [(member, body)], time.monotonic() - since)
 
-    def _written(self, member: Member[C], waits_s: _Waits, since: float, waiter: "asyncio.Future[bytes]") -> None:
+    def _written(self, member: Member[C], since: float, waiter: "asyncio.Future[bytes]") -> None:
         """Send what was written on another thread."""
         error = waiter.exception()
         if not member.is_wanted:
@@ -462,11 +464,9 @@ class Gathering(Generic[C]):
         if error is not None:
             self._refuse([member], error)
         else:
-            self._tell(member.group, [(member, waiter.result())], waits_s, time.monotonic() - since)
+            self._tell(member.group, [(member, waiter.result())], time.monotonic() - since)
 
-    def _tell(
-        self, group: _Group[C], answers: Sequence[tuple[Member[C], bytes]], waits_s: _Waits, encode_s: float
-    ) -> None:
+    def _tell(self, group: _Group[C], answers: Sequence[tuple[Member[C], bytes]], encode_s: float) -> None:
         """Count *answers*, each of which took *encode_s* to write, and send them."""
         if not answers:
             return
@@ -475,7 +475,7 @@ class Gathering(Generic[C]):
             group.kind,
             latencies_s=[now - member.began for member, _ in answers],
             parse_s=[group.submitted - member.began for member, _ in answers],
-            waits_s=waits_s,
+            waits_s=group.waits_s,
             encode_s=encode_s,
             request_bytes=sum([member.size for member, _ in answers]),
             response_bytes=sum([len(body) for _, body in answers]),
@@ -490,8 +490,13 @@ class Gathering(Generic[C]):
         if len(wanted) == 1 or time.monotonic() >= group.deadline:
             self._refuse(wanted, error)
             return
-        self._begin_alone(wanted)
-        self._serving.leave(len(wanted))
+        self._begin_again(wanted)
+
+    def _begin_again(self, members: Sequence[Member[C]]) -> None:
+        """Let go alone who is in flight already: a server that drains still answers them."""
+        with self._serving.readmitting():
+            self._begin_alone(members)
+        self._serving.leave(len(members))
 
     def _begin_alone(self, members: Sequence[Member[C]]) -> None:
         for member in members:
@@ -512,7 +517,7 @@ class Gathering(Generic[C]):
             group.kind,
             code.name,
             time.monotonic() - member.began,
-            [decode_s, None, None, None, None],
+            [decode_s, *group.waits_s, None],
             request_bytes=member.size,
         )
 

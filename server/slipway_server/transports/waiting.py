@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+class Overdue(TimeoutError):
+    """A waiting took longer than it may: told apart from what a model raises."""
+
+
 class Timeout:
     """
     Ends the waiting that takes longer than a fixed time, with a single timer for all who wait.
@@ -26,7 +30,7 @@ class Timeout:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, waiter: "asyncio.Future[Any]") -> None:
-        """Raise TimeoutError for *waiter* once its time is over, unless it is taken out before."""
+        """Raise Overdue for *waiter* once its time is over, unless it is taken out before."""
         if self.timeout_s == float("inf"):
             return
         due_at = self._due_at[waiter] = self._loop.time() + self.timeout_s
@@ -49,7 +53,7 @@ class Timeout:
         for waiter in late:
             del self._due_at[waiter]
             if not waiter.done():
-                waiter.set_exception(TimeoutError())
+                waiter.set_exception(Overdue())
 
 
 class Arrivals:
@@ -79,7 +83,7 @@ class Arrivals:
             expire: Given *future* then; makes what is raised.
 
         Raises:
-            TimeoutError: The time of *within* is over, and there is no *expire*; the future is as it was.
+            Overdue: The time of *within* is over, and there is no *expire*; the future is as it was.
         """
         if future.done() and not future.cancelled():
             return future.result()
@@ -91,7 +95,7 @@ class Arrivals:
         except asyncio.CancelledError:
             future.cancel()
             raise
-        except TimeoutError:
+        except Overdue:
             if expire is None:
                 raise
             raise expire(future) from None

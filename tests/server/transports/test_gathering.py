@@ -1,0 +1,925 @@
+"""Requests that one turn of the loop brings, through both front doors."""
+
+import asyncio
+import gc
+import gzip
+import json
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler
+from slipway_server.bearer import BearerToken
+from slipway_server.config_files import BatchingPolicy
+from slipway_server.transports import grpc_api, rest_api
+from slipway_wire import dtypes, messages, predict
+from slipway_wire.signatures import PREDICT, Signature, TensorSpec
+
+WAIT_S = 90.0
+NAN = float("nan")
+
+
+def small(**parameters):
+    return BatchingPolicy(**{"num_batch_threads": 1, **parameters})
+
+
+def outputs(told):
+    """Give what a model with one output has answered."""
+    assert told.is_ok, told
+    return told.values["y"] if isinstance(told.values, dict) else told.values
+
+
+STATUS = {
+    "rest": {"INVALID_ARGUMENT": 400, "UNAVAILABLE": 503, "INTERNAL": 500},
+    "grpc": {"INVALID_ARGUMENT": 3, "UNAVAILABLE": 14, "INTERNAL": 13, "DEADLINE_EXCEEDED": 4},
+}
+
+
+# What goes together.
+
+
+@pytest.mark.parametrize("inner", [(), (2,), (2, 3)])
+def test_all_rows_of_a_turn_are_one_run_and_each_gets_its_own(play, protocol, inner):
+    """Several times, for requests of a form that was seen before are read in another way than the first."""
+
+    async def scene(house):
+        for turn in range(3):
+            sent = [
+                (np.arange(rows * np.prod(inner, dtype=int)).reshape(rows, *inner) + 100.0 * number + turn).tolist()
+                for number, rows in enumerate((1, 3, 1, 2, 1))
+            ]
+            told = await house.told(*[house.ask(protocol, values) for values in sent])
+            assert [outputs(one) for one in told] == [(np.float32(values) / 2 + 2).tolist() for values in sent]
+        assert house.half.rows == [8, 8, 8]
+        assert house.works == [5, 5, 5]
+
+    play(scene)
+
+
+def test_the_next_turn_is_another_run(play, protocol):
+    async def scene(house):
+        for value in (1.0, 2.0):
+            assert outputs(await house.told(house.ask(protocol, [value]))) == [value / 2 + 2]
+        assert house.works == [1, 1]
+
+    play(scene)
+
+
+def test_both_formats_of_json_go_together_and_each_is_answered_in_its_own(play):
+    async def scene(house):
+        rows, columns = house.ask("rest", [1.0]), house.ask("rest", [3.0, 4.0], columns=True)
+        told = await house.told(rows, columns)
+        assert [one.body for one in told] == [b'{"predictions":[2.5]}', b'{"outputs":[3.5,4.0]}']
+        assert house.works == [2]
+
+    play(scene)
+
+
+class Scaled:
+    """Several inputs, of which one has a default and one is text, and several outputs."""
+
+    def __init__(self, half):
+        def specs(**shapes):
+            return {
+                name: TensorSpec(name, dtypes.from_name(dtype), None, f"{name}:0") for name, dtype in shapes.items()
+            }
+
+        self.half, self.batching_policy, self.is_closed = half, None, False
+        self.gate, self.started, self.rows = half.gate, half.started, half.rows
+        self.signatures = {
+            "serving_default": Signature(
+                "serving_default",
+                PREDICT,
+                specs(scale="float", word="string", x="float"),
+                specs(length="int64", sum="float", y="float"),
+                {"scale": np.float32([[10.0]])},
+            )
+        }
+        self.signature_defs = messages.SignatureDefMap().signature_def
+
+    def run(self, call):
+        inputs = call.inputs
+        self.rows.append(len(inputs["x"]))
+        found = {
+            "y": inputs["x"] * inputs["scale"],
+            "sum": inputs["x"].sum(axis=1),
+            "length": np.int64([len(word) for word in inputs["word"]]),
+        }
+        return {name: found[name] for name in call.outputs}
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def scaled(fakes):
+    return {("m", 1): Scaled(fakes.HalfPlusTwo())}
+
+
+@pytest.mark.parametrize("word", [b"one", b""])
+def test_several_inputs_outputs_and_a_default(play, scaled, protocol, word):
+    """What the model adds by itself is part of each request, though no client has sent it."""
+
+    async def scene(house):
+        def ask(number, scale):
+            x = np.float32([[number, number + 1.0]])
+            if protocol == "grpc":
+                inputs = {"x": x, "word": np.array([word * number], object)}
+                inputs |= {"scale": np.float32([[scale]])} if scale else {}
+                return house.send("grpc", predict.encode_request("m", inputs))
+            row = {"x": x[0].tolist(), "word": (word * number).decode()}
+            row |= {"scale": [scale]} if scale else {}
+            return house.send("rest", json.dumps({"instances": [row]}).encode())
+
+        scales = (0, 0, 3.0, 3.0, 0) if protocol == "grpc" else (2.0, 4.0, 3.0, 3.0, 5.0)
+        for _ in range(2):
+            told = await house.told(*[ask(number, scale) for number, scale in enumerate(scales)])
+            for number, (one, scale) in enumerate(zip(told, scales, strict=True)):
+                values = one.values if protocol == "grpc" else {k: [v] for k, v in one.values[0].items()}
+                by = scale or 10.0
+                assert values == {
+                    "y": [[number * by, (number + 1.0) * by]],
+                    "sum": [2.0 * number + 1],
+                    "length": [len(word) * number],
+                }
+        assert house.servables["m", 1].rows == [5, 5]
+
+    play(scene, scaled)
+
+
+def test_an_output_filter_is_a_group_of_its_own(play, scaled):
+    async def scene(house):
+        def ask(*wanted):
+            inputs = {"x": np.float32([[1.0]]), "word": np.array([b"a"], object)}
+            return house.send("grpc", predict.encode_request("m", inputs, output_filter=wanted))
+
+        told = await house.told(ask("y"), ask("sum"), ask("y"), ask())
+        assert [set(one.values) for one in told] == [{"y"}, {"sum"}, {"y"}, {"y", "sum", "length"}]
+        assert sorted(house.works) == [1, 1, 2]
+
+    play(scene, scaled)
+
+
+def test_what_is_not_alike_goes_in_groups_of_its_own(play, fakes, protocol):
+    """Different shapes, signatures, versions and models in one turn; and the same, named in another way."""
+    servables = {key: fakes.HalfPlusTwo() for key in (("m", 1), ("m", 2), ("n", 1))}
+    for servable in servables.values():
+        servable.signatures["other"] = servable.signatures["serving_default"].__class__(
+            "other", PREDICT, *(getattr(servable.signatures["serving_default"], side) for side in ("inputs", "outputs"))
+        )
+        run = servable.run
+        servable.run = lambda call, run=run: run(call.__class__("serving_default", call.inputs, call.outputs))
+
+    async def scene(house):
+        asked = [
+            ({}, [1.0]),
+            ({}, [[1.0, 2.0]]),
+            ({"model": "n"}, [3.0]),
+            ({"version": 1}, [4.0]),
+            ({"signature": "other"}, [5.0]),
+        ]
+        lines = [house.ask(protocol, values, **where) for where, values in asked * 3]
+        told = await house.told(*lines)
+        for one, (where, values) in zip(told, asked * 3, strict=True):
+            assert outputs(one) == (np.float32(values) / 2 + 2).tolist()
+            if protocol == "rest":
+                assert one.fields["x-slipway-model-version"] == ("1" if where.keys() & {"model", "version"} else "2")
+            else:
+                spec, _ = predict.decode_response(one.body)
+                name, version = where.get("model", "m"), 1 if where.keys() & {"model", "version"} else 2
+                wanted = (name, version, where.get("signature", "serving_default"))
+                assert (spec.name, spec.version, spec.signature_name) == wanted
+        assert house.works == [3] * 5
+
+    play(scene, servables)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 10, (3, 3, 1, 4), (4, 4), (1, 4, 1, 4, 1)])
+def test_more_rows_than_the_largest_batch_are_several_groups(play, protocol, sizes):
+    async def scene(house):
+        sent = [[10.0 * number + row for row in range(size)] for number, size in enumerate(sizes)]
+        for _ in range(2):
+            told = await house.told(*[house.ask(protocol, values) for values in sent])
+            assert [outputs(one) for one in told] == [[value / 2 + 2 for value in values] for values in sent]
+        assert sum(house.works) == 2 * len(sizes)
+        assert max(house.half.rows) <= 4
+        assert sum(house.half.rows) == 2 * sum(sizes)
+
+    play(scene, policy=small(max_batch_size=4))
+
+
+@pytest.mark.parametrize("rows", [5, 9])
+def test_a_request_that_is_divided_goes_alone(play, protocol, rows):
+    """With splitting a request may be larger than what runs together."""
+
+    async def scene(house):
+        sent = [[1.0], [float(row) for row in range(rows)], [2.0]]
+        told = await house.told(*[house.ask(protocol, values) for values in sent])
+        assert [outputs(one) for one in told] == [[value / 2 + 2 for value in values] for values in sent]
+        assert sorted(house.works) == [0, 2]
+
+    policy = small(max_batch_size=20, enable_large_batch_splitting=True, max_execution_batch_size=4)
+    play(scene, policy=policy)
+
+
+@pytest.mark.parametrize(
+    "scheduler_of",
+    [
+        lambda _policy, metrics: DirectScheduler(2, metrics),
+        lambda policy, metrics: PerModelScheduler(BatchScheduler(policy, metrics), DirectScheduler(2, metrics)),
+    ],
+    ids=["direct", "per model"],
+)
+def test_without_batching_each_goes_alone(play, protocol, scheduler_of):
+    async def scene(house):
+        told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)])
+        assert [outputs(one) for one in told] == [[2.5], [3.0], [3.5]]
+        assert house.works == [0, 0, 0]
+
+    play(scene, scheduler_of=scheduler_of)
+
+
+def test_a_servable_with_parameters_of_its_own_goes_by_those(play, fakes, protocol):
+    half = fakes.HalfPlusTwo()
+    half.batching_policy = small(max_batch_size=2)
+
+    def started(policy, metrics):
+        batched = BatchScheduler(policy, metrics)
+        batched.start()
+        return PerModelScheduler(batched, DirectScheduler(2, metrics))
+
+    async def scene(house):
+        told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)])
+        assert [outputs(one) for one in told] == [[2.5], [3.0], [3.5]]
+        assert house.works == [2, 1]
+
+    play(scene, {("m", 1): half}, scheduler_of=started)
+
+
+# What does not go well together.
+
+
+def bodies(protocol):
+    """Requests of all kinds by name: model in the path, if there is one, and body."""
+    if protocol == "rest":
+        return {
+            **{f"row {n}": ("m", b'{"instances": [%d.5]}' % n) for n in range(3)},
+            "rows": ("m", b'{"instances": [1, 2.0, 3e1]}'),
+            "columns": ("m", b'{"inputs": [7.0]}'),
+            "named": ("m", b'{"instances": [{"x": 1.5}]}'),
+            "nested": ("m", b'{"instances": [[1.5, 2], [3, 4]]}'),
+            "infinite": ("m", b'{"instances": [Infinity]}'),
+            "large": ("m", b'{"instances": [1e39]}'),
+            "larger": ("m", b'{"instances": [1e400]}'),
+            "huge": ("m", b'{"instances": [%d]}' % 10**40),
+            "precise": ("m", b'{"instances": [16777217, 9007199791611905, 0.1]}'),
+            "signature": ("m", b'{"signature_name": "serving_default", "instances": [1.5]}'),
+            "no signature": ("m", b'{"signature_name": "nope", "instances": [1.5]}'),
+            "no number": ("m", b'{"instances": ["a"]}'),
+            "null": ("m", b'{"instances": [null]}'),
+            "true": ("m", b'{"instances": [true]}'),
+            "ragged": ("m", b'{"instances": [[1, 2], [3]]}'),
+            "half a row": ("m", b'{"instances": [[1, 2], [3, "b"]]}'),
+            "deeper": ("m", b'{"instances": [[[1], [2]], [[3], [4]]]}'),
+            "wrong name": ("m", b'{"instances": [{"z": 1.5}]}'),
+            "scalar": ("m", b'{"inputs": 1.5}'),
+            "no rows": ("m", b'{"inputs": []}'),
+            "too many rows": ("m", b'{"instances": [1, 2, 3, 4, 5, 6, 7, 8, 9]}'),
+            "cut off": ("m", b'{"instances": [1.5'),
+            "no text": ("m", b'{"instances": ["\xff"]}'),
+            "empty": ("m", b""),
+            "both": ("m", b'{"instances": [1.5], "inputs": [1.5]}'),
+            "no object": ("m", b"[1.5]"),
+            "no model": ("nope", b'{"instances": [1.5]}'),
+            "deep": ("m", b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        }
+    one = {"x": np.float32([1.5])}
+    typed = messages.PredictRequest(model_spec={"name": "m"})
+    typed.inputs["x"].dtype = 1
+    typed.inputs["x"].tensor_shape.dim.add(size=2)
+    typed.inputs["x"].float_val.extend([1.5, 2.5])
+    short = messages.PredictRequest(model_spec={"name": "m"})
+    short.inputs["x"].dtype = 1
+    short.inputs["x"].tensor_shape.dim.add(size=2)
+    short.inputs["x"].tensor_content = bytes(7)
+    encoded = {
+        **{f"row {n}": {"inputs": {"x": np.float32([n + 0.5])}} for n in range(3)},
+        "rows": {"inputs": {"x": np.float32([1, 2, 3])}},
+        "nested": {"inputs": {"x": np.float32([[1, 2], [3, 4]])}},
+        "doubles": {"inputs": {"x": np.float64([1.5])}},
+        "filtered": {"inputs": one, "output_filter": ["y"]},
+        "signature": {"inputs": one, "signature_name": "serving_default"},
+        "version": {"inputs": one, "version": 1},
+        "no version": {"inputs": one, "version": 7},
+        "no label": {"inputs": one, "label": "nope"},
+        "no signature": {"inputs": one, "signature_name": "nope"},
+        "wrong name": {"inputs": {"z": np.float32([1.5])}},
+        "one too many": {"inputs": {**one, "z": np.float32([1.5])}},
+        "none": {"inputs": {}},
+        "no such output": {"inputs": one, "output_filter": ["nope"]},
+        "scalar": {"inputs": {"x": np.float32(1.5)}},
+        "no rows": {"inputs": {"x": np.zeros(0, np.float32)}},
+        "too many rows": {"inputs": {"x": np.zeros(9, np.float32)}},
+    }
+    return {
+        **{name: ("m", predict.encode_request("m", **parts)) for name, parts in encoded.items()},
+        "no model": ("m", predict.encode_request("nope", one)),
+        "typed": ("m", typed.SerializeToString()),
+        "too short": ("m", short.SerializeToString()),
+        "no message": ("m", b"\xff\xff"),
+        "empty": ("m", b""),
+    }
+
+
+TIMELESS = (
+    ":tensorflow:serving:request_count{",
+    ":tensorflow:serving:request_latency_count",
+    ":tensorflow:serving:runtime_latency_count",
+    "slipway_requests_total",
+    "slipway_request_seconds_count",
+    "slipway_stage_seconds_count",
+    "slipway_request_bytes_total",
+    "slipway_response_bytes_total",
+    "slipway_batch_wait_seconds_count",
+    ":tensorflow:serving:batching_session:input_batch_size",
+    ":tensorflow:serving:batching_session:queuing_latency_count",
+    "slipway_requests_not_run_total",
+    "slipway_queued_requests",
+    "slipway_in_flight",
+)
+
+
+def books(house):
+    """Give every sample that does not depend on time, nor on what ran together."""
+    return {name: value for name, value in house.metrics.snapshot().items() if name.startswith(TIMELESS)}
+
+
+@pytest.mark.parametrize("which", ["rest", "grpc"])
+def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, which):
+    """Whatever comes in one turn: that others came, too, is nobody's business."""
+    known = bodies(which)
+
+    def told_of(turns, *, together):
+        async def scene(house):
+            if not together:
+                house.serving.observers = (lambda _exchange: None,)
+            told = []
+            for turn in turns:
+                if together:
+                    lines = [house.send(which, known[name][1], model=known[name][0]) for name in turn]
+                    told += [await house.told(line) for line in lines]
+                    continue
+                told += [await house.told(house.send(which, known[name][1], model=known[name][0])) for name in turn]
+            assert together or not any(house.works)
+            return [(one.outcome, one.fields) for one in told], books(house)
+
+        return play(scene, policy=small(max_batch_size=8))
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=12), min_size=1, max_size=3))
+    def check(turns):
+        assert told_of(turns, together=True) == told_of(turns, together=False)
+
+    check()
+    # All at once, in both orders: each is the first of its form once.
+    for order in (sorted(known), sorted(known, reverse=True)):
+        assert told_of([order, order], together=True) == told_of([order, order], together=False)
+
+
+@pytest.mark.parametrize("guilty", [0, 2, 4])
+def test_a_run_that_one_makes_fail_costs_the_others_nothing(play, protocol, guilty):
+    async def scene(house):
+        values = [float(number) for number in range(5)]
+        values[guilty] = NAN
+        told = await house.told(*[house.ask(protocol, [value]) for value in values])
+        bad = told.pop(guilty)
+        assert (bad.status, bad.message) == (STATUS[protocol]["INVALID_ARGUMENT"], "x is not a number")
+        assert [outputs(one) for one in told] == [[value / 2 + 2] for value in values if not np.isnan(value)]
+        assert (house.count("OK"), house.count("INVALID_ARGUMENT")) == (4, 1)
+        assert house.works == [5, 0, 0, 0, 0, 0]
+
+    play(scene)
+
+
+def test_a_run_that_fails_for_all_is_told_to_each(play, protocol):
+    """Even with an error as which our own waiting could end."""
+
+    async def scene(house):
+        def broken(_call):
+            raise TimeoutError("the model's own")
+
+        house.half.run = broken
+        told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, 2.0)])
+        assert [one.status for one in told] == [STATUS[protocol]["INTERNAL"]] * 2
+        assert all("internal error" in one.message for one in told)
+        assert house.count("INTERNAL") == 2
+
+    play(scene)
+
+
+def test_outputs_without_a_row_for_each_are_nobodys_answer(play, protocol):
+    async def scene(house):
+        house.half.run = lambda _call: {"y": np.zeros(7, np.float32)}
+        told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)])
+        assert all("0th dimension" in one.message for one in told)
+        assert house.works == [3, 0, 0, 0]
+
+    play(scene)
+
+
+def test_what_a_full_queue_has_no_room_for_together_may_have_room_alone(play, protocol):
+    async def scene(house):
+        first = house.occupy(house.half)
+        await house.has_begun(house.half)
+        waits = house.ask(protocol, [1.0])
+        await house.turn()
+        lines = [house.ask(protocol, [value]) for value in (2.0, 3.0)]
+        await house.turn()
+        full = [line.told for line in lines if line.told is not None]
+        assert [(one.status, "is full" in one.message) for one in full] == [(STATUS[protocol]["UNAVAILABLE"], True)]
+        assert "retry-after" in full[0].fields
+        house.half.gate.set()
+        told = await house.told(first, waits, *lines)
+        assert [outputs(one) for one in told if one.is_ok] == [[2.0], [2.5], [3.0]]
+        # Of those who found no room only those count who got none.
+        assert house.metrics.sum_of(house.metrics.not_run, reason="refused") == 1
+        assert (house.count("OK"), house.count("UNAVAILABLE")) == (3, 1)
+
+    play(scene, policy=small(max_batch_size=2, max_enqueued_batches=1))
+
+
+# A server that ends.
+
+
+def test_a_server_that_drains_refuses_what_it_has_not_begun(play, protocol):
+    async def scene(house):
+        lines = [house.ask(protocol, [value]) for value in (1.0, 2.0)]
+        house.serving.drain(0.0)
+        for one in await house.told(*lines):
+            assert (one.status, one.message) == (STATUS[protocol]["UNAVAILABLE"], "The server is shutting down")
+            assert protocol == "grpc" or one.fields["connection"] == "close"
+        assert not house.half.rows
+
+    play(scene)
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0, 3.0), (1.0, NAN, 3.0)])
+def test_a_server_that_drains_answers_what_it_has_begun(play, protocol, values):
+    """Also where one has made a run fail, so that the others begin again."""
+
+    async def scene(house):
+        house.half.gate.clear()
+        lines = [house.ask(protocol, [value]) for value in values]
+        await house.has_begun(house.half)
+        assert not house.serving.drain(0.0)
+        house.half.gate.set()
+        told = await house.told(*lines)
+        for one, value in zip(told, values, strict=True):
+            assert one.message == "x is not a number" if np.isnan(value) else outputs(one) == [value / 2 + 2]
+            assert protocol == "grpc" or one.fields["connection"] == "close"
+        assert house.serving.drain(0.0)
+
+    play(scene)
+
+
+# Who leaves.
+
+
+def test_who_leaves_before_the_turn_ends_is_not_run(play, protocol):
+    async def scene(house):
+        lines = [house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)]
+        if protocol == "rest":
+            # Until then it is only read.
+            await asyncio.sleep(0)
+        lines[1].leave()
+        assert [outputs(one) for one in await house.told(lines[0], lines[2])] == [[2.5], [3.5]]
+        assert house.half.rows == [2]
+        assert (house.count("OK"), house.count("CANCELLED")) == (2, 1)
+
+    play(scene)
+
+
+def test_if_all_leave_before_the_turn_ends_nothing_is_run(play, protocol):
+    async def scene(house):
+        lines = [house.ask(protocol, [value]) for value in (1.0, 2.0)]
+        if protocol == "rest":
+            await asyncio.sleep(0)
+        for line in lines:
+            line.leave()
+        await house.turn()
+        assert not house.works
+        assert house.count("CANCELLED") == 2
+
+    play(scene)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_who_leaves_later_is_counted_once_and_the_others_are_answered(play, protocol, runs):
+    async def scene(house):
+        first = None if runs else house.occupy(house.half)
+        if first:
+            await house.has_begun(house.half)
+        house.half.gate.clear()
+        lines = [house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)]
+        if runs:
+            await house.has_begun(house.half)
+        await house.turn()
+        assert house.metrics.sum_of(house.metrics.in_flight) == (3 if runs else 4)
+        lines[0].leave()
+        assert house.metrics.sum_of(house.metrics.in_flight) == (2 if runs else 3)
+        house.half.gate.set()
+        assert [outputs(one) for one in await house.told(*lines[1:])] == [[3.0], [3.5]]
+        assert lines[0].told is None
+        if first:
+            await house.told(first)
+        assert (house.count("OK"), house.count("CANCELLED")) == (2 if runs else 3, 1)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_if_all_leave_what_waits_is_withdrawn(play, fakes, protocol, runs):
+    async def scene(house):
+        first = None if runs else house.occupy(house.half)
+        if first:
+            await house.has_begun(house.half)
+        house.half.gate.clear()
+        lines = [house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)]
+        if runs:
+            await house.has_begun(house.half)
+        await house.turn()
+        for line in lines:
+            line.leave()
+        assert house.metrics.not_run.of("m", "cancelled").value == (0 if runs else 3)
+        house.half.gate.set()
+        if first:
+            await house.told(first)
+        assert house.count("CANCELLED") == 3
+        await asyncio.to_thread(fakes.wait_for, lambda: house.half.rows == ([3] if runs else [1]), "the run to end")
+
+    play(scene)
+
+
+def test_who_leaves_while_an_answer_is_written(play, protocol, monkeypatch):
+    """Large ones are written on threads of their own; the others are answered, and nobody is counted twice."""
+    monkeypatch.setattr(grpc_api, "_is_large", lambda _outputs: True)
+    monkeypatch.setattr(rest_api, "_LARGE_ELEMENTS", 0)
+    gate, writing, threads = threading.Event(), threading.Semaphore(0), set()
+
+    async def scene(house):
+        api = house.rest_api if protocol == "rest" else house.grpc_api
+        encode = api._encode
+
+        def slow(*arguments):
+            threads.add(threading.current_thread().name)
+            writing.release()
+            assert gate.wait(WAIT_S)
+            return encode(*arguments)
+
+        api._encode = slow
+        lines = [house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)]
+        assert await asyncio.to_thread(writing.acquire, timeout=WAIT_S)
+        lines[0].leave()
+        gate.set()
+        assert [outputs(one) for one in await house.told(*lines[1:])] == [[3.0] * 2, [3.5] * 2]
+        await house.turn()
+        assert (house.count("OK"), house.count("CANCELLED")) == (2, 1)
+        for stage, reached in (("parse", 3), ("queue", 3), ("compute", 3), ("encode", 2)):
+            assert house.metrics.sum_of(house.metrics.stages_s, stage=stage) == reached
+        assert house.works == [3]
+
+    play(scene)
+    prefix = "json" if protocol == "rest" else "grpc_codec"
+    assert threads
+    assert all(name.startswith(prefix) for name in threads)
+
+
+def test_answers_that_are_large_only_together_are_written_one_by_one(play, protocol, monkeypatch):
+    monkeypatch.setattr(grpc_api, "_is_large", lambda outputs: outputs["y"].size > 3)
+    monkeypatch.setattr(rest_api, "_LARGE_ELEMENTS", 3)
+
+    async def scene(house):
+        api = house.rest_api if protocol == "rest" else house.grpc_api
+        written = []
+        monkeypatch.setattr(api._predictions, "_write_all", lambda *_: written.append("together"))
+        monkeypatch.setattr(api._codec_threads, "submit", lambda *_: written.append("aside"))
+        told = await house.told(*[house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)])
+        assert [outputs(one) for one in told] == [[2.5] * 2, [3.0] * 2, [3.5] * 2]
+        assert house.works == [3]
+        assert not written
+
+    play(scene)
+
+
+def test_an_answer_that_cannot_be_written_is_its_own_failure(play):
+    """JSON has no NaN where clients want none; the others are answered. It has run, and is timed so."""
+
+    async def scene(house):
+        lines = [house.send("rest", b'{"instances": [%b]}' % value) for value in (b"1.0", b"Infinity", b"3.0")]
+        first, bad, last = await house.told(*lines)
+        assert (outputs(first), outputs(last)) == ([2.5], [3.5])
+        assert bad.status == 500
+        assert "y" in bad.message
+        for stage, reached in (("parse", 3), ("queue", 3), ("compute", 3), ("encode", 2)):
+            assert house.metrics.sum_of(house.metrics.stages_s, stage=stage) == reached
+
+    play(scene, non_finite="error")
+
+
+# Whose time is over.
+
+
+def expire(house):
+    """Let the time of all that wait over REST be over."""
+    timeout = house.rest_api._timeout
+    for waiter in timeout._due_at:
+        timeout._due_at[waiter] = 0.0
+    timeout._ring()
+
+
+def test_the_timeout_of_rest_ends_all_of_a_group(play):
+    """Those that run are told so; those that wait are withdrawn and never run."""
+
+    async def scene(house):
+        house.half.gate.clear()
+        running = [house.ask("rest", [value]) for value in (1.0, 2.0)]
+        await house.has_begun(house.half)
+        waiting = [house.ask("rest", [value]) for value in (3.0, 4.0, 5.0)]
+        await house.turn()
+        expire(house)
+        told = await house.told(*running, *waiting)
+        assert [one.status for one in told] == [504] * 2 + [429] * 3
+        assert all("while the model ran" in one.message for one in told[:2])
+        assert all("timeout exceeded while waiting" in one.message for one in told[2:])
+        assert house.metrics.sum_of(house.metrics.in_flight) == 0
+        house.half.gate.set()
+        assert outputs(await house.told(house.ask("rest", [6.0]))) == [5.0]
+        assert house.half.rows == [2, 1]
+        assert (house.count("DEADLINE_EXCEEDED"), house.count("RESOURCE_EXHAUSTED")) == (2, 3)
+
+    play(scene, timeout_s=3600.0)
+
+
+def test_a_timeout_leaves_nothing_behind_when_answers_come_in_time(play):
+    async def scene(house):
+        for _ in range(3):
+            told = await house.told(*[house.ask("rest", [value]) for value in (1.0, NAN)])
+            assert [one.status for one in told] == [200, 400]
+        await house.turn()
+        assert not house.rest_api._timeout._due_at
+
+    play(scene, timeout_s=3600.0)
+
+
+def test_a_deadline_of_grpc_ends_one_of_a_group(play):
+    async def scene(house):
+        house.half.gate.clear()
+        late = house.ask("grpc", [1.0], headers=[b"grpc-timeout: 1m"])
+        others = [house.ask("grpc", [value]) for value in (2.0, 3.0)]
+        one = await house.told(late)
+        assert (one.status, one.message) == (4, "Deadline Exceeded")
+        house.half.gate.set()
+        assert [outputs(one) for one in await house.told(*others)] == [[3.0], [3.5]]
+        assert house.works == [3]
+        assert (house.count("OK"), house.count("CANCELLED")) == (2, 1)
+
+    play(scene)
+
+
+def test_a_group_waits_as_long_as_the_last_of_its_deadlines(play, fakes):
+    """Once all are over, it is taken out of the queue and never run."""
+
+    async def scene(house):
+        first = house.occupy(house.half)
+        await house.has_begun(house.half)
+        lines = [house.ask("grpc", [value], headers=[b"grpc-timeout: 1m"]) for value in (1.0, 2.0)]
+        assert [one.status for one in await house.told(*lines)] == [4, 4]
+        house.half.gate.set()
+        await house.told(first)
+        assert house.half.rows == [1]
+        assert house.metrics.sum_of(house.metrics.not_run) == 2
+
+    play(scene)
+
+
+# Who is looked at by itself.
+
+
+def test_while_somebody_looks_on_each_goes_alone_and_is_seen(play, protocol):
+    async def scene(house):
+        seen = []
+        house.serving.observers = (seen.append,)
+        told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, NAN, 3.0)])
+        assert [one.is_ok for one in told] == [True, False, True]
+        assert house.works == [0, 0, 0]
+        assert sorted((exchange.code.name, exchange.rows) for exchange in seen) == [
+            ("INVALID_ARGUMENT", 1),
+            ("OK", 1),
+            ("OK", 1),
+        ]
+        house.serving.observers = ()
+        await house.told(*[house.ask(protocol, [value]) for value in (1.0, 3.0)])
+        assert house.works == [0, 0, 0, 2]
+        assert len(seen) == 3
+
+    play(scene)
+
+
+TRACE = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_who_says_who_it_is_goes_alone_and_is_told_so(play, protocol):
+    """What is said back to one must not be said to another."""
+
+    async def scene(house):
+        for _ in range(2):
+            heads = [(), (b"x-request-id: mine",), (), (TRACE,), (b"x-request-id: yours",)]
+            lines = [house.ask(protocol, [float(n)], headers=head) for n, head in enumerate(heads)]
+            told = await house.told(*lines)
+            assert [outputs(one) for one in told] == [[n / 2 + 2] for n in range(5)]
+            ids = [one.fields.get("x-request-id") for one in told]
+            assert ids == [None, "mine", None, None, "yours"]
+        assert sorted(house.works) == [0] * 6 + [2, 2]
+
+    play(scene)
+
+
+def test_where_every_request_gets_an_id_each_goes_alone(play, protocol):
+    async def scene(house):
+        for _ in range(2):
+            told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, 2.0)])
+            assert len({one.fields["x-request-id"] for one in told}) == 2
+        assert house.works == [0] * 4
+
+    play(scene, make_ids=True)
+
+
+def test_who_may_not_ask_is_not_taken_in(play, protocol, tmp_path):
+    (tmp_path / "token").write_text("s3cret")
+    token = BearerToken(tmp_path / "token", "token_file")
+
+    async def scene(house):
+        for _ in range(2):
+            heads = [(b"authorization: Bearer s3cret",), (), (b"authorization: Bearer s3cret",), (b"authorization: x",)]
+            lines = [house.ask(protocol, [float(n)], headers=head) for n, head in enumerate(heads)]
+            told = await house.told(*lines)
+            assert [outputs(one) for one in told[::2]] == [[2.0], [3.0]]
+            assert [one.status for one in told[1::2]] == [{"rest": 401, "grpc": 16}[protocol]] * 2
+        assert house.works == [2, 2]
+        # A token may be exchanged while heads are remembered.
+        (tmp_path / "token").write_text("another")
+        lines = [
+            house.ask(protocol, [1.0], headers=(b"authorization: Bearer " + word,)) for word in (b"s3cret", b"another")
+        ]
+        old, new = await house.told(*lines)
+        assert (old.is_ok, new.is_ok) == (False, True)
+
+    play(scene, token=token, check=token.check)
+
+
+# What answers over REST say besides.
+
+
+def test_answers_of_a_group_have_the_headers_of_any_answer(play):
+    async def scene(house):
+        told = await house.told(*[house.ask("rest", [value]) for value in (1.0, NAN, 3.0)], house.ask("rest", [4.0]))
+        for one in told:
+            assert one.fields["access-control-allow-origin"] == "*"
+            assert one.fields.get("x-slipway-model-version") == ("1" if one.is_ok else None)
+            assert one.fields["content-type"] == "application/json"
+
+    play(scene, has_cors=True)
+
+
+def test_answers_of_a_group_are_compressed_for_those_who_take_them_so(play):
+    async def scene(house):
+        heads = [(b"Accept-Encoding: gzip",), (), (b"Accept-Encoding: gzip",), (b"Accept-Encoding: gzip",)]
+        values = [[1.0] * 300, [2.0] * 300, [3.0] * 300, [4.0]]
+        for _ in range(2):
+            lines = [house.ask("rest", one, headers=head) for one, head in zip(values, heads, strict=True)]
+            told = await house.told(*lines)
+            assert [one.fields.get("content-encoding") for one in told] == ["gzip", None, "gzip", None]
+            assert [one.fields.get("vary") for one in told] == ["Accept-Encoding", None, "Accept-Encoding", None]
+            plain = [gzip.decompress(one.body) if "vary" in one.fields else one.body for one in told]
+            assert [json.loads(body)["predictions"] for body in plain] == [
+                [value / 2 + 2 for value in one] for one in values
+            ]
+            assert all(one.fields["x-slipway-model-version"] == "1" for one in told)
+        assert house.works == [4, 4]
+
+    play(scene, gzip_min_bytes=500)
+
+
+def test_compressed_requests_go_alone(play):
+    async def scene(house):
+        body = b'{"instances": [1.0]}'
+        zipped = house.send("rest", gzip.compress(body), headers=(b"Content-Encoding: gzip",))
+        told = await house.told(zipped, house.send("rest", body))
+        assert [outputs(one) for one in told] == [[2.5], [2.5]]
+        assert sorted(house.works) == [0, 1]
+
+    play(scene)
+
+
+# What is left behind.
+
+
+async def answered(house, protocol, requests):
+    told = await house.told(*[house.ask(protocol, [1.0]) for _ in range(requests)])
+    assert all(one.is_ok for one in told)
+
+
+async def failed(house, protocol, requests):
+    told = await house.told(*[house.ask(protocol, [NAN]) for _ in range(requests)])
+    assert not any(one.is_ok for one in told)
+
+
+async def malformed(house, protocol, requests):
+    told = await house.told(*[house.send(protocol, b"\xff") for _ in range(requests)])
+    assert not any(one.is_ok for one in told)
+
+
+async def misfit(house, protocol, requests):
+    told = await house.told(*[house.ask(protocol, [1.0], signature="nope") for _ in range(requests)])
+    assert not any(one.is_ok for one in told)
+
+
+async def refused(house, protocol, requests):
+    house.half.gate.clear()
+    first = house.ask(protocol, [0.0] * 64)
+    await house.has_begun(house.half)
+    waits = house.ask(protocol, [0.0] * 64)
+    await house.turn()
+    told = await house.told(*[house.ask(protocol, [1.0]) for _ in range(requests)])
+    assert not any(one.is_ok for one in told)
+    house.half.gate.set()
+    await house.told(first, waits)
+
+
+async def left(house, protocol, requests):
+    house.half.gate.clear()
+    first = house.ask(protocol, [0.0])
+    await house.has_begun(house.half)
+    lines = [house.ask(protocol, [1.0]) for _ in range(requests)]
+    await house.turn()
+    for line in lines:
+        line.leave()
+    house.half.gate.set()
+    await house.told(first)
+    await house.turn()
+
+
+async def left_one_by_one(house, protocol, requests):
+    house.half.gate.clear()
+    lines = [house.ask(protocol, [1.0]) for _ in range(requests)]
+    await house.has_begun(house.half)
+    for line in lines[1:]:
+        line.leave()
+    house.half.gate.set()
+    await house.told(lines[0])
+
+
+async def timed_out(house, protocol, requests):
+    house.half.gate.clear()
+    headers = (b"grpc-timeout: 1m",) if protocol == "grpc" else ()
+    lines = [house.ask(protocol, [1.0], headers=headers) for _ in range(requests)]
+    await house.turn()
+    if protocol == "rest":
+        await house.has_begun(house.half)
+        expire(house)
+    told = await house.told(*lines)
+    assert not any(one.is_ok for one in told)
+    house.half.gate.set()
+    await answered(house, protocol, 2)
+
+
+@pytest.mark.parametrize(
+    "what", [answered, failed, malformed, misfit, refused, left, left_one_by_one, timed_out], ids=lambda f: f.__name__
+)
+def test_no_request_leaves_a_circle_behind(play, protocol, what):
+    """What refers to itself waits for the garbage collector, which looks at all there is: a fifth of the CPU, once."""
+
+    async def scene(house):
+        found = []
+        for requests in (3, 3, 40):
+            gc.collect()
+            await what(house, protocol, requests)
+            for line in house.lines:
+                line.forget()
+            house.lines.clear()
+            await house.turn()
+            found.append(gc.collect())
+        return found
+
+    gc.disable()
+    # What was there before need not be looked at.
+    gc.freeze()
+    try:
+        _, few, many = play(scene, policy=small(max_batch_size=64, max_enqueued_batches=1), timeout_s=3600.0)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert many <= few + 20, (few, many)
