@@ -30,6 +30,8 @@ _BYTES_SUFFIX = "_bytes"
 
 _REQUEST = Style(strings="either")
 
+_NO_OUTPUTS = "Cannot convert empty tensor map to JSON"
+
 
 # Not frozen: each request makes one, and a frozen one takes four times as long to make.
 @dataclass(slots=True)
@@ -200,15 +202,17 @@ def form_of(request: ParsedRequest) -> tuple[NumbersForm | StringsForm, Any] | N
         rows = document["instances" if request.row_format else "inputs"]
         if not isinstance(rows, list) or not rows:
             return None
-        if isinstance(rows[0], dict | str):
+        if isinstance(rows[0], str) or json_tensors.is_base64(rows[0]):
             return _strings_form(len(rows)), rows
         shape = json_tensors.shape_of_first(rows)
     if not shape or 0 in shape:
         return None
     bare = request.body.translate(None, json_simd.IN_NUMBERS)
+    if len(bare) > _MAX_BARE_BYTES or json_tensors.structure_bytes(shape) > len(bare):
+        return None
     key = b"instances" if request.row_format else b"inputs"
     expected = b'{"%b":%b}' % (key, json_tensors.structure(shape))
-    if len(bare) > _MAX_BARE_BYTES or bare != expected.translate(None, json_simd.IN_NUMBERS):
+    if bare != expected.translate(None, json_simd.IN_NUMBERS):
         return None
     if len(_numbers_forms) >= _MAX_NUMBERS_FORMS:
         # The first that came is not the last that is asked for: what is, is soon back.
@@ -374,7 +378,7 @@ def encode_response(outputs: Mapping[str, Array], *, row_format: bool, non_finit
         Internal: *non_finite* is "error", and there is such a value.
     """
     if not outputs:
-        raise InvalidArgument("Cannot convert empty tensor map to JSON")
+        raise InvalidArgument(_NO_OUTPUTS)
     if row_format:
         return b'{"predictions":%b}' % _write_rows(outputs, non_finite)
     columns = {name: json_tensors.encode(array, _style(name, non_finite)) for name, array in outputs.items()}
@@ -399,6 +403,8 @@ def encode_responses(
     Raises:
         WireError: What `encode_response` raises for one of them.
     """
+    if not outputs:
+        raise InvalidArgument(_NO_OUTPUTS)
     if any(array.size > json_tensors.PIECE for array in outputs.values()):
         return None
     names = list(outputs)

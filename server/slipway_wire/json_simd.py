@@ -343,6 +343,8 @@ def _read_in_pieces(parser: simdjson.Parser, body: bytes) -> NumbersBody | None:
         if inner is None:
             inner = shape[1:]
         if shape != expected_of:
+            if json_tensors.structure_bytes(shape) > len(piece) + 2:
+                return None
             expected_of, expected = shape, json_tensors.structure(shape)[1:-1]
         if shape[1:] != inner or piece.translate(None, IN_NUMBERS) != expected:
             return None

@@ -414,3 +414,16 @@ def structure(shape: tuple[int, ...], element: bytes = b"") -> bytes:
         size = shape[axis]
         text = b"[" + (text + b",") * (size - 1) + text + b"]" if size else b"[]"
     return text
+
+
+def structure_bytes(shape: tuple[int, ...]) -> int:
+    """
+    Return the length of `structure(shape)`.
+
+    Whoever takes a shape from the first elements of a text, without knowing that all others are like them, asks this first: a
+    thousand bytes can ask for more than any memory holds.
+    """
+    length = 0
+    for size in reversed(shape):
+        length = size * (length + 1) + 1 if size else 2
+    return length

@@ -157,7 +157,8 @@ def encode_responses(
         content_min_bytes: Likewise.
 
     Returns:
-        What `encode_response` gives for each; None where that is not simply their bytes behind a head: strings, large outputs.
+        What `encode_response` gives for each; None where that is not simply their bytes behind a head: strings, large outputs,
+        types whose field holds varints.
     """
     written: list[list[bytes]] = []
     for name, array in outputs.items():
@@ -177,6 +178,8 @@ def encode_responses(
     end = _response_spec(spec)
     if len(written) == 1:
         return [answer + end for answer in written[0]]
+    if not written:
+        return [end] * len(sizes)
     return [b"".join((*parts, end)) for parts in zip(*written, strict=True)]
 
 
@@ -198,7 +201,7 @@ def decode_response(serialized: bytes) -> tuple[ModelSpec, dict[str, Array]]:
 
 
 class _LazyArrays(Mapping[str, Array]):
-    """The arrays of a map of TensorProtos, each made once, when it is first asked for."""
+    """The arrays of a map of TensorProtos by name, in its order; each made once, when it is first asked for."""
 
     __slots__ = ("_arrays", "_protos")
 
@@ -223,7 +226,8 @@ class _LazyArrays(Mapping[str, Array]):
         return array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._protos)
+        # Protobuf's own order is another one in each process.
+        return iter(sorted(self._protos))
 
     def __len__(self) -> int:
         return len(self._protos)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slipway_wire import protobuf
+from slipway_wire import protobuf, tensors
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.tensors import Array
 
@@ -78,7 +78,7 @@ class Form:
         for name, begin, end, dtype, shape in self.tensors:
             # A copy, as protobuf makes one: bytes by themselves begin where every type may.
             value = body[begin:end]
-            values = _object_array([value]) if dtype.kind == "O" else np.frombuffer(value, dtype)
+            values = _object_array([value]) if dtype.kind == "O" else tensors.read_content(value, dtype)
             arrays[name] = values if len(shape) == 1 else values.reshape(shape)
         return arrays
 
@@ -96,7 +96,7 @@ class Form:
         arrays = {}
         for name, begin, end, dtype, (rows, *inner) in self.tensors:
             pieces = [body[begin:end] for body in bodies]
-            values = _object_array(pieces) if dtype.kind == "O" else np.frombuffer(b"".join(pieces), dtype)
+            values = _object_array(pieces) if dtype.kind == "O" else tensors.read_content(b"".join(pieces), dtype)
             arrays[name] = values.reshape(rows * len(bodies), *inner) if inner else values
         return arrays
 
@@ -170,7 +170,9 @@ def _form(body: bytes, spec: ModelSpec, inputs: Mapping[str, Array], output_filt
     fixed.append((since, body[since:]))
     sizes = {tensor.shape[:1] for tensor in found}
     rows = sum(sizes.pop()) if len(sizes) == 1 else 0
-    return Form(fixed[0][1], tuple(fixed[1:]), tuple(found), spec, output_filter, rows)
+    # By name, as all else that is decoded: a request reads the same whether its form was known or not.
+    by_name = tuple(sorted(found, key=lambda tensor: tensor.name))
+    return Form(fixed[0][1], tuple(fixed[1:]), by_name, spec, output_filter, rows)
 
 
 def _stands_in(body: bytes, begin: int, end: int, array: Array) -> bool:

@@ -145,7 +145,7 @@ def from_proto(proto: Any) -> Array:
 
     Returns:
         An array in the declared dtype and shape; strings as an object array of bytes. Values from
-        `tensor_content` are not copied and cannot be written to.
+        `tensor_content` are not copied and cannot be written to, see `read_content`.
 
     Raises:
         InvalidArgument: If the type cannot be held, the shape is not fully defined, `tensor_content` has not
@@ -209,8 +209,25 @@ def _from_content(content: bytes, data_type: DataType, shape: tuple[int, ...], e
         raise InvalidArgument(
             f"tensor_content has {len(content)} bytes, but shape {list(shape)} of {data_type.name} takes {wanted}"
         )
-    values = np.frombuffer(content, data_type.numpy)
+    values = read_content(content, data_type.numpy)
     return values if len(shape) == 1 else values.reshape(shape)
+
+
+def read_content(content: bytes, dtype: "np.dtype[Any]") -> Array:
+    """
+    Read a flat array from its bytes, of which there are as many as whole elements take.
+
+    Every byte but 0 is true, as in `bool_val`: a bool of another byte than 0 and 1 would be a number to a model's arithmetic,
+    and in a typed answer a varint that others cannot read.
+
+    Args:
+        content: Little-endian, row-major.
+        dtype: Not strings.
+
+    Returns:
+        A view that cannot be written to; bools are copied.
+    """
+    return np.frombuffer(content, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(content, dtype)
 
 
 def _strings_from_content(content: bytes, elements: int) -> Array:

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -312,3 +313,23 @@ def test_a_damaged_body_gives_inputs_or_a_wire_error(data, inputs):
 
     with contextlib.suppress(WireError):
         read(bytes(body), signature_of(inputs))
+
+
+@pytest.mark.parametrize(("size", "depth"), [(100, 6), (70_000, 5)])
+def test_a_short_body_that_begins_like_a_huge_one_takes_no_more_memory_than_it_has(size, depth):
+    """Lists of 100 in six levels are 10**12 numbers, if all are like the first: 1,215 bytes say so."""
+    first = "[" + ",".join(["0"] * size) + "]"
+    for _ in range(depth - 1):
+        first = "[" + first + ",0" * (size - 1) + "]"
+    body = b'{"instances":%b}' % first.encode()
+
+    tracemalloc.start()
+    parsed = json_predict.parse_request(body)
+    found = json_predict.form_of(parsed)
+    with pytest.raises(InvalidArgument, match="found at incorrect level"):
+        parsed.inputs(ONE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found is None
+    assert peak < 20 * 1024 * 1024

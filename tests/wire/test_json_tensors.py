@@ -296,3 +296,8 @@ def test_an_answers_types_are_told_by_its_values(value, expected, same):
 def test_an_answer_that_is_no_tensor_is_refused(value):
     with pytest.raises(InvalidArgument):
         json_tensors.decode_freely(value)
+
+
+@given(shape=hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))
+def test_the_length_of_a_structure_is_known_before_it_is_written(shape):
+    assert json_tensors.structure_bytes(shape) == len(json_tensors.structure(shape))

@@ -60,6 +60,17 @@ def test_the_same_request_has_the_same_bytes():
     assert predict.encode_request("m", inputs) == predict.encode_request("m", dict(inputs))
 
 
+def test_inputs_come_in_the_order_of_their_names_each_time():
+    """Protobuf's maps have another order in each process, and a request whose form is known is read without them."""
+    inputs = {name: np.ones(1, np.float32) for name in "hgfedcba"}
+
+    for _ in range(2):
+        request = predict.decode_request(predict.encode_request("in order", inputs))
+        assert list(dict(request.inputs)) == sorted(inputs)
+    outputs = predict.encode_response(ModelSpec("m", 1), inputs)
+    assert list(predict.decode_response(outputs)[1]) == sorted(inputs)
+
+
 def test_a_label_is_asked_for_instead_of_a_version():
     assert predict.decode_request(predict.encode_request("m", {}, label="stable")).spec == ModelSpec(
         "m", label="stable"

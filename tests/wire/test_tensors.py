@@ -57,6 +57,16 @@ def test_tensor_content_is_not_copied_more_than_once():
     assert peak < 4_100_000  # protobuf hands out one copy of its bytes
 
 
+def test_every_byte_of_a_bool_but_zero_is_true():
+    """Otherwise one such byte would go on to arithmetic, and out again as half a varint that spoils the answer."""
+    proto = messages.TensorProto(dtype=10, tensor_shape={"dim": [{"size": 4}]}, tensor_content=b"\x00\x01\x02\x80")
+
+    array = tensors.from_proto(proto)
+
+    assert array.view(np.uint8).tolist() == [0, 1, 1, 1]
+    assert list(tensors.to_proto(array, as_content=False).bool_val) == [False, True, True, True]
+
+
 def test_arrays_that_are_not_contiguous_or_little_endian_are_sent_by_value():
     array = np.arange(12, dtype=">f4").reshape(3, 4)[:, ::2]
 
