@@ -5,6 +5,7 @@ import gc
 import gzip
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,6 +196,35 @@ def test_what_is_not_alike_goes_in_groups_of_its_own(play, fakes, protocol):
         assert house.works == [3] * 5
 
     play(scene, servables)
+
+
+def test_no_input_may_be_of_another_shape_in_a_group(play, scaled):
+    async def scene(house):
+        def ask(width, scale_width):
+            shapes = {"x": np.ones((1, width), np.float32), "scale": np.ones((1, scale_width), np.float32)}
+            return house.send("grpc", predict.encode_request("m", {**shapes, "word": np.array([b"a"], object)}))
+
+        told = await house.told(ask(2, 2), ask(2, 1), ask(3, 1), ask(2, 1))
+        assert [one.values["y"] for one in told] == [[[1.0] * width] for width in (2, 2, 3, 2)]
+        assert sorted(house.works) == [1, 1, 2]
+        assert sorted(house.servables["m", 1].rows) == [1, 1, 2]
+
+    play(scene, scaled)
+
+
+def test_of_one_input_other_outputs_are_another_group(play, fakes):
+    half = fakes.HalfPlusTwo()
+    one = half.signatures["serving_default"]
+    half.signatures["serving_default"] = replace(one, outputs={**one.outputs, "z": one.outputs["y"]})
+    half.run = lambda call: {name: call.inputs["x"] + (name == "z") for name in call.outputs}
+
+    async def scene(house):
+        bodies = [predict.encode_request("m", {"x": np.float32([1.0])}, output_filter=[name]) for name in "yzy"]
+        told = await house.told(*[house.send("grpc", body) for body in bodies])
+        assert [one.values for one in told] == [{"y": [1.0]}, {"z": [2.0]}, {"y": [1.0]}]
+        assert house.works == [2, 1]
+
+    play(scene, {("m", 1): half})
 
 
 @pytest.mark.parametrize("sizes", [(1,) * 10, (3, 3, 1, 4), (4, 4), (1, 4, 1, 4, 1)])
@@ -573,11 +603,11 @@ def test_who_leaves_while_an_answer_is_written(play, protocol, monkeypatch):
         api = house.rest_api if protocol == "rest" else house.grpc_api
         encode = api._encode
 
-        def slow(*arguments):
+        def slow(*arguments, **options):
             threads.add(threading.current_thread().name)
             writing.release()
             assert gate.wait(WAIT_S)
-            return encode(*arguments)
+            return encode(*arguments, **options)
 
         api._encode = slow
         lines = [house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)]
@@ -689,8 +719,24 @@ def test_a_deadline_of_grpc_ends_one_of_a_group(play):
     play(scene)
 
 
-def test_a_group_waits_as_long_as_the_last_of_its_deadlines(play, fakes):
-    """Once all are over, it is taken out of the queue and never run."""
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_group_waits_as_long_as_the_last_of_its_deadlines(play, is_first):
+    async def scene(house):
+        first = house.occupy(house.half)
+        await house.has_begun(house.half)
+        heads = [(b"grpc-timeout: 1m",), ()]
+        late, patient = (house.ask("grpc", [1.0], headers=head) for head in (heads if is_first else reversed(heads)))
+        late, patient = (late, patient) if is_first else (patient, late)
+        assert (await house.told(late)).status == 4
+        house.half.gate.set()
+        await house.told(first)
+        assert outputs(await house.told(patient)) == [2.5]
+        assert house.half.rows == [1, 2]
+
+    play(scene)
+
+
+def test_once_all_deadlines_of_a_group_are_over_it_is_never_run(play):
 
     async def scene(house):
         first = house.occupy(house.half)
