@@ -362,6 +362,10 @@ def _tokens(array: Array, data_type: DataType, style: Style) -> list[bytes]:
         return []
     if data_type.json != "float":
         return _dump(flat, data_type)[1:-1].split(b",")
+    if flat.size <= json_floats.FEW and style.digits == "tf_serving":
+        values = json_floats.as_floats(flat)
+        if math.isfinite(sum(values)):
+            return json_floats.few(values, data_type.numpy)
     finite, words = _split(flat, style)
     if style.digits == "tf_serving" or flat.dtype.itemsize == 2:
         return json_floats.tokens(finite, words)

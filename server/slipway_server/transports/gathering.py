@@ -38,6 +38,10 @@ _Waits = tuple[float | None, float | None, float | None]
 """Seconds in the stages between parsing and encoding; see `metrics.STAGES`."""
 
 
+# Turns of the event loop for which requests wait for others: a few microseconds each, and none for a request that is alone.
+_MAX_TURNS = 4
+
+
 class Reply(Protocol):
     """The way back to whoever sent a request."""
 
@@ -183,7 +187,7 @@ class _Lot(Generic[C]):
 
 
 class Gathering(Generic[C]):
-    """Where requests of one method wait for others for a turn of the event loop; used from its thread."""
+    """Where requests of one method wait for others, for a few turns of the event loop; used from its thread."""
 
     def __init__(
         self,
@@ -223,6 +227,8 @@ class Gathering(Generic[C]):
         self._codec_threads = codec_threads
         self._timeout = timeout
         self._lots: dict[ModelSpec, _Lot[C]] = {}
+        # How many requests they hold.
+        self._taken = 0
         # Most of a turn asks for the same: the very same object, for what clients repeat is remembered as what it means.
         self._last: tuple[ModelSpec | None, _Lot[C] | None] = None, None
 
@@ -242,7 +248,7 @@ class Gathering(Generic[C]):
         values: Any = None,
     ) -> Member[C] | None:
         """
-        Take one request in, to go on in the next turn of the loop, with all that have come by then.
+        Take one request in, to go on in a turn of the loop after this one, with all that have come by then.
 
         Args:
             spec: As the caller sent it.
@@ -295,6 +301,7 @@ class Gathering(Generic[C]):
         group.deadline = max(group.deadline, began + timeout_s)
         member = Member(group, began, reply, context, size, form, values, inputs, rows)
         group.members.append(member)
+        self._taken += 1
         return member
 
     def _open(self, spec: ModelSpec) -> _Lot[C] | None:
@@ -310,7 +317,7 @@ class Gathering(Generic[C]):
             handle.release()
             return None
         if not self._lots:
-            self._arrivals.loop.call_soon(self._settle)
+            self._arrivals.loop.call_soon(self._settle, 1, 1)
         lot = self._lots[spec] = _Lot(handle, largest)
         return lot
 
@@ -337,8 +344,12 @@ class Gathering(Generic[C]):
 
     # What goes on.
 
-    def _settle(self) -> None:
-        """Let go on what has come."""
+    def _settle(self, seen: int, turns: int) -> None:
+        """Let go on what has come; but as long as each turn of the loop brings more than were *seen* before, wait for some turns."""
+        if self._taken > seen and turns < _MAX_TURNS:
+            self._arrivals.loop.call_soon(self._settle, self._taken, turns + 1)
+            return
+        self._taken = 0
         lots, self._lots = self._lots, {}
         self._last = None, None
         for lot in lots.values():

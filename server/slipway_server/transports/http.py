@@ -355,6 +355,8 @@ class HttpConnection(asyncio.Protocol):
         self._limits = connections.limits
         self._parser = httptools.HttpRequestParser(self)
         self._turns: deque[Turn] = deque()
+        # How many of them are of requests that have not begun to be answered.
+        self._unbegun = 0
         self._messages = 0
         self._is_reading = True
         self._is_writable = True
@@ -448,6 +450,7 @@ class HttpConnection(asyncio.Protocol):
         request = Request(known.method, known.target, known.headers, data[known.size :], self._peer, known)
         is_head = known.method == "HEAD"
         self._turns.append(Turn(self, keeps_alive=True, is_head=is_head, request=request, body_bytes=known.body_bytes))
+        self._unbegun += 1
         self.attend()
 
     def _remember_head(self, data: bytes) -> None:
@@ -568,6 +571,7 @@ class HttpConnection(asyncio.Protocol):
                 body_bytes=self._body_bytes,
             )
         )
+        self._unbegun += 1
         self._begin_message()
         self.attend()
 
@@ -595,8 +599,11 @@ class HttpConnection(asyncio.Protocol):
 
     def begin_requests(self) -> None:
         """Begin as many requests as may be under way at once."""
+        if not self._unbegun:
+            return
         for turn in itertools.islice(self._turns, MAX_PIPELINED):
             if turn.request is not None:
+                self._unbegun -= 1
                 turn.begin(self._handler, self._connections.gatherer)
 
     def send_answers(self) -> None:
@@ -609,6 +616,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _send_ready(self) -> None:
         turns = self._turns
+        if len(turns) == 1 and self._send_only(turns[0]):
+            return
         out: list[bytes] = []
         while turns and (response := turns[0].response) is not None:
             turn = turns.popleft()
@@ -630,6 +639,18 @@ class HttpConnection(asyncio.Protocol):
             if self._is_done and not turns:
                 transport.close()
 
+    def _send_only(self, turn: Turn) -> bool:
+        """Send the answer to the only request there is, if nothing about it is special; say whether it was."""
+        response = turn.response
+        assert response is not None
+        if not turn.keeps_alive or response.closes or turn.is_head or len(response.body) >= _COPIED_BYTES:
+            return False
+        self._turns.clear()
+        self._connections.held.now -= turn.body_bytes
+        if not self._transport.is_closing():
+            self._transport.write(_head(response, turn, keeps_alive=True) + response.body)
+        return True
+
     def _has_begun_more(self) -> bool:
         """Say whether requests behind the one that is being sent its answer are under way."""
         return any(turn.request is None for turn in self._turns)
@@ -637,6 +658,7 @@ class HttpConnection(asyncio.Protocol):
     def _give_up_turns(self) -> None:
         turns = tuple(self._turns)
         self._turns.clear()
+        self._unbegun = 0
         for turn in turns:
             self._connections.held.now -= turn.body_bytes
             turn.cancel()
