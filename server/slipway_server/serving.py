@@ -184,17 +184,7 @@ class Serving:
             deadline: Monotonic time (s) after which nobody waits for the answer.
             sizes: Rows of each request, where *call* answers several.
         """
-        servable = handle.servable
-        run: Run
-        if isinstance(call, JointCall):
-            several: Hashable = tuple([one.signature for one in call.calls])
-            run = partial(_run_together, servable, call)
-        else:
-            several = call.signature
-            run = partial(_run_alone, servable, call)
-        key = (id(servable), several, tuple(call.outputs))
-        work = Work(handle.model, key, run, call.inputs, deadline, servable.batching_policy, sizes)
-        return self._scheduler.submit(work)
+        return self._scheduler.submit(_work(handle, call, deadline, sizes))
 
     @property
     def may_join(self) -> bool:
@@ -204,6 +194,10 @@ class Serving:
     def largest_batch(self, policy: BatchingPolicy | None) -> int:
         """Return how many rows of different requests, for a servable with *policy*, may be joined; 0: each runs alone."""
         return self._scheduler.largest_batch(policy)
+
+    def room(self, handle: Handle, call: Call) -> int:
+        """Return how many rows like those of *call* join a batch that others have begun; see `Scheduler.room`."""
+        return self._scheduler.room(_work(handle, call))
 
     def expire(self, future: "Future[Answer]", policy: BatchingPolicy | None) -> WireError:
         """Cancel *future*, because its time is over, and return what the caller is told."""
@@ -287,6 +281,21 @@ def _run_together(servable: Servable, call: JointCall, inputs: Tensors) -> Tenso
 
 
 _NO_SPEC = ModelSpec("")
+
+
+def _work(
+    handle: Handle, call: Call | JointCall, deadline: float = math.inf, sizes: Sequence[int] | None = None
+) -> Work:
+    servable = handle.servable
+    run: Run
+    if isinstance(call, JointCall):
+        several: Hashable = tuple([one.signature for one in call.calls])
+        run = partial(_run_together, servable, call)
+    else:
+        several = call.signature
+        run = partial(_run_alone, servable, call)
+    key = (id(servable), several, tuple(call.outputs))
+    return Work(handle.model, key, run, call.inputs, deadline, servable.batching_policy, sizes)
 
 
 @lru_cache(maxsize=1024)

@@ -101,6 +101,12 @@ class BatchQueue(Generic[T]):
         return self._rows
 
     @property
+    def room(self) -> int:
+        """How many rows more fit into the last batch, or into a new one if it is full."""
+        self._recount()
+        return (self._largest - self._last_rows if self._batches else 0) or self._largest
+
+    @property
     def next_deadline(self) -> float:
         """Monotonic time (s) before which `expire` finds nothing; infinite if no task has a deadline."""
         return self._next_deadline

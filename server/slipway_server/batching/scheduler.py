@@ -59,6 +59,9 @@ class Scheduler(Protocol):
     def largest_batch(self, policy: BatchingPolicy | None) -> int:
         """Return how many rows of requests for a servable with *policy* run together; 0: each runs alone."""
 
+    def room(self, work: Work) -> int:
+        """Return how many rows like those of *work* join a batch that others have begun; if there is none, fill a new one."""
+
     def submit(self, work: Work) -> Task:
         """
         Take *work* in; the future ends with an Answer or the error of the run. Cancel it when nobody waits any more.
@@ -386,6 +389,13 @@ class BatchScheduler(_Threads):
         """See `Scheduler.largest_batch`."""
         return (policy or self._policy).largest_batch
 
+    def room(self, work: Work) -> int:
+        """See `Scheduler.room`."""
+        policy = work.policy or self._policy
+        with self._lock:
+            lane = self._rotation.lane(_queue_key(work, policy))
+            return lane.queue.room if lane is not None else policy.largest_batch
+
     def submit(self, work: Work) -> Task:
         """See `Scheduler.submit`."""
         policy = work.policy or self._policy
@@ -536,6 +546,10 @@ class DirectScheduler(_Threads):
         """See `Scheduler.largest_batch`."""
         return 0
 
+    def room(self, _work: Work) -> int:
+        """See `Scheduler.room`."""
+        return 0
+
     def submit(self, work: Work) -> Task:
         """See `Scheduler.submit`."""
         try:
@@ -586,6 +600,10 @@ class PerModelScheduler:
     def largest_batch(self, policy: BatchingPolicy | None) -> int:
         """See `Scheduler.largest_batch`."""
         return self._of(policy).largest_batch(policy)
+
+    def room(self, work: Work) -> int:
+        """See `Scheduler.room`."""
+        return self._of(work.policy).room(work)
 
     def submit(self, work: Work) -> Task:
         """See `Scheduler.submit`."""

@@ -12,9 +12,12 @@ what is wrong with it: a request that does not fit, a queue without room for all
 import asyncio
 import math
 import time
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
+from itertools import accumulate
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -354,14 +357,19 @@ class Gathering(Generic[C]):
         self._last = None, None
         for lot in lots.values():
             handle: Handle | None = lot.handle
-            for group in lot.all:
+            groups = deque(lot.all)
+            while groups:
+                group = groups.popleft()
                 if handle is None:
                     handle = self._lend_again(lot)
                 if handle is None:
                     self._begin_alone(group.wanted())
-                elif self._submit(group, handle):
-                    handle = None
-                    continue
+                else:
+                    if (rest := self._cut(group, handle)) is not None:
+                        groups.appendleft(rest)
+                    if self._submit(group, handle):
+                        handle = None
+                        continue
                 group.members.clear()
             if handle is not None:
                 handle.release()
@@ -378,6 +386,27 @@ class Gathering(Generic[C]):
         # Unloaded, and loaded anew, in between.
         handle.release()
         return None
+
+    def _cut(self, group: _Group[C], handle: Handle) -> _Group[C] | None:
+        """
+        Leave in *group* what a batch that others have begun has room for, and return the rest, if there is any.
+
+        A group is not divided over batches: those that are as large as half a batch would all run half empty.
+        """
+        members = group.members = group.wanted()
+        if len(members) < 2:
+            return None
+        room = self._serving.room(handle, group.call)
+        stops = list(accumulate([member.rows for member in members]))
+        kept = bisect_right(stops, room)
+        if not 0 < kept < len(members):
+            return None
+        rest = _Group(self, group.call, group.form, group.kind, group.spec, group.policy)
+        rest.deadline = group.deadline
+        rest.members, group.members = members[kept:], members[:kept]
+        for member in rest.members:
+            member.group = rest
+        return rest
 
     def _submit(self, group: _Group[C], handle: Handle) -> bool:
         """Queue the call that answers *group*; say whether it gives *handle* back."""

@@ -188,6 +188,8 @@ def test_what_is_withdrawn_frees_all_its_room(policy, steps):
             model.tasks[number] = amount
         assert (queue.rows, queue.tasks) == (sum(model.tasks.values()), len(model.tasks))
     assert len(queue) == len(model.batches())
+    *_, last = 0, *model.batches()
+    assert queue.room == policy.largest_batch - last % policy.largest_batch
 
     taken = []
     while (batch := queue.take(1e9)) is not None:

@@ -481,6 +481,59 @@ def test_what_a_full_queue_has_no_room_for_together_may_have_room_alone(play, pr
     play(scene, policy=small(max_batch_size=2, max_enqueued_batches=1))
 
 
+def test_what_comes_together_fills_the_batch_that_others_have_begun(play, protocol):
+    """Groups of three rows would leave a quarter of each batch empty, and the last would find no room."""
+
+    async def scene(house):
+        first = house.occupy(house.half)
+        await house.has_begun(house.half)
+        lines = []
+        for group in range(4):
+            lines += [house.ask(protocol, [3.0 * group + number]) for number in range(3)]
+            await house.turn()
+        house.half.gate.set()
+        assert [outputs(one) for one in await house.told(*lines)] == [[number / 2 + 2] for number in range(12)]
+        await house.told(first)
+        assert house.half.rows == [1, 4, 4, 4]
+
+    play(scene, policy=small(max_batch_size=4, max_enqueued_batches=3))
+
+
+def test_requests_of_many_rows_are_not_cut_to_fill_a_batch(play, protocol):
+    async def scene(house):
+        house.occupy(house.half)
+        await house.has_begun(house.half)
+        lines = []
+        for _ in range(3):
+            lines += [house.ask(protocol, values) for values in ([1.0, 2.0], [3.0])]
+            await house.turn()
+        house.half.gate.set()
+        assert [outputs(one) for one in await house.told(*lines)] == [[2.5, 3.0], [3.5]] * 3
+        assert house.half.rows == [1, 3, 3, 3]
+
+    play(scene, policy=small(max_batch_size=4))
+
+
+@pytest.mark.parametrize("leaving", [1, 2])
+def test_who_leaves_when_a_group_was_cut_leaves_its_part_of_it(play, protocol, leaving):
+    async def scene(house):
+        first = house.occupy(house.half)
+        await house.has_begun(house.half)
+        lines = []
+        for _ in range(2):
+            lines += [house.ask(protocol, [float(len(lines) + number)]) for number in range(3)]
+            await house.turn()
+        # The fourth has filled the batch of the first three; the others wait by themselves.
+        for line in lines[-leaving:]:
+            line.leave()
+        house.half.gate.set()
+        await house.told(first, *lines[:-leaving])
+        assert (house.count("OK"), house.count("CANCELLED")) == (7 - leaving, leaving)
+        assert house.half.rows == [1, 4, 2][: 4 - leaving]
+
+    play(scene, policy=small(max_batch_size=4))
+
+
 # A server that ends.
 
 
