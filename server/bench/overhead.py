@@ -6,7 +6,7 @@ What the server adds to a model call: CPU per request and throughput, next to an
 Needs `wrk` and `h2load` (Debian: apt-get install wrk nghttp2-client), TensorFlow, and for the compute-bound part Keras. Writes
 `overhead.json`, `overhead.md` and `overhead.svg`, and prints the second. `--plot=FILE.json` only draws what an earlier run wrote.
 
-small: half_plus_two, a CNN of the size of the digits model, and a recommender that is sent serialized tf.Examples. The server on one
+small: half_plus_two, a CNN of the size of the digits model, one for 28x28 pixels, and a recommender that is sent serialized tf.Examples. The server on one
 CPU, the load generator on the others; next to the server an echo on grpc.aio and one on our own HTTP layer, which take the same
 requests and give answers of the same size, and the same call in a process without any protocol. latency: p99 of the small models at
 half of the rate that they reach, by an open loop; placed as in small. plans: the small models with either thread plan, nothing
@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness import peers, plot, table
-from harness.models import CNN, HALF, RECOMMENDER
+from harness.models import SMALL
 from harness.parts import Bench
 from harness.run import say
 
@@ -66,7 +66,7 @@ def main() -> int:
     )
     parser.add_argument("--only", type=_names, help=f"parts, with commas: {', '.join(PARTS)}")
     parser.add_argument(
-        "--models", type=_names, default=[HALF, CNN, RECOMMENDER], help="of small and peers, with commas (default: all)"
+        "--models", type=_names, default=list(SMALL), help="of small and peers, with commas (default: all)"
     )
     parser.add_argument("--batching", action="store_true", help="measure the small models with --enable_batching")
     parser.add_argument(
@@ -85,7 +85,7 @@ def main() -> int:
     parts = arguments.only or [part for part in PARTS if not part.startswith("peers") or arguments.peers]
     for given, known in (
         (parts, tuple(PARTS)),
-        (arguments.models, (HALF, CNN, RECOMMENDER)),
+        (arguments.models, SMALL),
         (arguments.peers, tuple(peers.PEERS)),
     ):
         if unknown := [name for name in given if name not in known]:

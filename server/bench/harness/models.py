@@ -17,12 +17,20 @@ from slipway_wire.paths import PostVerb
 from slipway_wire.payloads import Payload
 
 HALF = "half_plus_two"
-CNN, RESNET, LARGE, RECOMMENDER = "digits_cnn", "resnet50", "large_input", "recommender"
+CNN, MNIST, RESNET, LARGE = "digits_cnn", "mnist_cnn", "resnet50", "large_input"
+RECOMMENDER = "recommender"
+SMALL = (HALF, CNN, MNIST, RECOMMENDER)
 INPUT_SHAPES: Mapping[str, tuple[int, ...]] = {
     HALF: (1, 1),
     CNN: (1, 8, 8, 1),
+    MNIST: (1, 28, 28, 1),
     RESNET: (8, 224, 224, 3),
     LARGE: (32, 224, 224, 3),
+}
+# Two convolutions and two layers: the shapes of their weights.
+_WEIGHTS: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    CNN: ((3, 3, 1, 32), (3, 3, 32, 64), (1024, 64), (64, 10)),
+    MNIST: ((3, 3, 1, 16), (3, 3, 16, 32), (1568, 64), (64, 10)),
 }
 NETWORK = Path(__file__).parents[3] / "config" / "recipes" / "recommender" / "network.py"
 CLASSES = ("no click", "click")
@@ -113,8 +121,7 @@ def _export_plain(name: str, directory: Path) -> None:
     class Model(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         def __init__(self) -> None:
             super().__init__()
-            shapes = ((3, 3, 1, 32), (3, 3, 32, 64), (1024, 64), (64, 10)) if name == CNN else ()
-            self.weights = [tf.Variable(tf.random.normal(shape, stddev=0.05)) for shape in shapes]
+            self.weights = [tf.Variable(tf.random.normal(shape, stddev=0.05)) for shape in _WEIGHTS.get(name, ())]
 
         @tf.function(input_signature=[tf.TensorSpec((None, *INPUT_SHAPES[name][1:]), tf.float32, "x")])  # type: ignore[untyped-decorator]
         def __call__(self, x: Any) -> Any:
@@ -123,10 +130,13 @@ def _export_plain(name: str, directory: Path) -> None:
             if name == LARGE:
                 # Little to compute, all of the input to move.
                 return {"y": tf.reduce_max(x, axis=(1, 2, 3))}
-            for kernel in self.weights[:2]:
-                x = tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME"))
-            x = tf.reshape(tf.nn.max_pool2d(x, 2, 2, "VALID"), (-1, 1024))
-            return {"y": tf.nn.relu(x @ self.weights[2]) @ self.weights[3]}
+            first, second, hidden, out = self.weights
+            x = tf.nn.relu(tf.nn.conv2d(x, first, 1, "SAME"))
+            if name == MNIST:
+                x = tf.nn.max_pool2d(x, 2, 2, "VALID")
+            x = tf.nn.max_pool2d(tf.nn.relu(tf.nn.conv2d(x, second, 1, "SAME")), 2, 2, "VALID")
+            x = tf.reshape(x, (-1, hidden.shape[0]))
+            return {"y": tf.nn.relu(x @ hidden) @ out}
 
     model = Model()
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.__call__})

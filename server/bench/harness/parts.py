@@ -21,7 +21,7 @@ class Bench(Beside):
     """Our server on its own, next to echoes, and next to the call in its own process."""
 
     def small(self) -> None:
-        """half_plus_two, the CNN and the recommender, a row at a time."""
+        """half_plus_two, the CNNs and the recommender, a row at a time."""
         for model in self._arguments.models:
             cells = dict(self._small_cells(model, self.servers.export(model)))
             self._measure(model, cells)

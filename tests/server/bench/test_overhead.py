@@ -249,7 +249,7 @@ def test_the_cpu_of_children_counts(harness):
     [
         ("--only=tiny", "tiny: not one of small, latency, plans, compute_bound, large, peers"),
         ("--peers=torchserve", "torchserve: not one of litserve, mlserver, triton"),
-        ("--models=digits", "digits: not one of half_plus_two, digits_cnn, recommender"),
+        ("--models=digits", "digits: not one of half_plus_two, digits_cnn, mnist_cnn, recommender"),
     ],
 )
 def test_a_name_that_is_none_is_refused_before_anything_starts(flag, told):
