@@ -324,6 +324,29 @@ def bodies(protocol):
             "both": ("m", b'{"instances": [1.5], "inputs": [1.5]}'),
             "no object": ("m", b"[1.5]"),
             "no model": ("nope", b'{"instances": [1.5]}'),
+            # What is the same text as another but for what stands in numbers.
+            **{
+                f"odd {number}": ("m", body)
+                for number, body in enumerate(
+                    [
+                        b'{"instancs": [1.5]}',
+                        b'{"instance5s": [1.5]}',
+                        b'{"instances": [1..5]}',
+                        b'{"instances": [1 5]}',
+                        b'{"instances": 1[.5]}',
+                        b'{"instances": []1.5}',
+                        b'{"instances": [1.5]}2',
+                        b'{"instances": [e]}',
+                        b'{"instances": [-]}',
+                        b'{"instances": [01]}',
+                        b'{"instances": [[1.5, 2 ], [3 4]]}',
+                        b'{"instances": [1,, 2]}',
+                        b'{"instances": [1, , 2]}',
+                        b'{"instances": [-0.0, 5e-324, 1e-46]}',
+                        b' { "instances" :\n[ 1.5 ,\t2,3 ] } ',
+                    ]
+                )
+            },
             "deep": ("m", b'{"instances": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
         }
     one = {"x": np.float32([1.5])}
@@ -364,6 +387,65 @@ def bodies(protocol):
     }
 
 
+class Lengths:
+    """How long each word is, for words that are no secret."""
+
+    def __init__(self, half):
+        specs = [{name: TensorSpec(name, dtypes.from_name(dtype), None, f"{name}:0")} for name, dtype in IN_AND_OUT]
+        self.signatures = {"serving_default": Signature("serving_default", PREDICT, *specs)}
+        self.signature_defs = messages.SignatureDefMap().signature_def
+        self.batching_policy, self.is_closed = None, False
+        self.gate, self.started = half.gate, half.started
+
+    def run(self, call):
+        return {"y": np.int64([len(word) for word in call.inputs["word"].reshape(-1)])}
+
+    def close(self):
+        self.is_closed = True
+
+
+IN_AND_OUT = (("word", "string"), ("y", "int64"))
+
+
+def words(protocol):
+    """Requests of text, likewise."""
+    if protocol == "rest":
+        said = [
+            b'["abc"]',
+            b'["de"]',
+            b'["", "\xc3\xa9"]',
+            b'["\\u00e9", "x"]',
+            b'[{"b64": "YWJjZA=="}]',
+            b'[{"b64": "YWJjZA"}]',
+            b'[{"b64": " YWJj ZA== "}]',
+            b'[{"b64": "not base64!"}]',
+            b'[{"b64": 1}]',
+            b'[{"b64": "YQ==", "more": 1}]',
+            b'[{"word": "abc"}]',
+            b'[{"word": {"b64": "YWJjZA=="}}]',
+            b'["abc", {"b64": "YQ=="}]',
+            b'[{"b64": "YQ=="}, "abc"]',
+            b'["abc", 1]',
+            b'[1, "abc"]',
+            b'["abc", null]',
+            b'["abc", "true"]',
+            b'["abc", true]',
+            b'["abc", ["d"]]',
+            b"[1.5]",
+            b'["\xff"]',
+        ]
+        return {
+            f"{key} {number}": ("m", b'{"%b": %b}' % (key.encode(), one))
+            for key in ("instances", "inputs")
+            for number, one in enumerate(said)
+        }
+    sent = [[b"abc"], [b"def"], [b"g"], [b""], [b"abc", b"d"], [b"\xff\x00"]]
+    return {
+        **{str(one): ("m", predict.encode_request("m", {"word": np.array(one, object)})) for one in sent},
+        "scalar": ("m", predict.encode_request("m", {"word": np.array(b"abc", object)})),
+    }
+
+
 TIMELESS = (
     ":tensorflow:serving:request_count{",
     ":tensorflow:serving:request_latency_count",
@@ -388,9 +470,11 @@ def books(house):
 
 
 @pytest.mark.parametrize("which", ["rest", "grpc"])
-def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, which):
+@pytest.mark.parametrize("requests_of", [bodies, words], ids=["numbers", "words"])
+def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fakes, which, requests_of):
     """Whatever comes in one turn: that others came, too, is nobody's business."""
-    known = bodies(which)
+    known = requests_of(which)
+    make = fakes.HalfPlusTwo if requests_of is bodies else lambda: Lengths(fakes.HalfPlusTwo())
 
     def told_of(turns, *, together):
         async def scene(house):
@@ -406,7 +490,7 @@ def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, whi
             assert together or not any(house.works)
             return [(one.outcome, one.fields) for one in told], books(house)
 
-        return play(scene, policy=small(max_batch_size=8))
+        return play(scene, {("m", 1): make()}, policy=small(max_batch_size=8))
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=12), min_size=1, max_size=3))
@@ -430,6 +514,15 @@ def test_a_run_that_one_makes_fail_costs_the_others_nothing(play, protocol, guil
         assert [outputs(one) for one in told] == [[value / 2 + 2] for value in values if not np.isnan(value)]
         assert (house.count("OK"), house.count("INVALID_ARGUMENT")) == (4, 1)
         assert house.works == [5, 0, 0, 0, 0, 0]
+
+    play(scene)
+
+
+def test_who_has_failed_without_company_does_not_try_again(play, protocol):
+    async def scene(house):
+        assert (await house.told(house.ask(protocol, [NAN]))).message == "x is not a number"
+        assert house.works == [1]
+        assert house.half.rows == [1]
 
     play(scene)
 
@@ -692,6 +785,15 @@ def test_answers_that_are_large_only_together_are_written_one_by_one(play, proto
         told = await house.told(*[house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)])
         assert [outputs(one) for one in told] == [[2.5] * 2, [3.0] * 2, [3.5] * 2]
         assert house.works == [3]
+        house.half.gate.clear()
+        lines = [house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)]
+        # Once for the run before.
+        await house.has_begun(house.half)
+        await house.has_begun(house.half)
+        lines[1].leave()
+        house.half.gate.set()
+        assert [outputs(one) for one in await house.told(lines[0], lines[2])] == [[2.5] * 2, [3.5] * 2]
+        assert (house.count("OK"), house.count("CANCELLED")) == (5, 1)
         assert not written
 
     play(scene)
