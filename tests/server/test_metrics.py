@@ -141,6 +141,38 @@ def test_kinds_are_bounded_and_no_sum_over_versions_shrinks(monkeypatch):
     assert ("half", "19") in kinds
 
 
+seconds = st.floats(0.0, 100.0)
+maybe_seconds = st.one_of(st.none(), seconds)
+
+
+@given(
+    st.lists(st.tuples(seconds, seconds), min_size=1, max_size=20),
+    st.tuples(maybe_seconds, maybe_seconds, maybe_seconds),
+    seconds,
+)
+def test_answers_that_came_together_are_counted_as_if_they_had_come_one_by_one(each, waits_s, encode_s):
+    together, one_by_one = Metrics(), Metrics()
+    together.count_answers(
+        KIND,
+        latencies_s=[latency_s for latency_s, _ in each],
+        parse_s=[parse_s for _, parse_s in each],
+        waits_s=waits_s,
+        encode_s=encode_s,
+        request_bytes=10 * len(each),
+        response_bytes=7 * len(each),
+    )
+    for latency_s, parse_s in each:
+        stages_s = [parse_s, *waits_s, encode_s]
+        count(one_by_one, latency_s=latency_s, stages_s=stages_s, request_bytes=10, response_bytes=7)
+
+    of_requests = [
+        {name: value for name, value in metrics.snapshot().items() if "process" not in name}
+        for metrics in (together, one_by_one)
+    ]
+    assert of_requests[0] == pytest.approx(of_requests[1])
+    assert together.sum_of(together.requests, status="OK") == len(each)
+
+
 def test_loads_and_unloads_are_counted_and_timed():
     metrics = Metrics()
     for version, (state, status), now in (

@@ -1,9 +1,12 @@
+import math
 import threading
 from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
 
+from slipway_server.batching.scheduler import BatchScheduler
+from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call
 from slipway_wire.model_spec import ModelSpec
@@ -191,3 +194,53 @@ def test_an_observer_that_fails_costs_no_answer(two, caplog):
     assert outputs(serving, ModelSpec("m"), 1.0)[1] == [2.5]
     assert serving.drain(0.0), "the request is counted out"
     assert "an observer failed" in caplog.text
+
+
+def test_several_requests_are_counted_in_and_out_at_once(two):
+    serving, _ = two
+    serving.enter(3)
+    assert serving.metrics.sum_of(serving.metrics.in_flight) == 3
+    assert not serving.drain(0.0)
+    serving.leave()
+    assert not serving.drain(0.0)
+    serving.leave(2)
+    assert serving.drain(0.0)
+
+    with pytest.raises(Unavailable, match="shutting down"):
+        serving.enter(2)
+    assert serving.metrics.sum_of(serving.metrics.in_flight) == 0
+
+
+def test_who_was_let_in_may_begin_anew_while_the_server_drains(two):
+    """What it has taken in it answers, also at a second try."""
+    serving, _ = two
+    serving.enter()
+    serving.drain(0.0)
+    with serving.readmitting(), serving.exchange("grpc", "Predict") as exchange:
+        serving.leave()
+        answer = exchange.start(ModelSpec("m"), half_of(1.0)).result(WAIT_S)
+        assert exchange.answered(answer)["y"].tolist() == [2.5]
+
+    assert serving.drain(0.0)
+    with pytest.raises(Unavailable, match="shutting down"):
+        serving.enter()
+    with pytest.raises(ZeroDivisionError), serving.readmitting():
+        raise ZeroDivisionError
+    with pytest.raises(Unavailable, match="shutting down"):
+        serving.enter()
+
+
+def test_the_scheduler_is_told_how_many_rows_each_of_several_requests_has(fakes):
+    metrics = Metrics()
+    policy = BatchingPolicy(max_batch_size=6, num_batch_threads=1)
+    scheduler = BatchScheduler(policy, metrics)
+    scheduler.start()
+    serving, _ = fakes.make_serving({("m", 1): fakes.HalfPlusTwo()}, scheduler=scheduler, metrics=metrics)
+
+    with serving.lend(ModelSpec("m")) as handle:
+        future = serving.submit(handle, half_of(1.0, 2.0, 3.0)({"serving_default"}), math.inf, [1, 2])
+        assert future.result(WAIT_S).outputs["y"].tolist() == [2.5, 3.0, 3.5]
+    scheduler.stop()
+
+    assert sum(metrics.input_batch_size.of().counts) == 2
+    assert (serving.may_join, serving.largest_batch(None)) == (True, 6)

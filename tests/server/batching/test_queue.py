@@ -166,6 +166,11 @@ class Packed:
         return len(after.batches()) <= max(self.policy.max_enqueued_batches, 1)
 
 
+def requests_of(number):
+    """Tasks may be several requests that came together."""
+    return 1 + number % 3
+
+
 @given(policies(), st.lists(st.tuples(st.booleans(), st.integers(1, 20)), max_size=30))
 def test_what_is_withdrawn_frees_all_its_room(policy, steps):
     """Callers that left must not keep others out: a task is refused only if what really waits leaves no room for it."""
@@ -178,7 +183,7 @@ def test_what_is_withdrawn_frees_all_its_room(policy, steps):
             continue
         has_room = model.has_room(amount)
         try:
-            queue.put(number, amount, 0.0)
+            queue.put(number, amount, 0.0, requests=requests_of(number))
         except InvalidArgument:
             assert amount > policy.max_batch_size
         except QueueFull:
@@ -187,6 +192,7 @@ def test_what_is_withdrawn_frees_all_its_room(policy, steps):
             assert has_room
             model.tasks[number] = amount
         assert (queue.rows, queue.tasks) == (sum(model.tasks.values()), len(model.tasks))
+        assert queue.requests == sum(map(requests_of, model.tasks))
     assert len(queue) == len(model.batches())
     *_, last = 0, *model.batches()
     assert queue.room == policy.largest_batch - last % policy.largest_batch
@@ -195,7 +201,7 @@ def test_what_is_withdrawn_frees_all_its_room(policy, steps):
     while (batch := queue.take(1e9)) is not None:
         taken.append(batch.rows)
     assert taken == model.batches()
-    assert len(queue) == queue.rows == queue.tasks == 0
+    assert len(queue) == queue.rows == queue.tasks == queue.requests == 0
 
 
 @given(policies(), st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9)), max_size=20), st.integers(0, 9))

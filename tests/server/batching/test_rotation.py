@@ -14,10 +14,20 @@ from slipway_server.config_files import BatchingPolicy
 SINGLE = BatchingPolicy(max_batch_size=1, max_enqueued_batches=1000)
 
 
-def put(rotation, task, model="m", key=None, *, policy=SINGLE, rows=1, now=0.0, deadline=math.inf, group=None):
+def put(
+    rotation, task, model="m", key=None, *, policy=SINGLE, rows=1, now=0.0, deadline=math.inf, group=None, requests=1
+):
     key = (model, key)
     return rotation.put(
-        task, model=model, group=group or key, key=key, policy=policy, rows=rows, now=now, deadline=deadline
+        task,
+        model=model,
+        group=group or key,
+        key=key,
+        policy=policy,
+        rows=rows,
+        now=now,
+        deadline=deadline,
+        requests=requests,
     )
 
 
@@ -160,6 +170,7 @@ def test_the_books_are_kept(operations):
                         rows=rows,
                         deadline=float(time),
                         group=lane % 2,
+                        requests=1 + number % 3,
                     )
                 except QueueFull:
                     continue
@@ -182,6 +193,9 @@ def test_the_books_are_kept(operations):
                     del waiting[task]
         assert len(books) == len({entry[3] for entry in waiting.values()})
         assert books.models == len({entry[3] % 2 for entry in waiting.values()})
-        assert sum(books.waiting().values()) == len(waiting)
+        of_models = Counter()
+        for task, entry in waiting.items():
+            of_models[f"m{entry[3] % 2}"] += 1 + task % 3
+        assert +Counter(books.waiting()) == of_models
         assert {group: rows for group, rows in books._rows.items() if rows} == books._rows
         assert sum(books._rows.values()) == sum(entry[0] for entry in waiting.values())

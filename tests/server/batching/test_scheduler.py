@@ -5,6 +5,7 @@ import time
 import weakref
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -40,6 +41,11 @@ class Model:
 def work(model, *values, key="k", deadline=float("inf"), inner=()):
     x = np.array(values, np.float32).reshape(-1, *inner)
     return Work("m", key, model, {"x": x}, deadline)
+
+
+def together(model, *sizes):
+    """Requests with so many rows each, which came together."""
+    return replace(work(model, *[0.0] * sum(sizes)), sizes=sizes)
 
 
 @pytest.fixture
@@ -127,6 +133,65 @@ def test_waiting_for_a_batch_is_told_apart_from_waiting_for_a_thread(scheduler_o
     assert [answer.batch_wait_s for answer in answers] == [pytest.approx(between_s), 0.0]
     assert all(answer.queue_s > 0 for answer in answers)
     assert all(future.result(WAIT_S).queue_s >= 0 for future in running)
+
+
+def test_requests_that_came_together_are_counted_as_themselves(model):
+    """As many have waited, each of its own size; in the queue, and when they leave it, they are as many."""
+    metrics = Metrics()
+    policy = BatchingPolicy(num_batch_threads=1, max_batch_size=8, max_enqueued_batches=1)
+    scheduler = BatchScheduler(policy, metrics)
+    scheduler.start()
+    model.gate.clear()
+    running = scheduler.submit(together(model, 1, 3, 1))
+    assert model.started.acquire(timeout=WAIT_S)
+    waiting = scheduler.submit(together(model, 2, 3))
+    assert metrics.sum_of(metrics.queued, model="m") == 2
+    with pytest.raises(Unavailable):
+        scheduler.submit(together(model, 2, 2))
+    with pytest.raises(Unavailable):
+        scheduler.submit(together(model, 4))
+    waiting.cancel()
+    model.gate.set()
+    assert running.result(WAIT_S).outputs["y"].tolist() == [0.0] * 5
+    scheduler.stop()
+
+    assert model.rows == [5]
+    # Several that were refused try alone.
+    assert {reason: metrics.not_run.of("m", reason).value for reason in ("cancelled", "refused")} == {
+        "cancelled": 2,
+        "refused": 1,
+    }
+    for family, labels in (
+        (metrics.batch_wait_s, ("m",)),
+        (metrics.queuing_latency_us, (policy.thread_pool_name,)),
+        (metrics.input_batch_size, ()),
+    ):
+        assert sum(family.of(*labels).counts) == 3
+    assert metrics.input_batch_size.of().sum == 5
+    assert metrics.batches.of("m", 5, "free").value == 1
+
+
+def test_what_is_late_is_as_many_requests_as_came_together(scheduler_of, model, busy):
+    scheduler = scheduler_of()
+    first = busy(scheduler)
+    late = scheduler.submit(replace(together(model, 1, 1), deadline=time.monotonic()))
+    model.gate.set()
+
+    assert isinstance(late.exception(WAIT_S), ResourceExhausted)
+    first.result(WAIT_S)
+    assert scheduler._metrics.not_run.of("m", "expired").value == 2
+
+
+def test_who_may_be_joined_and_how_many_rows_of_them():
+    policy, own = BatchingPolicy(max_batch_size=7), BatchingPolicy(max_batch_size=3)
+    divided = BatchingPolicy(max_batch_size=9, enable_large_batch_splitting=True, max_execution_batch_size=5)
+    batched, direct = BatchScheduler(policy, Metrics()), DirectScheduler(1, Metrics())
+    each = PerModelScheduler(batched, direct)
+
+    assert [scheduler.may_join for scheduler in (batched, direct, each)] == [True, False, True]
+    assert [batched.largest_batch(one) for one in (None, own, divided)] == [7, 3, 5]
+    assert [direct.largest_batch(one) for one in (None, own, divided)] == [0, 0, 0]
+    assert [each.largest_batch(one) for one in (None, own, divided)] == [0, 3, 5]
 
 
 def test_without_a_batch_timeout_nobody_waits_for_a_batch(scheduler_of, model):

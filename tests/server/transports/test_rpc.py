@@ -68,3 +68,27 @@ def test_guarded_services_of_every_kind_let_in_only_who_may():
         with pytest.raises(Unauthenticated):
             asyncio.run(collected(shut[name].handle(argument, unknown)))
     assert asyncio.run(services["open"]["Unary"].handle(b"a", unknown)) == b"a"
+
+
+class Taking:
+    """Takes all calls in."""
+
+    def __init__(self):
+        self.taken = []
+
+    def take(self, body, incoming, call):
+        self.taken.append((body, call))
+        return call
+
+
+def test_only_who_may_is_taken_in_to_go_on_together():
+    """The others go alone, and are refused there."""
+    taking = Taking()
+    guarded = rpc.guarded({"s": {"m": Unary(Methods().unary, together=taking), "n": Unary(Methods().unary)}}, check, ())
+    together = guarded["s"]["m"].together
+
+    assert together.take(b"a", Incoming(metadata={"authorization": "Bearer s3cret"}), "first") == "first"
+    assert together.take(b"b", Incoming(), "second") is None
+    assert taking.taken == [(b"a", "first")]
+    assert guarded["s"]["n"].together is None
+    assert rpc.guarded({"s": {"m": Unary(Methods().unary, together=taking)}}, check, {"s"})["s"]["m"].together is taking

@@ -185,3 +185,18 @@ def test_soon_is_when_the_loop_has_read_what_came(loop_thread):
 
     loop_thread.run(ask())
     assert order == ["asked", "soon"]
+
+
+def test_an_error_that_is_called_as_ours_is_not_taken_for_it(loop_thread):
+    """A model may raise TimeoutError, too: its time is not over."""
+    failed = Future()
+
+    async def play():
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.ensure_future(Arrivals(loop).of(failed, Timeout(loop, 3600.0), lambda _: ValueError("late")))
+        await asyncio.sleep(0)
+        failed.set_exception(TimeoutError("the model's own"))
+        return await waiting
+
+    with pytest.raises(TimeoutError, match="the model's own"):
+        loop_thread.run(play())
