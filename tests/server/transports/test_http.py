@@ -823,3 +823,134 @@ def test_the_other_end_is_named_as_grpc_names_it(address, peer):
     transport.get_extra_info = lambda _: address
 
     assert http._peer_of(transport) == peer
+
+
+class Gathering:
+    """Takes in whatever has a body of digits; the test says what becomes of it."""
+
+    def __init__(self):
+        self.taken = {}
+        self.cancelled = []
+        self.has_taken = threading.Semaphore(0)
+        self.has_lost = threading.Semaphore(0)
+
+    def take(self, request, turn):
+        if not request.body.isdigit():
+            return None
+        self.taken[request.body] = request, turn
+        self.has_taken.release()
+        return Place(self, request.body)
+
+
+class Place:
+    def __init__(self, gathering, body):
+        self.gathering, self.body = gathering, body
+
+    def cancel(self):
+        self.gathering.cancelled.append(self.body)
+        self.gathering.has_lost.release()
+
+
+@pytest.fixture
+def gathering(serve):
+    """Requests that a gathering server has taken in."""
+    gathering = Gathering()
+    gathering.server = serve()
+    gathering.server.server.connections.gatherer = gathering
+    return gathering
+
+
+async def respond(gathering, *bodies):
+    for body in bodies:
+        gathering.taken[body][1].respond(Response(200, b"together " + body, b"text/plain"))
+
+
+def taken(gathering, requests):
+    for _ in range(requests):
+        assert gathering.has_taken.acquire(timeout=WAIT_S)
+
+
+def test_what_goes_together_is_answered_in_order_among_what_does_not(gathering, loop_thread):
+    """Whichever is ready first."""
+    with gathering.server.connect() as connection:
+        connection.sendall(b"".join(post(b"/x", body) for body in (b"1", b"a", b"2", b"3")))
+        taken(gathering, 3)
+        loop_thread.run(respond(gathering, b"3", b"1", b"2"))
+        with connection.makefile("rb") as stream:
+            answers = [read_answer(stream)[2] for _ in range(4)]
+        # The connection goes on, and its books are kept.
+        assert ask(connection, post(b"/y", b"b"))[0][2] == b"POST /y b"
+
+    assert answers == [b"together 1", b"POST /x a", b"together 2", b"together 3"]
+    assert gathering.server.server.connections.held.now == 0
+    assert not gathering.cancelled
+
+
+def test_what_was_to_go_together_may_go_alone_after_all(gathering, loop_thread):
+    """At once, or after it has waited for something."""
+
+    async def late(request):
+        await asyncio.sleep(0)
+        return await echo(request)
+
+    async def begin_alone():
+        for body, handler in ((b"2", late), (b"1", echo)):
+            request, turn = gathering.taken[body]
+            turn.begin_alone(handler(request))
+
+    with gathering.server.connect() as connection:
+        connection.sendall(post(b"/x", b"1") + post(b"/x", b"2"))
+        taken(gathering, 2)
+        loop_thread.run(begin_alone())
+        with connection.makefile("rb") as stream:
+            assert [read_answer(stream)[2] for _ in range(2)] == [b"POST /x 1", b"POST /x 2"]
+
+
+def test_who_leaves_gives_up_its_place_among_others(gathering, loop_thread):
+    with gathering.server.connect() as connection:
+        connection.sendall(post(b"/x", b"1") + post(b"/x", b"2"))
+        taken(gathering, 2)
+        loop_thread.run(respond(gathering, b"2"))
+    assert gathering.has_lost.acquire(timeout=WAIT_S)
+
+    # The other one waited only to be sent.
+    assert gathering.cancelled == [b"1"]
+
+    async def held():
+        return gathering.server.server.connections.held.now
+
+    assert loop_thread.run(held()) == 0
+
+
+def test_who_has_begun_again_alone_is_cancelled_there_when_it_leaves(gathering, loop_thread):
+    cancelled = threading.Semaphore(0)
+
+    async def forever():
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.release()
+            raise
+
+    async def begin_alone():
+        gathering.taken[b"1"][1].begin_alone(forever())
+
+    with gathering.server.connect() as connection:
+        connection.sendall(post(b"/x", b"1"))
+        taken(gathering, 1)
+        loop_thread.run(begin_alone())
+    assert cancelled.acquire(timeout=WAIT_S)
+    assert not gathering.cancelled
+
+
+def test_no_more_requests_are_gathered_than_may_be_under_way(gathering, loop_thread):
+    numbers = [b"%d" % number for number in range(2 * http.MAX_PIPELINED)]
+    with gathering.server.connect() as connection:
+        connection.sendall(b"".join(post(b"/x", body) for body in numbers))
+        taken(gathering, http.MAX_PIPELINED)
+        assert list(gathering.taken) == numbers[: http.MAX_PIPELINED]
+        loop_thread.run(respond(gathering, *gathering.taken))
+        taken(gathering, http.MAX_PIPELINED)
+        loop_thread.run(respond(gathering, *numbers[http.MAX_PIPELINED :]))
+        with connection.makefile("rb") as stream:
+            assert [read_answer(stream)[2] for _ in numbers] == [b"together " + body for body in numbers]

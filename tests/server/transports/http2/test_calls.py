@@ -18,15 +18,27 @@ from slipway_server.transports.http2.grpc_heads import routes_of
 from slipway_server.transports.http2.grpc_messages import Inflater
 from slipway_server.transports.http2.limits import Limits
 from slipway_server.transports.rpc import Bidirectional, ServerStreaming, Unary
+from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import DataLoss
 
 from .conftest import REQUEST, read_frames
 
 WAIT_S = 90.0
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def framed(message, flag=0):
     return struct.pack(">BL", flag, len(message)) + message
+
+
+class Leaving:
+    """A call's place among others."""
+
+    def __init__(self, service, body):
+        self.service, self.body = service, body
+
+    def cancel(self):
+        self.service.left.append(self.body)
 
 
 class Service:
@@ -36,6 +48,14 @@ class Service:
         self.gate = asyncio.Event()
         self.cancelled = []
         self.incoming = None
+        self.joined, self.left = {}, []
+
+    def take(self, body, incoming, call):
+        """Be where calls go together: of all but those that say `alone`."""
+        if body == b"alone":
+            return None
+        self.joined[body] = call
+        return Leaving(self, body)
 
     async def echo(self, body, incoming):
         self.incoming = incoming
@@ -75,6 +95,7 @@ class Service:
                 "Echo": Unary(self.echo, is_stepwise=True),
                 "Wait": Unary(self.wait, is_stepwise=True),
                 "WaitInTask": Unary(self.wait),
+                "Together": Unary(self.wait, is_stepwise=True, together=self),
                 "Probe": Unary(self.echo, is_stepwise=True, is_probe=True),
                 "Nap": Unary(self.nap, is_stepwise=True),
                 "Count": ServerStreaming(self.count),
@@ -644,5 +665,126 @@ def test_a_lost_connection_cancels_everything(run):
         await until(lambda: sorted(talk.service.cancelled) == [b"a", b"b"])
         assert talk.held.now == 0
         await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    run(scene)
+
+
+SPEC = ModelSpec("m", 1)
+
+
+def asked_together(talk, *bodies, fields=()):
+    """Call Together with *bodies*; give stream -> body."""
+    streams = dict(zip(range(1, 2 * len(bodies), 2), bodies, strict=True))
+    for stream, body in streams.items():
+        talk.head(stream, "Together", *fields)
+        talk.data(stream, framed(body))
+    return streams
+
+
+def test_calls_that_go_together_are_answered_each_in_its_own_time(run):
+    async def scene(talk):
+        asked_together(talk, b"a", b"alone", b"c")
+        assert set(talk.service.joined) == {b"a", b"c"}
+        assert talk.status(1) is talk.status(3) is talk.status(5) is None
+        talk.service.joined[b"c"].answer(b"C", SPEC)
+        talk.service.joined[b"a"].refuse(DataLoss("for a"))
+        talk.service.gate.set()
+        await until(lambda: talk.status(3) == 0)
+        assert [talk.status(stream) for stream in (1, 3, 5)] == [15, 0, 0]
+        assert talk.told[1][b"grpc-message"] == b"for a"
+        assert (talk.body(3), talk.body(5)) == (framed(b"alone"), framed(b"C"))
+        assert not talk.service.cancelled
+        assert talk.held.now == 0
+
+    run(scene)
+
+
+def test_who_leaves_with_its_answer_has_no_place_to_give_up(run):
+
+    async def scene(talk):
+        asked_together(talk, b"a")
+        talk.service.joined[b"a"].answer(b"A", SPEC)
+        assert talk.body(1) == framed(b"A")
+        talk.send(frames.frame(frames.RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
+        talk.connection.lost()
+        assert not talk.service.left
+
+    run(scene)
+
+
+def test_a_call_may_go_alone_after_all(run):
+    async def scene(talk):
+        asked_together(talk, b"a", b"b")
+        for body in (b"b", b"a"):
+            talk.service.joined[body].alone()
+        # The second leaves while it goes alone.
+        talk.send(frames.frame(frames.RST_STREAM, 0, 3, (8).to_bytes(4, "big")))
+        talk.service.gate.set()
+        await until(lambda: talk.status(1) == 0)
+        await until(lambda: talk.service.cancelled == [b"b"])
+        assert talk.body(1) == framed(b"a")
+        assert not talk.service.left, "it had no place there any more"
+
+    run(scene)
+
+
+def test_who_leaves_gives_up_its_place_among_others(run):
+    async def scene(talk):
+        asked_together(talk, b"a", b"b")
+        talk.send(frames.frame(frames.RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
+        assert talk.service.left == [b"a"]
+        talk.connection.lost()
+        assert talk.service.left == [b"a", b"b"]
+
+    run(scene)
+
+
+def test_a_deadline_ends_a_call_among_others(run):
+    async def scene(talk):
+        asked_together(talk, b"a", fields=[(b"grpc-timeout", b"1m")])
+        await until(lambda: talk.status(1) == 4)
+        assert talk.service.left == [b"a"]
+
+    run(scene)
+
+
+def test_an_answer_that_is_too_large_to_be_sent_is_told_so_among_others_too(run):
+    async def scene(talk):
+        asked_together(talk, b"a")
+        talk.service.joined[b"a"].answer(bytes(11), SPEC)
+        assert talk.status(1) == 8
+
+    run(scene, max_sent_message_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "callers"),
+    [([(b"x-request-id", b"mine")], None), ([(b"traceparent", TRACEPARENT)], None), ([], Callers(makes_ids=True))],
+    ids=["id", "trace", "made id"],
+)
+def test_who_is_told_apart_goes_alone(run, fields, callers):
+    """Its id goes back to it."""
+
+    async def scene(talk):
+        asked_together(talk, b"a", fields=fields)
+        assert not talk.service.joined
+        talk.service.gate.set()
+        await until(lambda: talk.status(1) == 0)
+        assert talk.service.incoming.caller is not None
+
+    run(scene, callers=callers)
+
+
+def test_calls_that_come_in_pieces_or_compressed_go_alone(run):
+    async def scene(talk):
+        talk.head(1, "Together")
+        talk.data(1, framed(b"abc")[:6], ends=False)
+        talk.data(1, framed(b"abc")[6:])
+        talk.head(3, "Together", (b"grpc-encoding", b"gzip"))
+        talk.data(3, framed(gzip.compress(b"abc"), flag=1))
+        assert not talk.service.joined
+        talk.service.gate.set()
+        await until(lambda: talk.status(1) == talk.status(3) == 0)
+        assert talk.body(1) == talk.body(3) == framed(b"abc")
 
     run(scene)
