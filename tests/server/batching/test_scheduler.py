@@ -192,6 +192,24 @@ def test_who_may_be_joined_and_how_many_rows_of_them():
     assert [batched.largest_batch(one) for one in (None, own, divided)] == [7, 3, 5]
     assert [direct.largest_batch(one) for one in (None, own, divided)] == [0, 0, 0]
     assert [each.largest_batch(one) for one in (None, own, divided)] == [0, 3, 5]
+    works = [Work("m", "k", None, {"x": np.zeros(1)}, policy=one) for one in (None, own, divided)]
+    assert [batched.room(one) for one in works] == [7, 3, 5]
+    assert [direct.room(one) for one in works] == [0, 0, 0]
+    assert [each.room(one) for one in works] == [0, 3, 5]
+
+
+def test_a_batch_that_others_have_begun_has_room_for_the_rest(scheduler_of, model, busy):
+    """For what may run with them, and for nothing else."""
+    scheduler = scheduler_of(max_batch_size=8)
+    first = busy(scheduler)
+    futures = []
+    for rows, room in ((3, 5), (4, 1), (1, 8), (2, 6)):
+        futures.append(scheduler.submit(work(model, *range(rows))))
+        assert scheduler.room(work(model, 0.0)) == room
+        assert scheduler.room(work(model, 0.0, key="other")) == scheduler.room(work(model, 0.0, inner=(1,))) == 8
+    model.gate.set()
+    for future in (first, *futures):
+        future.result(WAIT_S)
 
 
 def test_without_a_batch_timeout_nobody_waits_for_a_batch(scheduler_of, model):

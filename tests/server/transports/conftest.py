@@ -237,8 +237,8 @@ class House:
         return answers if len(answers) > 1 else answers[0]
 
     async def turn(self):
-        """Let go on what has come in this turn."""
-        for _ in range(4):
+        """Let go on what has come in this turn: it may wait for some more, in vain."""
+        for _ in range(10):
             await asyncio.sleep(0)
 
     def say(self, data):

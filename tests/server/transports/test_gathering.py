@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler
 from slipway_server.bearer import BearerToken
 from slipway_server.config_files import BatchingPolicy
-from slipway_server.transports import grpc_api, rest_api
+from slipway_server.transports import gathering, grpc_api, rest_api
 from slipway_wire import dtypes, messages, predict
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
 
@@ -65,6 +65,31 @@ def test_the_next_turn_is_another_run(play, protocol):
         for value in (1.0, 2.0):
             assert outputs(await house.told(house.ask(protocol, [value]))) == [value / 2 + 2]
         assert house.works == [1, 1]
+
+    play(scene)
+
+
+def test_who_comes_alone_waits_for_nobody(play):
+    async def scene(house):
+        line = house.ask("grpc", [1.0])
+        await asyncio.sleep(0)
+        assert house.works == [1]
+        await house.told(line)
+
+    play(scene)
+
+
+def test_as_long_as_each_turn_brings_more_they_wait_for_it_but_not_for_ever(play):
+    async def scene(house):
+        lines = [house.ask("grpc", [float(number)]) for number in range(2)]
+        for turn in range(20):
+            await asyncio.sleep(0)
+            # Two turns with nobody else would have let them go.
+            assert bool(house.works) == (turn >= gathering._MAX_TURNS - 1)
+            lines.append(house.ask("grpc", [2.0 + turn]))
+        told = await house.told(*lines)
+        assert [outputs(one) for one in told] == [[number / 2 + 2] for number in range(22)]
+        assert house.works[0] == gathering._MAX_TURNS + 1
 
     play(scene)
 
