@@ -2,13 +2,14 @@ import contextlib
 import json
 import tracemalloc
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from slipway_wire import dtypes, json_predict
+from slipway_wire import dtypes, json_predict, json_tensors
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
 from slipway_wire.status import InvalidArgument, Unimplemented, WireError
 
@@ -333,3 +334,289 @@ def test_a_short_body_that_begins_like_a_huge_one_takes_no_more_memory_than_it_h
 
     assert found is None
     assert peak < 20 * 1024 * 1024
+
+
+# --- several requests ------------------------------------------------------------------------------
+
+GOOD_NUMBERS = [
+    *(
+        b"1",
+        b"0",
+        b"-1",
+        b"2.5",
+        b"0.1",
+        b"-0",
+        b"-0.0",
+        b"1e5",
+        b"1E-3",
+        b"1e-50",
+        b"4e-46",
+        b"1e39",
+        b"-1e308",
+        b" 7 ",
+    ),
+    # On the edges: of an exact double, of float32 and its infinity, and of int64 and uint64.
+    *(b"9007199254740993", b"16777217", b"3.4028235677973366e38", b"3.4028235677973362e38", b"9223372036854775808"),
+    *(
+        b"-9223372036854775808",
+        b"18446744073709551615",
+        b"0.1000000000000000055511151231257827",
+        b"16777217.0000000001",
+    ),
+]
+ODD_NUMBERS = [
+    *(
+        b"18446744073709551616",
+        b"-9223372036854775809",
+        b"1e400",
+        b"01",
+        b"+1",
+        b"1.",
+        b".5",
+        b"-",
+        b"1 2",
+        b"",
+        b"1,2",
+    ),
+    *(
+        b"true",
+        b"false",
+        b"null",
+        b"NaN",
+        b"-Infinity",
+        b'"1"',
+        b'"a"',
+        b"[]",
+        b"[1]",
+        b"{}",
+        b'{"x":1}',
+        b"1][2",
+        b"e",
+    ),
+]
+GOOD_STRINGS = [b'"a"', b'""', b'"\\u00e9"', '"é"'.encode(), b'"\xff"', b'"true"', b'{"b64":"/w=="}', b'{"b64":"/w"}']
+ODD_STRINGS = [
+    *(
+        b'{"b64":" /w= = "}',
+        b'{"b64":"/w==","x":1}',
+        b'{"b64":"YQ==","b64":"Yg=="}',
+        b'{"b64":"!"}',
+        b'{"b64":1}',
+        b"{}",
+    ),
+    *(b'{"x":"a"}', b"1", b"true", b"null", b"[]", b'["a"]', b'{"b64":"YQ==YQ=="}', '{"b64":"é"}'.encode(), b"NaN"),
+]
+TEMPLATES = [
+    *([b'{"instances":%b}', b'{"inputs":%b}'] * 6),
+    *(
+        b' { "inputs" :\n%b } ',
+        b'{"instances":%b} and more',
+        b'{"instances":%b} 5',
+        b'{"instances":%b}}',
+        b'{"instances":%b',
+    ),
+    *(b'{"signature_name":"s","instances":%b}', b'{"instances":%b,"inputs":1}', b'{"instances":%b,"other":true}'),
+    *(b'{"instances":%b,"instances":[1]}', b'{"inst3ances":%b}', b'{"instances" 1:%b}', b'{"instances":1%b}'),
+    *(b'\xef\xbb\xbf{"instances":%b}', b'{"inputs":{"x":%b}}', b'{"instances":[{"x":%b}]}', b'{"instances":{"x":%b}}'),
+    *(b'{"instances":%b,}', b'{"instances":%b]}', b'{"instances":5%b,"inputs":%b}', b'{"\\u0069nstances":%b}'),
+]
+WANTED = [ONE, ONE, signature(x="string"), signature(x="double"), TWO]
+
+
+@st.composite
+def nearly_right(draw, shape):
+    """A body whose tensor has *shape*, or would have it but for a part of it."""
+    good, odd = (GOOD_NUMBERS, ODD_NUMBERS) if draw(st.integers(0, 3)) else (GOOD_STRINGS, ODD_STRINGS)
+    size = int(np.prod(shape))
+    tokens = draw(st.lists(st.sampled_from(good), min_size=size, max_size=size))
+    if size and not draw(st.integers(0, 3)):
+        tokens[draw(st.integers(0, size - 1))] = draw(st.sampled_from(odd))
+    body = draw(st.sampled_from(TEMPLATES)).replace(b"%b", json_tensors._nest(tokens, shape))
+    if not draw(st.integers(0, 7)):
+        at = draw(st.integers(0, len(body) - 1))
+        body = body[:at] + draw(st.sampled_from([b"", b" ", b",", b"[", b"]", b"1", b"e", b"."])) + body[at + 1 :]
+    return body
+
+
+def plainly(body, wanted):
+    """Read *body* as if it had come alone; None if it is refused."""
+    try:
+        parsed = json_predict.parse_request(body)
+        return parsed.row_format, parsed.inputs(wanted)
+    except WireError:
+        return None
+
+
+def formed(body):
+    """Return form and values as a server looks for them."""
+    found = json_predict.find_form(body)
+    if found is not None:
+        return found
+    with contextlib.suppress(WireError):
+        return json_predict.form_of(json_predict.parse_request(body))
+    return None
+
+
+@given(data=st.data(), wanted=st.sampled_from(WANTED))
+def test_requests_of_one_form_are_read_as_each_by_itself(data, wanted, same):
+    """Never another value than alone, and never one where alone it is refused."""
+    shape = data.draw(
+        hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3) | st.sampled_from([(2,), (1, 2)])
+    )
+    bodies = data.draw(st.lists(nearly_right(shape), min_size=1, max_size=4))
+    alike = {}
+    for body in bodies:
+        alone = plainly(body, wanted)
+        if (found := formed(body)) is None:
+            continue
+        form, values = found
+        alike.setdefault(form, []).append((values, alone))
+
+    for form, members in alike.items():
+        fitting = [alone[1] for _, alone in members if alone is not None and form.fits(alone[1])]
+        if not fitting:
+            continue
+        like = fitting[0]
+        if any(alone is None for _, alone in members):
+            with pytest.raises((WireError, TypeError)):
+                form.joined([values for values, _ in members], like)
+            continue
+        joined = form.joined([values for values, _ in members], like)
+        assert joined.keys() == like.keys() == {"x"}
+        assert same(joined["x"], np.concatenate([alone[1]["x"] for _, alone in members]))
+        assert joined["x"].flags.c_contiguous
+        assert all(len(alone[1]["x"]) == form.rows for _, alone in members)
+
+
+@given(data=st.data())
+def test_numbers_that_are_found_are_those_of_a_request(data, same):
+    """They are found before anything else was looked at, so nothing may be wrong with the rest."""
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3))
+    key = data.draw(st.sampled_from([b"instances", b"inputs"]))
+    known = b'{"%b":%b}' % (key, json_tensors.structure(shape, b"1"))
+    known_form, _ = json_predict.form_of(json_predict.parse_request(known))
+    body = data.draw(nearly_right(shape))
+
+    found = json_predict.find_form(body)
+
+    if found is None:
+        return
+    form, values = found
+    parsed = json_predict.parse_request(body)
+    assert (parsed.signature_name, parsed.row_format) == ("", form.row_format)
+    inputs = parsed.inputs(ONE)
+    assert form.fits(inputs)
+    assert same(form.joined([values], inputs)["x"], inputs["x"])
+    assert form.rows == len(inputs["x"])
+    if form is not known_form:
+        assert (form.shape, form.row_format) != (shape, key == b"instances")
+
+
+def test_what_is_common_has_a_form(same):
+    """Else all else here would be shown by refusing."""
+    bodies = [
+        b'{"instances":[[1,2],[3,4]]}',
+        b'{"instances": [[ 5.5,-6],[7e1, 8]] }',
+        b'{"instances":[[1e39,2],[3,4]]}',
+    ]
+    form, first = json_predict.form_of(json_predict.parse_request(bodies[0]))
+    found = [json_predict.find_form(body) for body in bodies[1:]]
+
+    assert [one[0] for one in found] == [form, form]
+    joined = form.joined([first, *(one[1] for one in found)], {"x": first})["x"]
+    assert same(joined, np.float32([[1, 2], [3, 4], [5.5, -6], [70, 8], [np.inf, 2], [3, 4]]))
+
+    texts = [b'{"instances":["a",{"b64":"/w=="}]}', b'{"inputs":[{"b64":"YQ"},"b"]}']
+    (form, first), (other, second) = (json_predict.form_of(json_predict.parse_request(text)) for text in texts)
+    assert form is other
+    assert form.joined([first, second], {"x": None})["x"].tolist() == [b"a", b"\xff", b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b'{"instances":[]}', b'{"instances":[[]]}', b'{"instances":[[],[]]}', b'{"instances":1}', b'{"inputs":1}'),
+        *(b'{"instances":[[1],[2,3]]}', b'{"instances":[1,[2]]}', b'{"instances":[true,1]}', b'{"instances":[null]}'),
+        *(
+            b'{"instances":[{"x":1}]}',
+            b'{"instances":[{"x":"a"}]}',
+            b'{"inputs":{"x":[1]}}',
+            b'{"inputs":{"b64":"YQ=="}}',
+        ),
+        *(b"{}", b'{"instances":[1],"inputs":[1]}', b'{"signature_name":"s","instances":[1]}', b'{"instances":[NaN]}'),
+    ],
+)
+def test_what_is_not_numbers_or_strings_alone_has_no_form(body):
+    assert formed(body) is None
+
+
+def test_forms_of_numbers_take_bounded_memory():
+    for rows in range(1, 600):
+        json_predict.form_of(json_predict.parse_request(b'{"inputs":[%b]}' % b",".join([b"1"] * rows)))
+
+    assert len(json_predict._numbers_forms) <= 256
+    assert formed(b'{"inputs":[%b]}' % b",".join([b"1"] * 5000)) is None
+
+
+# --- several answers -------------------------------------------------------------------------------
+
+FLOAT_VALUES = st.floats(allow_nan=False, allow_infinity=False, width=16) | st.sampled_from(
+    [0.1, -0.0, 1 / 3, 123456.7, 9e6, 3e-5, 1e-40, 0.999999999, 1e300]
+)
+NOT_FINITE = FLOAT_VALUES | st.sampled_from([np.nan, np.inf, -np.inf])
+TYPES = ["?", "u1", "<i2", "<i4", "<i8", "<u8", "<f2", "<f4", "<f4", "<f8", ml_dtypes.bfloat16, object]
+
+
+@st.composite
+def outputs_of(draw, rows):
+    outputs = {}
+    # JSON has nothing for uint16.
+    types = st.lists(st.sampled_from(TYPES), min_size=1, max_size=3) | st.sampled_from([["<u2"], ["<f4", "<u2"]])
+    names = st.sampled_from([["y", "z_bytes", 'é"%b'], ["z_bytes", "y", ""]])
+    elements = draw(st.sampled_from([FLOAT_VALUES, NOT_FINITE]))
+    for name, of in zip(draw(names), draw(types), strict=False):
+        dtype = np.dtype(of)
+        shape = (rows, *draw(st.lists(st.integers(0, 3), max_size=3)))
+        if dtype.kind == "O":
+            array = draw(hnp.arrays(object, shape, elements=st.binary(max_size=3) | st.just('é"%s'.encode())))
+        elif dtype.kind in "fV":
+            with np.errstate(over="ignore"):
+                array = draw(hnp.arrays(np.float64, shape, elements=elements)).astype(dtype)
+        else:
+            array = draw(hnp.arrays(dtype, shape))
+        outputs[name] = np.asfortranarray(array) if draw(st.booleans()) else array
+    return outputs
+
+
+@given(data=st.data(), row_format=st.booleans(), non_finite=st.sampled_from(["tokens", "null", "error"]))
+def test_many_answers_are_each_what_it_is_alone(data, row_format, non_finite):
+    """Byte for byte; and there is an error only where one of them has it."""
+    sizes = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=4) | st.sampled_from([[30, 1], [24, 25]]))
+    outputs = data.draw(outputs_of(sum(sizes)))
+    how = {"row_format": row_format, "non_finite": non_finite}
+    stops = np.cumsum(sizes).tolist()
+    try:
+        expected = [
+            json_predict.encode_response({name: array[stop - size : stop] for name, array in outputs.items()}, **how)
+            for size, stop in zip(sizes, stops, strict=True)
+        ]
+    except WireError:
+        with pytest.raises(WireError):
+            json_predict.encode_responses(outputs, sizes, **how)
+    else:
+        assert json_predict.encode_responses(outputs, sizes, **how) == expected
+
+
+@pytest.mark.parametrize("row_format", [False, True])
+def test_many_answers_that_are_large_are_written_by_themselves(row_format, monkeypatch):
+    monkeypatch.setattr(json_tensors, "PIECE", 5)
+    small, large = {"y": np.ones((5, 1), np.float32)}, {"x": np.ones(3), "y": np.ones((3, 2), np.float32)}
+
+    assert json_predict.encode_responses(large, [1, 2], row_format=row_format) is None
+    assert len(json_predict.encode_responses(small, [2, 3], row_format=row_format)) == 2
+
+
+@pytest.mark.parametrize("row_format", [False, True])
+def test_no_outputs_are_no_answer_however_many_wait_for_it(row_format):
+    with pytest.raises(InvalidArgument, match=r"^Cannot convert empty tensor map to JSON$"):
+        json_predict.encode_responses({}, [1, 2], row_format=row_format)

@@ -153,6 +153,46 @@ def test_rows_are_the_elements_of_the_whole(dtype, data):
     assert b"[" + b",".join(json_tensors.encode_rows(array)) + b"]" == json_tensors.encode(array)
 
 
+STYLES = st.builds(
+    json_tensors.Style,
+    st.sampled_from(["text", "base64", "either"]),
+    st.sampled_from(["fewest", "tf_serving"]),
+    st.sampled_from(["tokens", "null", "error"]),
+)
+FLOAT_VALUES = st.floats(allow_nan=False, allow_infinity=False, width=16) | st.sampled_from(
+    [0.1, -0.0, 1 / 3, 123456.7, 9e6, 3e-5, 1e-40, 0.999999999, np.nan, np.inf, -np.inf]
+)
+
+
+@given(data=st.data(), style=STYLES, piece=st.sampled_from([json_tensors.PIECE, 7]))
+def test_each_row_is_written_as_it_is_alone(data, style, piece):
+    """Whole arrays go other ways than small ones, and pieces of large ones others still."""
+    dtype = np.dtype(data.draw(st.sampled_from([*CARRIED, "<f2", "<f4", "<f8", ml_dtypes.bfloat16, object])))
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4) | st.just((9, 3)))
+    if dtype.kind == "O":
+        array = data.draw(hnp.arrays(object, shape, elements=st.binary(max_size=3) | st.just('é"%s'.encode())))
+    elif dtype.kind in "fV":
+        with np.errstate(over="ignore"):
+            array = data.draw(hnp.arrays(np.float64, shape, elements=FLOAT_VALUES)).astype(dtype)
+    else:
+        array = data.draw(hnp.arrays(dtype, shape))
+    if data.draw(st.booleans()):
+        array = np.asfortranarray(array)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_tensors, "PIECE", piece)
+        try:
+            # Of one dimension, numpy's rows would be no arrays.
+            rows = [array[i : i + 1].reshape(shape[1:]) for i in range(len(array))]
+            expected = [json_tensors.encode(row, style) for row in rows]
+        except Internal:
+            with pytest.raises(Internal):
+                json_tensors.encode_rows(array, style)
+        else:
+            assert json_tensors.encode_rows(array, style) == expected
+            assert json_tensors.encode(array, style) == b"[" + b",".join(expected) + b"]"
+
+
 @pytest.mark.parametrize("name", ["uint16", "complex64"])
 def test_types_json_has_nothing_for_are_refused_both_ways(name):
     data_type = dtypes.from_name(name)
@@ -301,3 +341,50 @@ def test_an_answer_that_is_no_tensor_is_refused(value):
 @given(shape=hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4))
 def test_the_length_of_a_structure_is_known_before_it_is_written(shape):
     assert json_tensors.structure_bytes(shape) == len(json_tensors.structure(shape))
+
+
+BASE64_VALUES = [
+    *(
+        b"YQ==",
+        b"YQ",
+        b"YQ=",
+        b" YQ = = ",
+        b"YQ==YQ==",
+        b"YQ==\\n",
+        b"Y\\tQ==",
+        b"!",
+        b"YQ==!",
+        b"",
+        b"=",
+        b"====",
+        b"AB==",
+    ),
+    *(b"=YQ=", b"Y", b"-_8=", "é".encode(), b"\xff", b"YWI=", b"Y W I"),
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[b'{"b64":"%b"}' % value for value in BASE64_VALUES],
+        *(b'{"b64":1}', b'{"b64":null}', b'{"b64":["YQ=="]}', b'{"b64":{}}', b'{"B64":"YQ=="}', b"{}"),
+        *(
+            b'{"b64":"YQ==","b64":"Yg=="}',
+            b'{"b64":"YQ==","x":1}',
+            b'"text"',
+            b'"\xff"',
+            b"1",
+            b"null",
+            b"true",
+        ),
+    ],
+)
+def test_a_string_is_read_or_refused_as_an_element_is(text):
+    value = json_text.parse_leniently(text)
+    try:
+        expected = json_tensors.decode_elements([value], dtypes.STRING)[0]
+    except InvalidArgument:
+        with pytest.raises(InvalidArgument):
+            json_tensors.decode_string(value)
+    else:
+        assert json_tensors.decode_string(value) == expected

@@ -1,5 +1,6 @@
 import contextlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -143,3 +144,70 @@ def test_damaged_messages_give_a_message_or_a_wire_error(data, wire_arrays):
         serialized[data.draw(st.integers(0, len(serialized) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(WireError):
         read_all(predict.decode_request(bytes(serialized[: data.draw(st.integers(0, len(serialized)))])))
+
+
+# --- several answers ---------------------------------------------------------------------------------
+
+PLAIN = [np.dtype(name) for name in ("?", "<f4", "<f8", "<c8", "<c16")]
+# Their typed fields hold varints; as bytes they are as plain as the others.
+OTHERS = [np.dtype(name) for name in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", ml_dtypes.bfloat16)]
+NEVER_PLAIN = [np.dtype(name) for name in (">f4", ">i8", object)]
+
+
+def any_bytes(data, dtype, shape):
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    if dtype.kind == "O":
+        array = np.empty(shape, object)
+        array[...] = rng.bytes(3)
+    elif dtype.kind == "b":
+        array = rng.random(shape) < 0.5
+    else:
+        array = np.frombuffer(rng.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
+    return np.asfortranarray(array) if data.draw(st.booleans()) else array
+
+
+@given(data=st.data())
+def test_many_answers_are_each_what_it_is_alone(data):
+    """Byte for byte; and those are told that are not simply the bytes of the array behind a head."""
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+    # One in eight of 4096 bytes and more in some requests, and less in others.
+    inner = data.draw(st.lists(st.integers(0, 3), max_size=2) | st.sampled_from([[], [], [256], [2, 300]]))
+    types = data.draw(
+        st.lists(st.sampled_from(PLAIN), max_size=3) | st.lists(st.sampled_from([*OTHERS, *NEVER_PLAIN]), max_size=2)
+    )
+    outputs = {f"y{i}": any_bytes(data, dtype, (sum(sizes), *inner)) for i, dtype in enumerate(types)}
+    as_content = data.draw(st.booleans())
+    least = data.draw(st.sampled_from([0, 1, 16, 100, 4096, np.inf]))
+    spec = ModelSpec("m", 1, None, "s")
+
+    found = predict.encode_responses(spec, outputs, sizes, as_content=as_content, content_min_bytes=least)
+
+    stops = np.cumsum(sizes).tolist()
+    parts = [
+        {name: array[stop - size : stop] for name, array in outputs.items()}
+        for size, stop in zip(sizes, stops, strict=True)
+    ]
+    is_plain = all(
+        array.nbytes <= 4096
+        and (array.dtype in PLAIN or (array.dtype in OTHERS and (as_content or array.nbytes >= least)))
+        for part in parts
+        for array in part.values()
+    )
+    if not is_plain:
+        assert found is None
+        return
+    assert found == [
+        predict.encode_response(spec, part, as_content=as_content, content_min_bytes=least) for part in parts
+    ]
+
+
+def test_a_form_is_found_once_its_request_was_read():
+    first, second = (predict.encode_request("found", {"x": np.full(3, value, np.float32)}) for value in (1, 2))
+
+    assert predict.find_form(first) is None
+    predict.decode_request(first)
+    form = predict.find_form(second)
+    assert form is not None
+    assert form is predict.find_form(first)
+    assert form.spec == ModelSpec("found")
+    assert form.joined([first, second], {})["x"].tolist() == [1, 1, 1, 2, 2, 2]
