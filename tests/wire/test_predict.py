@@ -173,11 +173,15 @@ def test_many_answers_are_each_what_it_is_alone(data):
     # One in eight of 4096 bytes and more in some requests, and less in others.
     inner = data.draw(st.lists(st.integers(0, 3), max_size=2) | st.sampled_from([[], [], [256], [2, 300]]))
     types = data.draw(
-        st.lists(st.sampled_from(PLAIN), max_size=3) | st.lists(st.sampled_from([*OTHERS, *NEVER_PLAIN]), max_size=2)
+        st.lists(st.sampled_from(PLAIN), min_size=1, max_size=3)
+        | st.lists(st.sampled_from([*PLAIN, *OTHERS]), min_size=1, max_size=2)
+        | st.lists(st.sampled_from([*OTHERS, *NEVER_PLAIN]), max_size=2)
     )
     outputs = {f"y{i}": any_bytes(data, dtype, (sum(sizes), *inner)) for i, dtype in enumerate(types)}
     as_content = data.draw(st.booleans())
-    least = data.draw(st.sampled_from([0, 1, 16, 100, 4096, np.inf]))
+    # As large as one of them is, or one byte more than that.
+    edges = {size * array[:1].nbytes + more for array in outputs.values() for size in sizes for more in (0, 1)}
+    least = data.draw(st.sampled_from([*sorted(edges), np.inf]))
     spec = ModelSpec("m", 1, None, "s")
 
     found = predict.encode_responses(spec, outputs, sizes, as_content=as_content, content_min_bytes=least)
