@@ -258,6 +258,8 @@ NonFinite = Literal["tokens", "null", "error"]
 
 # Of larger arrays pieces are written, one after the other, so that no single call holds up other threads for long.
 PIECE = 2**14
+# Rows of more elements are written faster one by one, those of fewer all at once.
+_NARROW = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +295,7 @@ def encode_rows(array: Array, style: Style = FEWEST_DIGITS) -> list[bytes]:
     data_type = _writable(array, style)
     if array.ndim == 1:
         return _tokens(array, data_type, style)
-    if not 0 < array.size <= PIECE:
+    if not 0 < array.size <= min(PIECE, _NARROW * len(array)):
         return [encode(row, style) for row in array]
     tokens = _tokens(array, data_type, style)
     row = structure(array.shape[1:], b"%b")

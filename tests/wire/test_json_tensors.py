@@ -164,9 +164,14 @@ FLOAT_VALUES = st.floats(allow_nan=False, allow_infinity=False, width=16) | st.s
 )
 
 
-@given(data=st.data(), style=STYLES, piece=st.sampled_from([json_tensors.PIECE, 7]))
-def test_each_row_is_written_as_it_is_alone(data, style, piece):
-    """Whole arrays go other ways than small ones, and pieces of large ones others still."""
+@given(
+    data=st.data(),
+    style=STYLES,
+    piece=st.sampled_from([json_tensors.PIECE, 7]),
+    narrow=st.sampled_from([json_tensors._NARROW, 2]),
+)
+def test_each_row_is_written_as_it_is_alone(data, style, piece, narrow):
+    """Whole arrays go other ways than small ones, those of wide rows other ways than narrow ones, and pieces of large ones others still."""
     dtype = np.dtype(data.draw(st.sampled_from([*CARRIED, "<f2", "<f4", "<f8", ml_dtypes.bfloat16, object])))
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4) | st.just((9, 3)))
     if dtype.kind == "O":
@@ -181,6 +186,7 @@ def test_each_row_is_written_as_it_is_alone(data, style, piece):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_tensors, "PIECE", piece)
+        patch.setattr(json_tensors, "_NARROW", narrow)
         try:
             # Of one dimension, numpy's rows would be no arrays.
             rows = [array[i : i + 1].reshape(shape[1:]) for i in range(len(array))]
