@@ -131,6 +131,7 @@ class GrpcLine:
         self.stream = house.last_stream
 
     def ask(self, target, body, headers=()):
+        self.is_predict = target == paths.GRPC_PREDICT
         fields = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -158,7 +159,9 @@ class GrpcLine:
         if "grpc-status" not in fields:
             return None
         body = self.house.data.get(self.stream, b"")[5:]
-        values = {k: v.tolist() for k, v in predict.decode_response(body)[1].items()} if body else None
+        values = (
+            {k: v.tolist() for k, v in predict.decode_response(body)[1].items()} if self.is_predict and body else None
+        )
         return Told(int(fields["grpc-status"]), values, unquote(fields.get("grpc-message", "")), fields, body)
 
 
@@ -218,12 +221,13 @@ class House:
         said = {"inputs" if columns else "instances": values, "signature_name": signature}
         return self.send(protocol, json.dumps(said).encode(), model=model, version=version, headers=headers)
 
-    def send(self, protocol, body, *, model="m", version=None, headers=()):
-        """Send any *body* to Predict."""
+    def send(self, protocol, body, *, model="m", version=None, headers=(), target=None):
+        """Send any *body* to Predict, or to *target*."""
         line = (GrpcLine if protocol == "grpc" else RestLine)(self)
         self.lines.append(line)
         version = "" if version is None else f"/versions/{version}"
-        line.ask(paths.GRPC_PREDICT if protocol == "grpc" else f"/v1/models/{model}{version}:predict", body, headers)
+        predict_target = paths.GRPC_PREDICT if protocol == "grpc" else f"/v1/models/{model}{version}:predict"
+        line.ask(target or predict_target, body, headers)
         return line
 
     async def told(self, *lines):

@@ -14,6 +14,7 @@ from slipway_server.batching.scheduler import BatchScheduler
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
 from slipway_server.serving import Exchange
+from slipway_server.transports import grpc_api
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
@@ -555,3 +556,42 @@ def test_the_request_may_hold_values_in_any_form(serve):
     answer = call(serve(), paths.GRPC_PREDICT, request.SerializeToString())
 
     assert predict.decode_response(answer)[1]["y"].tolist() == [2.5]
+
+
+def test_a_burst_of_one_client_is_answered_each_with_its_own(serve):
+    """What of it goes together is for the batcher's good, and nobody can tell."""
+    channel = serve(batched=True)
+    predicting = channel.unary_unary(paths.GRPC_PREDICT)
+    values = [[float("nan")] if number % 5 == 0 else [float(number)] * (1 + number % 3) for number in range(200)]
+
+    calls = [predicting.future(predict.encode_request("half", {"x": np.float32(x)}), timeout=WAIT_S) for x in values]
+
+    for x, one in zip(values, calls, strict=True):
+        if np.isnan(x[0]):
+            assert (one.code(), one.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "x is not a number")
+        else:
+            assert predict.decode_response(one.result())[1]["y"].tolist() == [value / 2 + 2 for value in x]
+    assert channel.serving.drain(0.0), "each is counted out once"
+
+
+def test_only_small_calls_of_predict_go_together(play, monkeypatch):
+    """The others are beside them in one turn, and each is answered as ever."""
+    monkeypatch.setattr(grpc_api, "_LARGE_BYTES", 1000)
+
+    async def scene(house):
+        large = predict.encode_request("m", {"x": np.ones((1, 300), np.float32)})
+        regress = inference.encode_request("m", [example(3.0)], signature_name="regress")
+        for _ in range(2):
+            first, second, third, last = [
+                house.ask("grpc", [1.0]),
+                house.send("grpc", large),
+                house.send("grpc", regress, target=paths.GRPC_REGRESS),
+                house.ask("grpc", [2.0]),
+            ]
+            small = await house.told(first, last)
+            assert [one.values for one in small] == [{"y": [2.5]}, {"y": [3.0]}]
+            assert (await house.told(second)).values == {"y": [[2.5] * 300]}
+            assert (await house.told(third)).is_ok
+        assert sorted(house.works) == [0] * 4 + [2, 2]
+
+    play(scene)

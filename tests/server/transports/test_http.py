@@ -893,16 +893,16 @@ def test_what_was_to_go_together_may_go_alone_after_all(gathering, loop_thread):
         await asyncio.sleep(0)
         return await echo(request)
 
-    async def begin_alone():
-        for body, handler in ((b"2", late), (b"1", echo)):
-            request, turn = gathering.taken[body]
-            turn.begin_alone(handler(request))
+    async def begin_alone(handler, body):
+        request, turn = gathering.taken[body]
+        turn.begin_alone(handler(request))
 
-    with gathering.server.connect() as connection:
-        connection.sendall(post(b"/x", b"1") + post(b"/x", b"2"))
-        taken(gathering, 2)
-        loop_thread.run(begin_alone())
-        with connection.makefile("rb") as stream:
+    for handlers in ((echo, echo), (late, echo), (echo, late), (late, late)):
+        with gathering.server.connect() as connection, connection.makefile("rb") as stream:
+            connection.sendall(post(b"/x", b"1") + post(b"/x", b"2"))
+            taken(gathering, 2)
+            for body, handler in zip((b"2", b"1"), handlers, strict=True):
+                loop_thread.run(begin_alone(handler, body))
             assert [read_answer(stream)[2] for _ in range(2)] == [b"POST /x 1", b"POST /x 2"]
 
 

@@ -626,3 +626,54 @@ def test_a_client_that_leaves_while_its_large_request_is_read_is_not_computed_fo
 
     assert client.post(PREDICT_PATH, content=ONE).json() == {"predictions": [2.5]}
     assert half.rows == [1] * 5
+
+
+def test_only_small_requests_to_predict_go_together(play):
+    """The others are beside them in one turn, and each is answered as ever."""
+
+    async def scene(house):
+        body = b'{"signature_name": "regress", "examples": [{"x": 3.0}]}'
+        for _ in range(2):
+            told = await house.told(
+                house.ask("rest", [1.0]),
+                house.send("rest", body, target="/v1/models/m:regress"),
+                house.send("rest", b"{}", target="/v1/models/m:nope"),
+                house.ask("rest", [1.0], headers=[b"Content-Encoding: gzip"]),
+                house.ask("rest", [[1.0] * 40_000]),
+                house.ask("rest", [2.0]),
+            )
+            assert [one.status for one in told] == [200, 200, 400, 400, 200, 200]
+            assert told[1].body == b'{"results":[3.5]}'
+            assert told[4].values == [[2.5] * 40_000]
+            assert (told[0].values, told[5].values) == ([2.5], [3.0])
+        assert sorted(house.works) == [0] * 4 + [2, 2]
+
+    play(scene)
+
+
+def test_a_burst_over_one_connection_is_answered_in_order(rest, half):
+    """Pipelined: what of it goes together is for the batcher's good, and nobody can tell."""
+    metrics = Metrics()
+    scheduler = BatchScheduler(BatchingPolicy(num_batch_threads=1, max_batch_size=8), metrics)
+    scheduler.start()
+    client = rest(scheduler=scheduler)
+    bodies = [b'{"instances": [%d]}' % number if number % 5 else b'{"instances": [NaN]}' for number in range(64)]
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=WAIT_S) as connection:
+        connection.sendall(b"".join(head % len(body) + body for body in bodies))
+        with connection.makefile("rb") as stream:
+            answers = []
+            for _ in bodies:
+                status = int(stream.readline().split()[1])
+                lengths = [
+                    int(line.split()[1]) for line in iter(stream.readline, b"\r\n") if line.startswith(b"Content-Len")
+                ]
+                answers.append((status, json.loads(stream.read(*lengths))))
+    scheduler.stop()
+
+    wanted = [(200, {"predictions": [number / 2 + 2]}) for number in range(64)]
+    assert [answer for number, answer in enumerate(answers) if number % 5] == [
+        answer for number, answer in enumerate(wanted) if number % 5
+    ]
+    assert all(answer == (400, {"error": "x is not a number"}) for answer in answers[::5])
+    assert max(half.rows) <= 8
