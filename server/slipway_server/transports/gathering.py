@@ -41,8 +41,10 @@ _Waits = tuple[float | None, float | None, float | None]
 """Seconds in the stages between parsing and encoding; see `metrics.STAGES`."""
 
 
-# Turns of the event loop for which requests wait for others: a few microseconds each, and none for a request that is alone.
+# Turns of the event loop for which requests wait for others: a few microseconds each, and none for a request that is alone. But
+# what takes long to read is not to keep batch threads idle meanwhile.
 _MAX_TURNS = 4
+_MAX_BYTES = 128 * 1024
 
 
 class Reply(Protocol):
@@ -230,8 +232,8 @@ class Gathering(Generic[C]):
         self._codec_threads = codec_threads
         self._timeout = timeout
         self._lots: dict[ModelSpec, _Lot[C]] = {}
-        # How many requests they hold.
-        self._taken = 0
+        # How many requests they hold, and bytes of them.
+        self._taken = self._taken_bytes = 0
         # Most of a turn asks for the same: the very same object, for what clients repeat is remembered as what it means.
         self._last: tuple[ModelSpec | None, _Lot[C] | None] = None, None
 
@@ -305,6 +307,7 @@ class Gathering(Generic[C]):
         member = Member(group, began, reply, context, size, form, values, inputs, rows)
         group.members.append(member)
         self._taken += 1
+        self._taken_bytes += size
         return member
 
     def _open(self, spec: ModelSpec) -> _Lot[C] | None:
@@ -349,10 +352,10 @@ class Gathering(Generic[C]):
 
     def _settle(self, seen: int, turns: int) -> None:
         """Let go on what has come; but as long as each turn of the loop brings more than were *seen* before, wait for some turns."""
-        if self._taken > seen and turns < _MAX_TURNS:
+        if self._taken > seen and turns < _MAX_TURNS and self._taken_bytes < _MAX_BYTES:
             self._arrivals.loop.call_soon(self._settle, self._taken, turns + 1)
             return
-        self._taken = 0
+        self._taken = self._taken_bytes = 0
         lots, self._lots = self._lots, {}
         self._last = None, None
         for lot in lots.values():

@@ -97,6 +97,19 @@ def test_as_long_as_each_turn_brings_more_they_wait_for_it_but_not_for_ever(play
     play(scene)
 
 
+def test_what_is_long_to_read_is_not_waited_with(play, monkeypatch):
+    monkeypatch.setattr(gathering, "_MAX_BYTES", 1)
+
+    async def scene(house):
+        lines = [house.ask("grpc", [float(number)]) for number in range(2)]
+        await asyncio.sleep(0)
+        assert house.works == [2]
+        lines.append(house.ask("grpc", [2.0]))
+        await house.told(*lines)
+
+    play(scene)
+
+
 def test_both_formats_of_json_go_together_and_each_is_answered_in_its_own(play):
     async def scene(house):
         rows, columns = house.ask("rest", [1.0]), house.ask("rest", [3.0, 4.0], columns=True)
