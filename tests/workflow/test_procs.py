@@ -219,3 +219,44 @@ class TestRelaying:
 
         assert status == 0
         assert wait_until(lambda: gone(int(pid)))
+
+
+FORKING_BESIDE_CALLS = """
+import threading
+from concurrent import futures
+from slipway import procs
+import grpc
+
+server = grpc.server(futures.ThreadPoolExecutor(1))
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+done = threading.Event()
+
+def call():
+    while not done.is_set():
+        try:
+            channel.unary_unary("/a/b")(b"")
+        except grpc.RpcError:
+            pass
+
+threads = [threading.Thread(target=call) for _ in range(3)]
+for thread in threads:
+    thread.start()
+print({procs.start_owned(["true"]).wait() for _ in range(40)})
+done.set()
+for thread in threads:
+    thread.join()
+server.stop(None)
+"""
+
+
+def test_a_program_is_started_while_calls_of_grpc_are_under_way():
+    """Its handlers at a fork ended one child in a hundred."""
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKING_BESIDE_CALLS], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert ended.stdout.split() == ["{0}"]
+    # What it says when its handlers run.
+    assert "fork" not in ended.stderr
