@@ -84,11 +84,11 @@ class Settings:
         300.0, "Close REST connections that ask nothing for so long (s); 0: never. (not in TF Serving)"
     )
     rest_api_max_connections: int = _flag(
-        0, "REST connections open at once; 0: as many as file descriptors allow, up to 10000. (not in TF Serving)"
+        0, "REST connections open at once; 0: half of the file descriptors, up to 10000. (not in TF Serving)"
     )
     grpc_max_connections: int = _flag(
         0,
-        "gRPC connections open at once, with --grpc_transport=slipway; 0: as many as file descriptors allow, up to 10000. "
+        "gRPC connections open at once, with --grpc_transport=slipway; 0: three eighths of the file descriptors, up to 10000. "
         "(not in TF Serving)",
     )
     rest_api_gzip_min_bytes: int = _flag(

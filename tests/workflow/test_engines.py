@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,14 @@ def test_every_engine_is_told_to_give_little(engine):
         "--memory-swap=2g",
         "--pull=never",
     } <= set(words)
+
+
+def test_no_engine_is_asked_for_more_files_than_this_host_gives():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    asked = [option.rpartition(":")[2] for one in CANDIDATES for option in one.run_options if "nofile" in option]
+
+    assert asked
+    assert all(hard == resource.RLIM_INFINITY or int(files) <= hard for files in asked)
 
 
 def test_options_stand_where_the_engine_reads_them():

@@ -7,6 +7,7 @@ engine will do if it runs the image's own interpreter under the flags that the s
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -28,9 +29,20 @@ from slipway_wire import __version__
 OWNER_LABEL = "io.slipway.owner"
 PROCESS_ENGINE = "process"
 
-# Where the defaults ask for more than this host may give, runc fails with "setrlimit … not permitted".
-_ULIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+# As many as a server that makes room for connections takes; see `slipway_server`.
+_MOST_FILES = 2**15
 _TIMEOUT_S = 600
+
+
+def _ulimits() -> tuple[str, ...]:
+    """
+    Name limits that any host can give: where an engine's defaults ask for more, runc fails with "setrlimit … not permitted".
+
+    Files are as many as this process may open, for each connection of a load test is one.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    return f"--ulimit=nofile={files}:{files}", "--ulimit=nproc=1024:1024"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +76,9 @@ CANDIDATES = (
     Engine("docker", "docker"),
     Engine("podman", "podman"),
     Engine("podman+runc", "podman", ("--runtime=runc",)),
-    Engine("podman+runc+ulimits", "podman", ("--runtime=runc",), _ULIMITS),
-    Engine("podman+runc+cgroupfs+ulimits", "podman", ("--runtime=runc", "--cgroup-manager=cgroupfs"), _ULIMITS),
-    Engine("docker+ulimits", "docker", (), _ULIMITS),
+    Engine("podman+runc+ulimits", "podman", ("--runtime=runc",), _ulimits()),
+    Engine("podman+runc+cgroupfs+ulimits", "podman", ("--runtime=runc", "--cgroup-manager=cgroupfs"), _ulimits()),
+    Engine("docker+ulimits", "docker", (), _ulimits()),
 )
 
 

@@ -25,12 +25,12 @@ def make_room() -> None:
 
 def max_grpc_connections() -> int:
     """
-    Return how many gRPC connections may be open: an eighth of the descriptors, 10,000 at most.
+    Return how many gRPC connections may be open: three eighths of the descriptors, 10,000 at most.
 
-    REST may have three quarters, so that whatever clients do an eighth is left: for models, logs, the admin port, scrapes.
-    One connection of gRPC carries many calls; of HTTP/1.1 it takes as many as there are calls at once.
+    REST may have half, so that whatever clients do an eighth is left: for models, logs, the admin port, scrapes.
+    Containers often have 1024, and a client with a connection for each call opens hundreds after a moment of silence.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
-    return max(min(_MOST_CONNECTIONS, soft // 8), _FEWEST_CONNECTIONS)
+    return max(min(_MOST_CONNECTIONS, soft * 3 // 8), _FEWEST_CONNECTIONS)

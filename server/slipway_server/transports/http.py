@@ -45,8 +45,8 @@ _COPIED_BYTES = 32 * 1024
 
 def _max_connections() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Models, gRPC and logs need files, too.
-    return 10_000 if soft == resource.RLIM_INFINITY else max(min(10_000, soft * 3 // 4), 16)
+    # What is left is gRPC's and that of models and logs: see `descriptors`.
+    return 10_000 if soft == resource.RLIM_INFINITY else max(min(10_000, soft // 2), 16)
 
 
 @dataclass(frozen=True, slots=True)

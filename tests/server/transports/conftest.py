@@ -264,8 +264,14 @@ class House:
 
     def occupy(self, servable, protocol="rest"):
         """Let the only thread run a request of one row until the gate of *servable* is opened; give its line."""
-        servable.gate.clear()
+        self.hold(servable)
         return self.ask(protocol, [0.0])
+
+    def hold(self, servable):
+        """Let what *servable* is to run next wait until its gate is opened; `has_begun` waits for that, not for a run of before."""
+        servable.gate.clear()
+        while servable.started.acquire(blocking=False):
+            pass
 
     async def has_begun(self, servable):
         """Wait until *servable* runs."""

@@ -41,7 +41,7 @@ def test_what_a_sandbox_forbids_stays(monkeypatch):
 
 @pytest.mark.parametrize(
     ("soft", "connections"),
-    [(1024, 128), (2**15, 4096), (2**20, 10_000), (64, 16), (resource.RLIM_INFINITY, 10_000)],
+    [(1024, 384), (2**15, 10_000), (2**20, 10_000), (16_384, 6144), (32, 16), (resource.RLIM_INFINITY, 10_000)],
 )
 def test_grpc_leaves_descriptors_for_the_rest(monkeypatch, soft, connections):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))

@@ -688,7 +688,7 @@ def test_a_server_that_drains_answers_what_it_has_begun(play, protocol, values):
     """Also where one has made a run fail, so that the others begin again."""
 
     async def scene(house):
-        house.half.gate.clear()
+        house.hold(house.half)
         lines = [house.ask(protocol, [value]) for value in values]
         await house.has_begun(house.half)
         assert not house.serving.drain(0.0)
@@ -739,7 +739,7 @@ def test_who_leaves_later_is_counted_once_and_the_others_are_answered(play, prot
         first = None if runs else house.occupy(house.half)
         if first:
             await house.has_begun(house.half)
-        house.half.gate.clear()
+        house.hold(house.half)
         lines = [house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)]
         if runs:
             await house.has_begun(house.half)
@@ -763,7 +763,7 @@ def test_if_all_leave_what_waits_is_withdrawn(play, fakes, protocol, runs):
         first = None if runs else house.occupy(house.half)
         if first:
             await house.has_begun(house.half)
-        house.half.gate.clear()
+        house.hold(house.half)
         lines = [house.ask(protocol, [value]) for value in (1.0, 2.0, 3.0)]
         if runs:
             await house.has_begun(house.half)
@@ -826,10 +826,8 @@ def test_answers_that_are_large_only_together_are_written_one_by_one(play, proto
         told = await house.told(*[house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)])
         assert [outputs(one) for one in told] == [[2.5] * 2, [3.0] * 2, [3.5] * 2]
         assert house.works == [3]
-        house.half.gate.clear()
+        house.hold(house.half)
         lines = [house.ask(protocol, [value, value]) for value in (1.0, 2.0, 3.0)]
-        # Once for the run before.
-        await house.has_begun(house.half)
         await house.has_begun(house.half)
         lines[1].leave()
         house.half.gate.set()
@@ -870,7 +868,7 @@ def test_the_timeout_of_rest_ends_all_of_a_group(play):
     """Those that run are told so; those that wait are withdrawn and never run."""
 
     async def scene(house):
-        house.half.gate.clear()
+        house.hold(house.half)
         running = [house.ask("rest", [value]) for value in (1.0, 2.0)]
         await house.has_begun(house.half)
         waiting = [house.ask("rest", [value]) for value in (3.0, 4.0, 5.0)]
@@ -906,7 +904,7 @@ SOON = b"grpc-timeout: 300m"
 
 def test_a_deadline_of_grpc_ends_one_of_a_group(play):
     async def scene(house):
-        house.half.gate.clear()
+        house.hold(house.half)
         late = house.ask("grpc", [1.0], headers=[SOON])
         others = [house.ask("grpc", [value]) for value in (2.0, 3.0)]
         one = await house.told(late)
@@ -1094,7 +1092,7 @@ async def misfit(house, protocol, requests):
 
 
 async def refused(house, protocol, requests):
-    house.half.gate.clear()
+    house.hold(house.half)
     first = house.ask(protocol, [0.0] * 64)
     await house.has_begun(house.half)
     waits = house.ask(protocol, [0.0] * 64)
@@ -1106,7 +1104,7 @@ async def refused(house, protocol, requests):
 
 
 async def left(house, protocol, requests):
-    house.half.gate.clear()
+    house.hold(house.half)
     first = house.ask(protocol, [0.0])
     await house.has_begun(house.half)
     lines = [house.ask(protocol, [1.0]) for _ in range(requests)]
@@ -1119,7 +1117,7 @@ async def left(house, protocol, requests):
 
 
 async def left_one_by_one(house, protocol, requests):
-    house.half.gate.clear()
+    house.hold(house.half)
     lines = [house.ask(protocol, [1.0]) for _ in range(requests)]
     await house.has_begun(house.half)
     for line in lines[1:]:
@@ -1129,7 +1127,7 @@ async def left_one_by_one(house, protocol, requests):
 
 
 async def timed_out(house, protocol, requests):
-    house.half.gate.clear()
+    house.hold(house.half)
     headers = (b"grpc-timeout: 1m",) if protocol == "grpc" else ()
     lines = [house.ask(protocol, [1.0], headers=headers) for _ in range(requests)]
     await house.turn()
