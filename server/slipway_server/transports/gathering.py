@@ -202,9 +202,9 @@ class Gathering(Generic[C]):
         protocol: Wire,
         api: Api,
         write: Callable[[ModelSpec, Tensors, C], bytes],
-        write_all: Callable[[ModelSpec, Tensors, Sequence[int], Sequence[C]], Sequence[bytes] | None],
         is_large: Callable[[Tensors], bool],
         codec_threads: Executor,
+        write_all: Callable[[ModelSpec, Tensors, Sequence[int], Sequence[C]], Sequence[bytes] | None] | None = None,
         timeout: Timeout | None = None,
     ) -> None:
         """
@@ -216,10 +216,10 @@ class Gathering(Generic[C]):
             protocol: How the requests come.
             api: Their method.
             write: From who serves, the outputs and what `take` was given to the bytes of an answer.
-            write_all: The same for several requests, whose rows stand one behind the other: given the rows of each, and what each
-                gave to `take`; None where each is to be written by itself.
-            is_large: Says whether those take so long to write that others should not wait for it.
+            is_large: Says whether outputs take so long to write that others should not wait for it.
             codec_threads: Write them then.
+            write_all: As *write*, for several requests, whose rows stand one behind the other: given the rows of each, and what each
+                gave to `take`; None where each is to be written by itself.
             timeout: For how long requests are worked on; without one, each has its own.
         """
         self._serving = serving
@@ -468,7 +468,7 @@ class Gathering(Generic[C]):
         members, spec, outputs = group.members, group.spec, answer.outputs
         group.waits_s = answer.batch_wait_s, answer.queue_s, answer.compute_s
         since = time.monotonic()
-        if len(members) > 1 and not self._is_large(outputs):
+        if self._write_all is not None and len(members) > 1 and not self._is_large(outputs):
             try:
                 # Those of members that have left, too: they are few.
                 written = self._write_all(

@@ -37,6 +37,7 @@ from slipway_wire.status import InvalidArgument, NotFound
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R", ExamplesRequest, MultiInferenceRequest)
+K = TypeVar("K", Call, JointCall)
 
 # Messages from this size on are read and written on other threads, so that small ones need not wait for them.
 _LARGE_BYTES = 1024 * 1024
@@ -102,6 +103,8 @@ class GrpcApi:
             is_large=_is_large,
             codec_threads=self._codec_threads,
         )
+        self._classifications = self._inferences(_CLASSIFY)
+        self._regressions = self._inferences(_REGRESS)
         self._has_told_size = False
         self._names: tuple[str, ...] = ()
 
@@ -111,8 +114,8 @@ class GrpcApi:
             **self._others,
             paths.PREDICTION_SERVICE: {
                 "Predict": Unary(self.predict, is_stepwise=True, together=_Predictions(self._predictions)),
-                "Classify": Unary(self.classify, is_stepwise=True),
-                "Regress": Unary(self.regress, is_stepwise=True),
+                "Classify": Unary(self.classify, is_stepwise=True, together=self._classifications),
+                "Regress": Unary(self.regress, is_stepwise=True, together=self._regressions),
                 "MultiInference": Unary(self.multi_inference, is_stepwise=True),
                 "GetModelMetadata": Unary(self.get_model_metadata, is_stepwise=True),
             },
@@ -144,6 +147,19 @@ class GrpcApi:
                 return exchange.encoded(self._encode(exchange.spec, outputs))
             encoding = self._codec_threads.submit(self._encode, exchange.spec, outputs)
             return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
+
+    def _inferences(self, method: "_OfExamples[ExamplesRequest, Call]") -> "_Inferences":
+        """Let calls of *method* go on together."""
+        gathering: Gathering[ExamplesRequest] = Gathering(
+            self._serving,
+            self._arrivals,
+            protocol="grpc",
+            api=method.api,
+            write=lambda spec, outputs, request: self._sized(method.encode(spec, None, request, outputs)),
+            is_large=_has_many,
+            codec_threads=self._codec_threads,
+        )
+        return _Inferences(gathering, method)
 
     def _encode(self, spec: ModelSpec, outputs: Tensors) -> bytes:
         return predict.encode_response(
@@ -180,7 +196,7 @@ class GrpcApi:
         """PredictionService.MultiInference."""
         return self._infer(self._multi_inference, body, incoming)
 
-    async def _infer(self, method: "_OfExamples[R]", body: bytes, incoming: Incoming) -> bytes:
+    async def _infer(self, method: "_OfExamples[R, K]", body: bytes, incoming: Incoming) -> bytes:
         """Answer a call over examples; large messages are read and written aside, as those of `predict` are."""
         with self._serving.exchange("grpc", method.api, body=body, caller=incoming.caller) as exchange:
             requests: list[R] = []
@@ -195,9 +211,10 @@ class GrpcApi:
             else:
                 answer = await self._arrivals.begun_on(self._codec_threads, begin)
             outputs = exchange.answered(answer)
-            if sum([array.size for array in outputs.values()]) < _LARGE_RESULTS:
-                return exchange.encoded(method.encode(exchange, requests[0], outputs))
-            encoding = self._codec_threads.submit(method.encode, exchange, requests[0], outputs)
+            said = exchange.spec, exchange.call, requests[0], outputs
+            if not _has_many(outputs):
+                return exchange.encoded(method.encode(*said))
+            encoding = self._codec_threads.submit(method.encode, *said)
             return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
 
     async def get_model_metadata(self, body: bytes, incoming: Incoming) -> bytes:
@@ -311,29 +328,54 @@ class _Predictions:
         )
 
 
+class _Inferences:
+    """Takes calls of Classify or Regress in that may go on together."""
+
+    def __init__(self, gathering: Gathering[ExamplesRequest], method: "_OfExamples[ExamplesRequest, Call]") -> None:
+        self._gathering = gathering
+        self._method = method
+
+    def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
+        """See `Together.take`."""
+        if len(body) >= _LARGE_EXAMPLES_BYTES:
+            return None
+        began = time.monotonic()
+        try:
+            request = self._method.decode(body)
+        except InvalidArgument:
+            # It is told what is wrong where it goes alone.
+            return None
+        decode = partial(self._method.call, request)
+        return self._gathering.take(
+            request.spec, decode, call, request, size=len(body), began=began, timeout_s=incoming.timeout_s
+        )
+
+
 @dataclass(frozen=True, slots=True)
-class _OfExamples(Generic[R]):
+class _OfExamples(Generic[R, K]):
     """A method that takes examples: what is its own of the way from bytes to bytes."""
 
     api: Api
     decode: Callable[[bytes], R]
-    call: Callable[[R, Signatures], Call | JointCall]
-    encode: Callable[[Exchange, R, Tensors], bytes]
+    call: Callable[[R, Signatures], K]
+    encode: Callable[[ModelSpec, Call | JointCall | None, R, Tensors], bytes]
+    """From who served, what it ran, the request and the outputs to the bytes of an answer."""
 
 
-def _classify_response(exchange: Exchange, request: ExamplesRequest, outputs: Tensors) -> bytes:
-    return inference.encode_classify_response(exchange.spec, inference.classification(outputs, len(request.examples)))
+def _classify_response(spec: ModelSpec, _call: object, request: ExamplesRequest, outputs: Tensors) -> bytes:
+    return inference.encode_classify_response(spec, inference.classification(outputs, len(request.examples)))
 
 
-def _regress_response(exchange: Exchange, request: ExamplesRequest, outputs: Tensors) -> bytes:
-    return inference.encode_regress_response(exchange.spec, inference.regression(outputs, len(request.examples)))
+def _regress_response(spec: ModelSpec, _call: object, request: ExamplesRequest, outputs: Tensors) -> bytes:
+    return inference.encode_regress_response(spec, inference.regression(outputs, len(request.examples)))
 
 
-def _multi_inference_response(exchange: Exchange, request: MultiInferenceRequest, outputs: Tensors) -> bytes:
-    call = exchange.call
+def _multi_inference_response(
+    spec: ModelSpec, call: Call | JointCall | None, request: MultiInferenceRequest, outputs: Tensors
+) -> bytes:
     assert isinstance(call, JointCall)
     results = inference.inference_results(request, call.parted(outputs))
-    specs = [replace(exchange.spec, signature_name=one.signature) for one in call.calls]
+    specs = [replace(spec, signature_name=one.signature) for one in call.calls]
     return inference.encode_multi_inference_response(list(zip(specs, results, strict=True)))
 
 
@@ -352,6 +394,10 @@ def _begin_predict(exchange: Exchange, body: bytes, timeout_s: float) -> "Future
 
 def _is_large(outputs: Tensors) -> bool:
     return sum([array.nbytes for array in outputs.values()]) >= _LARGE_BYTES
+
+
+def _has_many(outputs: Tensors) -> bool:
+    return sum([array.size for array in outputs.values()]) >= _LARGE_RESULTS
 
 
 def _metric(name: str) -> str:

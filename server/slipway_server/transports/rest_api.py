@@ -7,7 +7,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from slipway_server.callers import REQUEST_ID, TRACEPARENT, Caller, Callers
 from slipway_server.errors import told
 from slipway_server.servables.calls import Signatures, classify_call, regress_call
 from slipway_server.servables.loader import Call, Tensors
-from slipway_server.serving import Exchange, Serving
+from slipway_server.serving import Api, Exchange, Serving
 from slipway_server.transports import health, model_list
 from slipway_server.transports.gathering import Form, Gathering
 from slipway_server.transports.gzip_body import GzipBody
@@ -51,6 +51,9 @@ _CODEC_THREADS = 2
 # zlib's quickest: the next three levels save 5 % and cost twice as much.
 _GZIP_LEVEL = 1
 _GZIP = 16 + zlib.MAX_WBITS
+
+# What may go together with others.
+_TOGETHER = ("predict", "classify", "regress")
 
 MODEL_VERSION_HEADER = b"X-Slipway-Model-Version"
 
@@ -112,6 +115,10 @@ class RestApi:
             codec_threads=self._codec_threads,
             timeout=self._timeout,
         )
+        self._of_examples: dict[Verb, tuple[_OfExamples, Gathering[ExamplesRequest]]] = {
+            "classify": (_CLASSIFY, self._inferences(_CLASSIFY)),
+            "regress": (_REGRESS, self._inferences(_REGRESS)),
+        }
         self.connections = Connections()
         """In whose books what requests hold in memory is entered: its server's, once it has one."""
 
@@ -153,11 +160,14 @@ class RestApi:
         return self.finished(response, request.target)
 
     def take(self, request: Request, turn: Turn) -> Place | None:
-        """Take a Predict request in that may go together with others, see `Gatherer.take`; all others go to `handle`."""
+        """Take a request in that may go together with others, see `Gatherer.take`; all others go to `handle`."""
         body = request.body
-        if len(body) >= _LARGE_BYTES or (asked := self._asked(request)) is None:
+        if len(body) >= _LARGE_BYTES or (meaning := self._asked(request)) is None:
             return None
+        verb, asked = meaning
         began = time.monotonic()
+        if verb != "predict":
+            return self._take_examples(verb, asked, request, turn, began)
         form: Form | None = None
         values: Any = None
         if (found := json_predict.find_form(body)) is not None:
@@ -184,12 +194,22 @@ class RestApi:
             values=values,
         )
 
-    def _asked(self, request: Request) -> ModelSpec | None:
-        """Return whom *request* asks to predict, going by its head; None where it is to go alone."""
+    def _take_examples(self, verb: Verb, asked: ModelSpec, request: Request, turn: Turn, began: float) -> Place | None:
+        """See `take`."""
+        try:
+            examples = _examples_request(asked, request.body)
+        except WireError:
+            return None
+        method, gathering = self._of_examples[verb]
+        decode, reply = partial(method.call, examples), _Joined(self, request, turn)
+        return gathering.take(examples.spec, decode, reply, examples, size=len(request.body), began=began)
+
+    def _asked(self, request: Request) -> tuple[Verb, ModelSpec] | None:
+        """Return what *request* asks of whom, going by its head; None where it is to go alone."""
         head = request.head
         if head is not None and head.meaning is not None:
-            spec: ModelSpec | None = head.meaning
-            return spec
+            meaning: tuple[Verb, ModelSpec] | None = head.meaning
+            return meaning
         headers = request.headers
         if (
             request.method != "POST"
@@ -199,15 +219,15 @@ class RestApi:
         ):
             return None
         try:
-            verb, spec = _wanted("POST", request.target)
+            meaning = _wanted("POST", request.target)
         except WireError:
             return None
-        if verb != "predict":
+        if meaning[0] not in _TOGETHER:
             return None
         if head is not None and self._token is None:
             # Tokens may change.
-            head.meaning = spec
-        return spec
+            head.meaning = meaning
+        return meaning
 
     def is_to_be_zipped(self, response: Response, request: Request) -> bool:
         """Say whether *response* is long enough to be compressed, and the client takes it so."""
@@ -299,39 +319,39 @@ class RestApi:
             return None
         return json_predict.encode_responses(outputs, sizes, row_format=row_format, non_finite=self._non_finite)
 
-    async def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
+    def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Awaitable[Response]:
         """POST …:classify."""
-        with self._serving.exchange("rest", "Classify", body=body, caller=caller) as exchange:
+        return self._infer(_CLASSIFY, spec, body, caller)
 
-            def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
-                request = _examples_request(spec, body)
-                return request, exchange.start(request.spec, partial(classify_call, request), self._timeout.timeout_s)
-
-            request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
-            outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
-
-            def encode() -> bytes:
-                classification = inference.classification(outputs, len(request.examples))
-                return json_examples.encode_classify_response(classification, self._non_finite)
-
-            return _answer_of(exchange, await self._aside(encode) if _is_large(outputs) else encode())
-
-    async def regress(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
+    def regress(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Awaitable[Response]:
         """POST …:regress."""
-        with self._serving.exchange("rest", "Regress", body=body, caller=caller) as exchange:
+        return self._infer(_REGRESS, spec, body, caller)
+
+    async def _infer(self, method: "_OfExamples", spec: ModelSpec, body: bytes, caller: Caller | None) -> Response:
+        """Answer a call over examples."""
+        with self._serving.exchange("rest", method.api, body=body, caller=caller) as exchange:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
                 request = _examples_request(spec, body)
-                return request, exchange.start(request.spec, partial(regress_call, request), self._timeout.timeout_s)
+                return request, exchange.start(request.spec, partial(method.call, request), self._timeout.timeout_s)
 
             request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
-
-            def encode() -> bytes:
-                regression = inference.regression(outputs, len(request.examples))
-                return json_examples.encode_regress_response(regression, self._non_finite)
-
+            encode = partial(method.encode, outputs, request, self._non_finite)
             return _answer_of(exchange, await self._aside(encode) if _is_large(outputs) else encode())
+
+    def _inferences(self, method: "_OfExamples") -> Gathering[ExamplesRequest]:
+        """Let calls of *method* go on together."""
+        return Gathering(
+            self._serving,
+            self._arrivals,
+            protocol="rest",
+            api=method.api,
+            write=lambda _spec, outputs, request: method.encode(outputs, request, self._non_finite),
+            is_large=_is_large,
+            codec_threads=self._codec_threads,
+            timeout=self._timeout,
+        )
 
     async def _unzip(self, body: bytes, plain: "_Plain") -> bytes:
         """
@@ -384,6 +404,27 @@ class RestApi:
         if len(zipped) < len(body):
             response.body = zipped
             response.headers.append((b"Content-Encoding", b"gzip"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _OfExamples:
+    """A method that takes examples: what is its own of the way from bytes to bytes."""
+
+    api: Api
+    call: Callable[[ExamplesRequest, Signatures], Call]
+    encode: Callable[[Tensors, ExamplesRequest, NonFinite], bytes]
+
+
+def _classify_response(outputs: Tensors, request: ExamplesRequest, non_finite: NonFinite) -> bytes:
+    return json_examples.encode_classify_response(inference.classification(outputs, len(request.examples)), non_finite)
+
+
+def _regress_response(outputs: Tensors, request: ExamplesRequest, non_finite: NonFinite) -> bytes:
+    return json_examples.encode_regress_response(inference.regression(outputs, len(request.examples)), non_finite)
+
+
+_CLASSIFY = _OfExamples("Classify", classify_call, _classify_response)
+_REGRESS = _OfExamples("Regress", regress_call, _regress_response)
 
 
 def _withdraw(beginning: "Future[tuple[Any, Future[Answer]]]") -> None:

@@ -16,7 +16,7 @@ from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, P
 from slipway_server.bearer import BearerToken
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.transports import gathering, grpc_api, rest_api
-from slipway_wire import dtypes, messages, predict
+from slipway_wire import dtypes, inference, messages, predict
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
 
 WAIT_S = 90.0
@@ -190,6 +190,29 @@ def test_several_inputs_outputs_and_a_default(play, scaled, protocol, word):
         assert house.servables["m", 1].rows == [5, 5]
 
     play(scene, scaled)
+
+
+def scores(protocol, method, body):
+    """Read what an answer to Classify or Regress says of each example."""
+    if protocol == "rest":
+        results = json.loads(body)["results"]
+        return [row[0][1] for row in results] if method == "classify" else results
+    if method == "classify":
+        classifications = messages.ClassificationResponse.FromString(body).result.classifications
+        return [one.classes[0].score for one in classifications]
+    return [one.value for one in messages.RegressionResponse.FromString(body).result.regressions]
+
+
+@pytest.mark.parametrize("method", ["classify", "regress"])
+def test_examples_of_a_turn_are_one_run_and_each_gets_its_own(play, protocol, method):
+    async def scene(house):
+        for _ in range(2):
+            known = [inferences(protocol)[f"{method} {name}"] for name in ("one", "three", "another", "one")]
+            told = await house.told(*[house.send(protocol, body, target=target) for _, body, target in known])
+            assert [scores(protocol, method, one.body) for one in told] == [[2.75], [2.75, 3.25, 3.75], [3.5], [2.75]]
+        assert house.works == [4, 4]
+
+    play(scene)
 
 
 def test_an_output_filter_is_a_group_of_its_own(play, scaled):
@@ -487,6 +510,68 @@ def words(protocol):
     }
 
 
+def inferences(protocol):
+    """Requests of Classify and Regress, likewise; and the target of each."""
+    if protocol == "rest":
+        said = {
+            "one": b'"examples": [{"x": 1.5}]}',
+            "another": b'"examples": [{"x": 3.0}]}',
+            "three": b'"examples": [{"x": 1.5}, {"x": 2.5}, {"x": [3.5]}]}',
+            "context": b'"context": {"x": 4.0}, "examples": [{}, {"x": 5.0}]}',
+            "too many": b'"examples": [%b]}' % b",".join([b'{"x": 1.5}'] * 9),
+            "none": b'"examples": []}',
+            "no list": b'"examples": 1}',
+            "mixed": b'"examples": [{"x": [1.5, "a"]}]}',
+            "cut off": b'"examples": [{"x": 1.5}',
+            "of numbers": b'"instances": [1.5]}',
+        }
+        bodies = {
+            f"{verb} {name}": (verb, b'{"signature_name": "%b", %b' % (verb.encode(), body))
+            for verb in ("classify", "regress")
+            for name, body in said.items()
+        }
+        bodies |= {
+            f"{verb} {name}": (verb, body)
+            for verb in ("classify", "regress")
+            for name, body in {
+                "no signature": b'{"signature_name": "nope", "examples": [{"x": 1.5}]}',
+                "of Predict": b'{"examples": [{"x": 1.5}]}',
+                "empty": b"",
+            }.items()
+        }
+        known = {name: ("m", body, f"/v1/models/m:{verb}") for name, (verb, body) in bodies.items()}
+        return {**known, "no model": ("nope", bodies["classify one"][1], "/v1/models/nope:classify")}
+
+    def example(*values):
+        one = messages.Example()
+        one.features.feature["x"].float_list.value.extend(values)
+        return one.SerializeToString()
+
+    encoded = {}
+    for method, other in (("classify", "regress"), ("regress", "classify")):
+        calls = {
+            "one": {"examples": [example(1.5)]},
+            "another": {"examples": [example(3.0)]},
+            "two values": {"examples": [example(3.0, 4.0)]},
+            "three": {"examples": [example(value) for value in (1.5, 2.5, 3.5)]},
+            "version": {"examples": [example(1.5)], "version": 1},
+            "no version": {"examples": [example(1.5)], "version": 7},
+            "no label": {"examples": [example(1.5)], "label": "nope"},
+            "too many": {"examples": [example(1.5)] * 9},
+            "none": {"examples": []},
+            "no model": {"model": "nope", "examples": [example(1.5)]},
+            "no signature": {"examples": [example(1.5)], "signature_name": "nope"},
+            "of Predict": {"examples": [example(1.5)], "signature_name": "serving_default"},
+            "of the other": {"examples": [example(1.5)], "signature_name": other},
+        }
+        target = f"/tensorflow.serving.PredictionService/{method.capitalize()}"
+        for name, parts in calls.items():
+            body = inference.encode_request(**{"model": "m", "signature_name": method, **parts})
+            encoded[f"{method} {name}"] = "m", body, target
+        encoded[f"{method} no message"] = "m", b"\xff\xff", target
+    return encoded
+
+
 TIMELESS = (
     ":tensorflow:serving:request_count{",
     ":tensorflow:serving:request_latency_count",
@@ -511,11 +596,15 @@ def books(house):
 
 
 @pytest.mark.parametrize("which", ["rest", "grpc"])
-@pytest.mark.parametrize("requests_of", [bodies, words], ids=["numbers", "words"])
+@pytest.mark.parametrize("requests_of", [bodies, words, inferences], ids=["numbers", "words", "inferences"])
 def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fakes, which, requests_of):
     """Whatever comes in one turn: that others came, too, is nobody's business."""
     known = requests_of(which)
-    make = fakes.HalfPlusTwo if requests_of is bodies else lambda: Lengths(fakes.HalfPlusTwo())
+    make = fakes.HalfPlusTwo if requests_of is not words else lambda: Lengths(fakes.HalfPlusTwo())
+
+    def send(house, name):
+        model, body, *target = known[name]
+        return house.send(which, body, model=model, target=target[0] if target else None)
 
     def told_of(turns, *, together):
         async def scene(house):
@@ -524,10 +613,10 @@ def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fak
             told = []
             for turn in turns:
                 if together:
-                    lines = [house.send(which, known[name][1], model=known[name][0]) for name in turn]
+                    lines = [send(house, name) for name in turn]
                     told += [await house.told(line) for line in lines]
                     continue
-                told += [await house.told(house.send(which, known[name][1], model=known[name][0])) for name in turn]
+                told += [await house.told(send(house, name)) for name in turn]
             assert together or not any(house.works)
             return [(one.outcome, one.fields) for one in told], books(house)
 
