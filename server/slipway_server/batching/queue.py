@@ -101,6 +101,11 @@ class BatchQueue(Generic[T]):
         return self._rows
 
     @property
+    def next_rows(self) -> int:
+        """How many rows the next batch has at most."""
+        return min(self._rows, self._largest)
+
+    @property
     def room(self) -> int:
         """How many rows more fit into the last batch, or into a new one if it is full."""
         self._recount()

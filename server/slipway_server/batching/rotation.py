@@ -135,8 +135,8 @@ class Rotation(Generic[T]):
         self._waiting[model] = owner
         return lane
 
-    def take(self, now: float) -> tuple[Lane[T], Batch[T]] | None:
-        """Hand out the batch whose turn it is, or None while it is too early for all."""
+    def next_lane(self, now: float) -> Lane[T] | None:
+        """Return the queue whose turn it is, or None while it is too early for all."""
         best: Lane[T] | None = None
         for model in self._waiting.values():
             if best is None or model.served < best.model.served:
@@ -145,6 +145,11 @@ class Rotation(Generic[T]):
                     if ready_at is not None and ready_at <= now:
                         best = lane
                         break
+        return best
+
+    def take(self, now: float) -> tuple[Lane[T], Batch[T]] | None:
+        """Hand out the batch whose turn it is, or None while it is too early for all."""
+        best = self.next_lane(now)
         if best is None:
             return None
         batch = best.queue.take(now)

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from slipway_server import cpus
+from slipway_server.batching.brief import BRIEF_S, Brief
 from slipway_server.batching.execution import Ran, run_batch
 from slipway_server.batching.pace import Pace
 from slipway_server.batching.queue import Batch, Part, QueueFull, Reason
@@ -78,14 +79,25 @@ class Scheduler(Protocol):
 
 
 @dataclass(slots=True)
+class _Begun:
+    """A run, once it has begun."""
+
+    at: float
+    """Monotonic, s."""
+    key: Hashable
+    """Of its queue."""
+    rows: int
+
+
+@dataclass(slots=True)
 class _Taken:
     """What a thread takes out of the queues at once."""
 
     batch: Batch[Task] | None = None
     late: list[Task] = field(default_factory=list)
     """Tasks whose deadline has come, to be told so."""
-    began: float | None = None
-    """When the batch was taken (monotonic, s)."""
+    begun: _Begun | None = None
+    """Of the batch."""
 
 
 class _Threads:
@@ -97,6 +109,8 @@ class _Threads:
 
     # Whether threads start when they are needed, rather than all at once.
     _grows = False
+    # Whether the thread of a caller that has promised to look runs itself what is brief.
+    _runs_there = False
 
     def __init__(
         self,
@@ -123,6 +137,9 @@ class _Threads:
         self._is_called = False
         # Whether a caller's thread has promised to look for itself whether somebody has to be called.
         self._looks_soon = False
+        self._brief = Brief()
+        # Held while that thread runs batches.
+        self._running_there = threading.Lock()
         # Until when one of the idle threads waits; the others wait to be called.
         self._watched_until = math.inf
         self._sweeps_again_at = -math.inf
@@ -145,6 +162,8 @@ class _Threads:
             self._stopping = True
             while self._idle:
                 self._call()
+        with self._running_there:
+            pass
         for thread in self._threads:
             thread.join()
 
@@ -203,9 +222,45 @@ class _Threads:
         return task
 
     def _look(self) -> None:
-        """Do what a caller's thread has promised."""
+        """
+        Do what a caller's thread has promised: see that what it has brought is run.
+
+        What is brief it runs itself: there is one CPU, on which another thread would run instead of it, not beside it.
+        """
+        until = time.monotonic() + BRIEF_S
+        begun: _Begun | None = None
+        with self._running_there:
+            while (taken := self._next_there(begun, until)) is not None:
+                begun = taken.begun
+                self._serve(taken)
+                del taken
+
+    def _next_there(self, begun: _Begun | None, until: float) -> _Taken | None:
+        """
+        Take what is to be run on the thread of a caller at once; None: nothing is, and the promise is kept, or given anew.
+
+        Args:
+            begun: What it has run by now.
+            until: From then on (monotonic, s) it is the turn of what else that thread does.
+        """
         with self._lock:
+            now = self._end(begun)
+            if self._has_brief(now):
+                if begun is not None and now >= until and self._soon(self._look):
+                    return None
+                taken = self._take(now)
+                if taken.batch is not None or taken.late:
+                    return taken
             self._keep_promise()
+            return None
+
+    def _has_brief(self, now: float) -> bool:
+        """Say whether what is to run next is to run on the thread of a caller."""
+        # More than are configured never run at once: one thread must have nothing to do.
+        if not self._runs_there or not self._idle or self._stopping:
+            return False
+        lane = self._rotation.next_lane(now)
+        return lane is not None and self._brief.expects(lane.key, lane.queue.next_rows)
 
     def _keep_promise(self) -> None:
         self._looks_soon = False
@@ -255,9 +310,9 @@ class _Threads:
 
     def _work(self) -> None:
         mine = threading.Condition(self._lock)
-        began: float | None = None
-        while (taken := self._next(mine, began)) is not None:
-            began = taken.began
+        begun: _Begun | None = None
+        while (taken := self._next(mine, begun)) is not None:
+            begun = taken.begun
             self._serve(taken)
             # Else the last batch would stay in memory until the next.
             del taken
@@ -275,36 +330,47 @@ class _Threads:
                 if not task.done():
                     task.finish(Internal("internal error"))
 
-    def _next(self, mine: threading.Condition, began: float | None) -> _Taken | None:
+    def _next(self, mine: threading.Condition, begun: _Begun | None) -> _Taken | None:
         """
         Wait for a batch, or for tasks that have expired; None once the scheduler stops and nothing is left.
 
         Args:
             mine: What this thread waits behind.
-            began: When this thread took the batch that it has run by now.
+            begun: What this thread has run by now.
         """
         with self._lock:
-            if began is not None:
-                self._pace.end(began, time.monotonic())
+            self._end(begun)
             while True:
                 now = time.monotonic()
-                taken = _Taken(late=self._sweep(now))
-                may_run = self._stopping or self._pace.next_at(now) <= now
-                if may_run and (turn := self._rotation.take(math.inf if self._stopping else now)) is not None:
-                    _, batch = turn
-                    batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
-                    if batch.parts:
-                        taken.batch, taken.began = batch, now
-                        self._pace.begin(now)
-                    if len(self._rotation) and (self._idle or self._grows):
-                        # This thread is busy now; another must watch over what still waits.
-                        self._see_to(self._rotation.next_at(), self._rotation.next_deadline, now)
-                    return taken
-                if taken.late:
+                taken = self._take(now)
+                if taken.batch is not None and len(self._rotation) and (self._idle or self._grows):
+                    # This thread is busy now; another must watch over what still waits.
+                    self._see_to(self._rotation.next_at(), self._rotation.next_deadline, now)
+                if taken.batch is not None or taken.late:
                     return taken
                 if self._stopping:
                     return None
                 self._wait(mine, now)
+
+    def _take(self, now: float) -> _Taken:
+        """Take out of the queues what is late, and a batch if one is ready and may run."""
+        taken = _Taken(late=self._sweep(now))
+        may_run = self._stopping or self._pace.next_at(now) <= now
+        if may_run and (turn := self._rotation.take(math.inf if self._stopping else now)) is not None:
+            lane, batch = turn
+            batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
+            if batch.parts:
+                taken.batch, taken.begun = batch, _Begun(now, lane.key, batch.rows)
+                self._pace.begin(now)
+        return taken
+
+    def _end(self, begun: _Begun | None) -> float:
+        """Take note that a run has ended; return the time (monotonic, s)."""
+        now = time.monotonic()
+        if begun is not None:
+            self._pace.end(begun.at, now)
+            self._brief.note(begun.key, begun.rows, now - begun.at, now)
+        return now
 
     def _wait(self, mine: threading.Condition, now: float) -> None:
         """Wait for a change; if no other thread does so in time, wait no longer than until something is due."""
@@ -362,6 +428,7 @@ class BatchScheduler(_Threads):
     """Queues take turns on `num_batch_threads` threads that all models share, as in TF Serving."""
 
     may_join = True
+    _runs_there = True
 
     def __init__(
         self,
@@ -514,7 +581,12 @@ class BatchScheduler(_Threads):
 
 
 class DirectScheduler(_Threads):
-    """Without batching: every request is a run of its own, on one of *threads* threads; models take turns."""
+    """
+    Without batching: every request is a run of its own, on one of *threads* threads; models take turns.
+
+    None is run by who has taken it in: run by run that costs more than one thread that runs them all (half_plus_two over REST: a
+    fifth).
+    """
 
     _grows = True
     may_join = False

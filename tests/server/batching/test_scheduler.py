@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from slipway_server.batching import pace
+from slipway_server.batching import brief, pace
+from slipway_server.batching import scheduler as scheduling
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler, Work
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
@@ -24,7 +25,7 @@ class Model:
     """Doubles x; notes how many rows each run had; waits while its gate is closed; refuses negative numbers."""
 
     def __init__(self):
-        self.rows = []
+        self.rows, self.threads = [], []
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Semaphore(0)
@@ -33,6 +34,7 @@ class Model:
         self.started.release()
         assert self.gate.wait(WAIT_S)
         self.rows.append(len(inputs["x"]))
+        self.threads.append(threading.get_ident())
         if (inputs["x"] < 0).any():
             raise InvalidArgument("negative")
         return {"y": inputs["x"] * 2}
@@ -417,6 +419,134 @@ def test_what_was_taken_in_is_answered_though_a_promise_was_not_kept(model, batc
     scheduler.stop()
 
     assert waits.result(WAIT_S).outputs["y"].tolist() == [2.0]
+
+
+@pytest.fixture
+def one_cpu(monkeypatch, model):
+    """
+    A scheduler on one CPU with *threads*, which has seen runs of *model* that it takes for brief; and what it asked a loop to call.
+
+    However slow the machine is: all that ends within a quarter of an hour is brief.
+    """
+    monkeypatch.setattr(brief, "BRIEF_S", 1000.0)
+    monkeypatch.setattr(scheduling, "BRIEF_S", 1000.0)
+    promised, made = [], []
+
+    def make(threads=1, **parameters):
+        policy = BatchingPolicy(num_batch_threads=threads, max_batch_size=8, **parameters)
+        scheduler = BatchScheduler(policy, Metrics(), lambda: 1, lambda call: not promised.append(call))
+        scheduler.start()
+        made.append(scheduler)
+        wait_for_idle(scheduler, threads)
+        for key in ("k", "l"):
+            known = scheduler.submit(work(model, 0.0, key=key))
+            promised.pop()()
+            known.result(WAIT_S)
+            wait_for_idle(scheduler, threads)
+        model.threads.clear()
+        model.rows.clear()
+        return scheduler, promised
+
+    yield make
+    for scheduler in made:
+        scheduler.stop()
+
+
+def test_on_one_cpu_who_has_taken_brief_runs_in_makes_them(one_cpu, model):
+    scheduler, promised = one_cpu()
+    futures = [scheduler.submit(work(model, *values)) for values in ([1.0], [2.0, 3.0])]
+    assert not any(future.done() for future in futures)
+
+    promised.pop()()
+
+    assert [future.result(0).outputs["y"].tolist() for future in futures] == [[2.0], [4.0, 6.0]]
+    assert model.threads == [threading.get_ident()]
+    assert not promised
+
+
+def test_what_has_not_run_yet_runs_on_a_thread_of_its_own(one_cpu, model):
+    scheduler, promised = one_cpu()
+    new = scheduler.submit(work(model, 1.0, key="new"))
+    promised.pop()()
+
+    assert new.result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert threading.get_ident() not in model.threads
+
+
+def test_runs_that_were_longer_are_made_by_another_thread(one_cpu, model, monkeypatch):
+    scheduler, promised = one_cpu()
+    monkeypatch.setattr(brief, "BRIEF_S", -1.0)
+    future = scheduler.submit(work(model, 1.0))
+    promised.pop()()
+
+    assert future.result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert threading.get_ident() not in model.threads
+
+
+def test_after_some_runs_it_is_the_turn_of_other_requests(one_cpu, model, monkeypatch):
+    scheduler, promised = one_cpu()
+    monkeypatch.setattr(scheduling, "BRIEF_S", 0.0)
+    futures = [scheduler.submit(work(model, 1.0, key=key)) for key in ("k", "l")]
+    promised.pop()()
+    assert [future.done() for future in futures] == [True, False]
+
+    promised.pop()()
+
+    assert [future.result(0).outputs["y"].tolist() for future in futures] == [[2.0], [2.0]]
+    assert model.threads == [threading.get_ident()] * 2
+    assert not promised
+
+
+def test_no_more_runs_go_on_at_once_than_there_are_threads(one_cpu, model, monkeypatch):
+    """Also if those take long, so that others may begin beside them."""
+    monkeypatch.setattr(pace, "GRACE_S", 0.0)
+    scheduler, promised = one_cpu()
+    slow = Model()
+    slow.gate.clear()
+    blocked = scheduler.submit(work(slow, 0.0, key="slow"))
+    promised.pop()()
+    assert slow.started.acquire(timeout=WAIT_S)
+    waits = scheduler.submit(work(model, 1.0))
+    promised.pop()()
+    assert not waits.done()
+
+    slow.gate.set()
+
+    assert waits.result(WAIT_S).outputs["y"].tolist() == [2.0]
+    assert blocked.result(WAIT_S).outputs["y"].tolist() == [0.0]
+    assert threading.get_ident() not in model.threads
+
+
+def test_what_is_late_or_fails_there_is_told_so(one_cpu, model):
+    scheduler, promised = one_cpu()
+    late = scheduler.submit(work(model, 1.0, deadline=0.0))
+    bad = scheduler.submit(work(model, -1.0, key="l"))
+    promised.pop()()
+
+    assert isinstance(late.exception(0), ResourceExhausted)
+    assert isinstance(bad.exception(0), InvalidArgument)
+    assert model.threads == [threading.get_ident()]
+
+
+def test_to_stop_waits_for_what_runs_there(one_cpu, model):
+    scheduler, promised = one_cpu()
+    model.gate.clear()
+    while model.started.acquire(blocking=False):
+        pass
+    future = scheduler.submit(work(model, 1.0))
+    there = threading.Thread(target=promised.pop())
+    there.start()
+    assert model.started.acquire(timeout=WAIT_S)
+    stops = threading.Thread(target=scheduler.stop)
+    stops.start()
+    stops.join(0.05)
+    assert stops.is_alive()
+
+    model.gate.set()
+    for thread in (there, stops):
+        thread.join(WAIT_S)
+
+    assert future.result(0).outputs["y"].tolist() == [2.0]
 
 
 def test_a_thread_without_a_loop_wakes_at_once(model):
