@@ -5,6 +5,7 @@ import gc
 import gzip
 import json
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway_server.batching import brief
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler
 from slipway_server.bearer import BearerToken
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.transports import gathering, grpc_api, rest_api
+from slipway_server.transports.waiting import soon_on
 from slipway_wire import dtypes, inference, messages, predict
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
 
@@ -595,9 +598,23 @@ def books(house):
     return {name: value for name, value in house.metrics.snapshot().items() if name.startswith(TIMELESS)}
 
 
+def wait_for_idle(scheduler):
+    """Until then a thread has not taken note of the run that it has answered."""
+    deadline = time.monotonic() + WAIT_S
+    while not scheduler._idle:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def on_one_cpu(policy, metrics):
+    scheduler = BatchScheduler(policy, metrics, lambda: 1, soon_on(asyncio.get_running_loop()))
+    scheduler.start()
+    return scheduler
+
+
 @pytest.mark.parametrize("which", ["rest", "grpc"])
 @pytest.mark.parametrize("requests_of", [bodies, words, inferences], ids=["numbers", "words", "inferences"])
-def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fakes, which, requests_of):
+def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fakes, monkeypatch, which, requests_of):
     """Whatever comes in one turn: that others came, too, is nobody's business."""
     known = requests_of(which)
     make = fakes.HalfPlusTwo if requests_of is not words else lambda: Lengths(fakes.HalfPlusTwo())
@@ -606,7 +623,7 @@ def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fak
         model, body, *target = known[name]
         return house.send(which, body, model=model, target=target[0] if target else None)
 
-    def told_of(turns, *, together):
+    def told_of(turns, *, together, **options):
         async def scene(house):
             if not together:
                 house.serving.observers = (lambda _exchange: None,)
@@ -620,7 +637,7 @@ def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fak
             assert together or not any(house.works)
             return [(one.outcome, one.fields) for one in told], books(house)
 
-        return play(scene, {("m", 1): make()}, policy=small(max_batch_size=8))
+        return play(scene, {("m", 1): make()}, policy=small(max_batch_size=8), **options)
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=12), min_size=1, max_size=3))
@@ -628,9 +645,12 @@ def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fak
         assert told_of(turns, together=True) == told_of(turns, together=False)
 
     check()
-    # All at once, in both orders: each is the first of its form once.
+    # All at once, in both orders: each is the first of its form once. And where there is one CPU, on which the loop runs batches.
+    monkeypatch.setattr(brief, "BRIEF_S", 1000.0)
     for order in (sorted(known), sorted(known, reverse=True)):
-        assert told_of([order, order], together=True) == told_of([order, order], together=False)
+        alone = told_of([order, order], together=False)
+        assert told_of([order, order], together=True) == alone
+        assert told_of([order, order], together=True, scheduler_of=on_one_cpu) == alone
 
 
 @pytest.mark.parametrize("guilty", [0, 2, 4])
@@ -1155,6 +1175,24 @@ def test_compressed_requests_go_alone(play):
         assert sorted(house.works) == [0, 1]
 
     play(scene)
+
+
+# Where there is one CPU.
+
+
+def test_on_one_cpu_the_loop_itself_runs_what_is_brief(play, protocol, monkeypatch):
+    monkeypatch.setattr(brief, "BRIEF_S", 1000.0)
+
+    async def scene(house):
+        threads, run = [], house.half.run
+        house.half.run = lambda call: (threads.append(threading.get_ident()), run(call))[1]
+        for _ in range(2):
+            told = await house.told(*[house.ask(protocol, [value]) for value in (1.0, 2.0)])
+            assert [outputs(one) for one in told] == [[2.5], [3.0]]
+            await asyncio.to_thread(wait_for_idle, house.scheduler)
+        assert [thread == threading.get_ident() for thread in threads] == [False, True]
+
+    play(scene, scheduler_of=on_one_cpu)
 
 
 # What is left behind.
