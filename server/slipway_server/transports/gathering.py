@@ -43,7 +43,7 @@ _Waits = tuple[float | None, float | None, float | None]
 
 # Turns of the event loop for which requests wait for others: a few microseconds each, and none for a request that is alone. But
 # what takes long to read is not to keep batch threads idle meanwhile.
-_MAX_TURNS = 4
+_MAX_TURNS = 8
 _MAX_BYTES = 128 * 1024
 
 
