@@ -294,7 +294,7 @@ def _work(
     else:
         several = call.signature
         run = partial(_run_alone, servable, call)
-    key = (id(servable), several, tuple(call.outputs))
+    key = (handle.life, several, tuple(call.outputs))
     return Work(handle.model, key, run, call.inputs, deadline, servable.batching_policy, sizes)
 
 

@@ -8,7 +8,7 @@ BRIEF_S = 0.002
 """A run that takes no longer may be made between two looks for requests: who asks for anything else waits that long for it."""
 
 # A run that took longer than was expected held up all that came in meanwhile. For so many times as long no such run is expected
-# to be brief: of all time, at most a hundredth is lost to surprises.
+# to be brief: of all time, each kind of run takes at most a hundredth by surprise.
 _DISTRUST = 100.0
 
 # The largest run there was is told of by smaller ones, the less the longer ago it was: it may have been held up by something else.
@@ -57,6 +57,7 @@ class Brief:
             seen = self._seen[key] = _Seen()
             if len(self._seen) > _MOST_KEYS:
                 self._seen.popitem(last=False)
+        self._seen.move_to_end(key)
         if size >= seen.size:
             seen.size, seen.took_s = size, took_s
         else:

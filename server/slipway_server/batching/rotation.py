@@ -149,16 +149,18 @@ class Rotation(Generic[T]):
 
     def take(self, now: float) -> tuple[Lane[T], Batch[T]] | None:
         """Hand out the batch whose turn it is, or None while it is too early for all."""
-        best = self.next_lane(now)
-        if best is None:
-            return None
-        batch = best.queue.take(now)
+        lane = self.next_lane(now)
+        return None if lane is None else (lane, self.take_from(lane, now))
+
+    def take_from(self, lane: Lane[T], now: float) -> Batch[T]:
+        """Hand out the batch of a queue whose turn it is."""
+        batch = lane.queue.take(now)
         assert batch is not None, "ready_at said so"
         self._turn += 1
-        best.model.served = self._turn
-        best.model.lanes.move_to_end(best.key)
-        self._shrink(best, batch.rows)
-        return best, batch
+        lane.model.served = self._turn
+        lane.model.lanes.move_to_end(lane.key)
+        self._shrink(lane, batch.rows)
+        return batch
 
     def next_at(self) -> float:
         """Return the monotonic time (s) from which `take` gives a batch; infinite while nothing waits."""

@@ -11,11 +11,11 @@ from operator import itemgetter
 from typing import Protocol
 
 from slipway_server import cpus
-from slipway_server.batching.brief import BRIEF_S, Brief
+from slipway_server.batching.brief import Brief
 from slipway_server.batching.execution import Ran, run_batch
 from slipway_server.batching.pace import Pace
 from slipway_server.batching.queue import Batch, Part, QueueFull, Reason
-from slipway_server.batching.rotation import Rotation
+from slipway_server.batching.rotation import Lane, Rotation
 from slipway_server.batching.task import Answer, Division, Task, Work
 from slipway_server.batching.tensors import Tensors, count_rows, join
 from slipway_server.config_files import BatchingPolicy
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Between two searches for expired tasks, each of which looks at all that wait.
 _SWEEP_S = 0.01
+# For so long a caller's thread that runs batches goes on to the next; then it is the turn of what else it does.
+_THERE_S = 0.002
 # Nobody should wait longer than this because of a guess.
 _MAX_RETRY_AFTER_S = 60
 # Runs whose time has a say in that guess.
@@ -138,8 +140,9 @@ class _Threads:
         # Whether a caller's thread has promised to look for itself whether somebody has to be called.
         self._looks_soon = False
         self._brief = Brief()
-        # Held while that thread runs batches.
+        # Held while that thread runs batches; and whether it is running one.
         self._running_there = threading.Lock()
+        self._is_running_there = False
         # Until when one of the idle threads waits; the others wait to be called.
         self._watched_until = math.inf
         self._sweeps_again_at = -math.inf
@@ -227,12 +230,18 @@ class _Threads:
 
         What is brief it runs itself: there is one CPU, on which another thread would run instead of it, not beside it.
         """
-        until = time.monotonic() + BRIEF_S
+        until = time.monotonic() + _THERE_S
         begun: _Begun | None = None
         with self._running_there:
             while (taken := self._next_there(begun, until)) is not None:
                 begun = taken.begun
-                self._serve(taken)
+                try:
+                    self._serve(taken)
+                except BaseException:  # to end the loop, perhaps; what waits needs somebody who looks
+                    with self._lock:
+                        self._end_there(begun)
+                        self._keep_promise()
+                    raise
                 del taken
 
     def _next_there(self, begun: _Begun | None, until: float) -> _Taken | None:
@@ -244,23 +253,25 @@ class _Threads:
             until: From then on (monotonic, s) it is the turn of what else that thread does.
         """
         with self._lock:
-            now = self._end(begun)
-            if self._has_brief(now):
-                if begun is not None and now >= until and self._soon(self._look):
-                    return None
-                taken = self._take(now)
+            now = self._end_there(begun)
+            if begun is not None and now >= until and len(self._rotation) and self._soon(self._look):
+                return None
+            if self._runs_there and not self._stopping and self._pace.is_alone(now):
+                taken = self._take(now, self._may_run_there)
+                self._is_running_there = taken.batch is not None
                 if taken.batch is not None or taken.late:
                     return taken
             self._keep_promise()
             return None
 
-    def _has_brief(self, now: float) -> bool:
-        """Say whether what is to run next is to run on the thread of a caller."""
-        # More than are configured never run at once: one thread must have nothing to do.
-        if not self._runs_there or not self._idle or self._stopping:
-            return False
-        lane = self._rotation.next_lane(now)
-        return lane is not None and self._brief.expects(lane.key, lane.queue.next_rows)
+    def _may_run_there(self, lane: Lane[Task]) -> bool:
+        """Say whether the next batch of *lane* is to be run on the thread of a caller."""
+        # Unless one thread has nothing to do, there would be more runs at once than are configured.
+        return bool(self._idle) and self._brief.expects(lane.key, lane.queue.next_rows)
+
+    def _end_there(self, begun: _Begun | None) -> float:
+        self._is_running_there = False
+        return self._end(begun)
 
     def _keep_promise(self) -> None:
         self._looks_soon = False
@@ -306,7 +317,7 @@ class _Threads:
         wait_s = batches * self._run_s * self._rotation.models / self._limit
         return min(max(math.ceil(wait_s), 1), _MAX_RETRY_AFTER_S)
 
-    # On the scheduler's own threads.
+    # On the scheduler's own threads, and what they share with a caller's that runs batches.
 
     def _work(self) -> None:
         mine = threading.Condition(self._lock)
@@ -352,30 +363,41 @@ class _Threads:
                     return None
                 self._wait(mine, now)
 
-    def _take(self, now: float) -> _Taken:
-        """Take out of the queues what is late, and a batch if one is ready and may run."""
+    def _take(self, now: float, wanted: Callable[[Lane[Task]], bool] = lambda _lane: True) -> _Taken:
+        """Take out of the queues what is late, and a batch if one is ready, may run and is *wanted*."""
         taken = _Taken(late=self._sweep(now))
-        may_run = self._stopping or self._pace.next_at(now) <= now
-        if may_run and (turn := self._rotation.take(math.inf if self._stopping else now)) is not None:
-            lane, batch = turn
+        if not self._stopping and self._free_at(now) > now:
+            return taken
+        until = math.inf if self._stopping else now
+        while taken.batch is None and (lane := self._rotation.next_lane(until)) is not None and wanted(lane):
+            batch = self._rotation.take_from(lane, until)
             batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
             if batch.parts:
-                taken.batch, taken.begun = batch, _Begun(now, lane.key, batch.rows)
+                rows = sum([stop - start for _, start, stop in batch.parts])
+                taken.batch, taken.begun = batch, _Begun(now, lane.key, rows)
                 self._pace.begin(now)
         return taken
+
+    def _free_at(self, now: float) -> float:
+        """Return from when on (monotonic, s) one of the scheduler's threads may begin another run, unless one ends before."""
+        if self._is_running_there and len(self._threads) - len(self._idle) >= self._limit:
+            # What runs there is instead of one on this thread, which is looked for again when that has ended.
+            return math.inf
+        return self._pace.next_at(now)
 
     def _end(self, begun: _Begun | None) -> float:
         """Take note that a run has ended; return the time (monotonic, s)."""
         now = time.monotonic()
         if begun is not None:
             self._pace.end(begun.at, now)
-            self._brief.note(begun.key, begun.rows, now - begun.at, now)
+            if self._runs_there:
+                self._brief.note(begun.key, begun.rows, now - begun.at, now)
         return now
 
     def _wait(self, mine: threading.Condition, now: float) -> None:
         """Wait for a change; if no other thread does so in time, wait no longer than until something is due."""
         until = min(
-            max(self._rotation.next_at(), self._pace.next_at(now)),
+            max(self._rotation.next_at(), self._free_at(now)),
             max(self._rotation.next_deadline, self._sweeps_again_at),
         )
         watches = until < self._watched_until
@@ -445,7 +467,7 @@ class BatchScheduler(_Threads):
             policy: The threads, and the parameters of servables that have none of their own.
             metrics: Where to count.
             count_cpus: See `Pace`.
-            soon: How callers' threads look, on one CPU, whether a thread is to be woken.
+            soon: How callers' threads look, on one CPU, whether a thread is to be woken; they run themselves what is brief.
             taking_in_s: See `Pace`.
         """
         super().__init__(policy.num_batch_threads, "batch", metrics, count_cpus, soon, taking_in_s)

@@ -1,5 +1,6 @@
 """Loads, unloads and lends versions; the only one that touches loaders. Decides nothing: it asks the policy."""
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -29,14 +30,30 @@ Later = Callable[[float, Callable[[], None]], object]
 """(delay in seconds, action): run the action once the delay is over, on any thread."""
 
 
+# To number them: an address in memory, or the number of a version, may come again.
+_LIVES = itertools.count()
+
+
 class _Version:
     """What the manager knows about one life of one version; guarded by the manager's lock."""
 
-    __slots__ = ("is_aspired", "is_due", "leases", "model", "path", "servable", "status", "tries", "waits_for_retry")
+    __slots__ = (
+        "is_aspired",
+        "is_due",
+        "leases",
+        "life",
+        "model",
+        "path",
+        "servable",
+        "status",
+        "tries",
+        "waits_for_retry",
+    )
 
     def __init__(self, model: str, version: int, path: str) -> None:
         self.model = model
         self.path = path
+        self.life = next(_LIVES)
         self.status = VersionStatus(version, "START")
         self.is_aspired = True
         self.servable: Servable | None = None
@@ -62,13 +79,15 @@ class _Version:
 class Handle:
     """A lease on a loaded version: while it is held, the version is not freed. A context manager."""
 
-    __slots__ = ("_entry", "_manager", "model", "servable", "version")
+    __slots__ = ("_entry", "_manager", "life", "model", "servable", "version")
 
     def __init__(self, manager: "Manager", entry: _Version, servable: Servable) -> None:
         self._manager = manager
         self._entry: _Version | None = entry
         self.model = entry.model
         self.version = entry.status.version
+        self.life = entry.life
+        """The same for all leases on one life of a version, and no other's."""
         self.servable = servable
 
     def release(self) -> None:

@@ -42,9 +42,10 @@ _Waits = tuple[float | None, float | None, float | None]
 
 
 # Turns of the event loop for which requests wait for others: a few microseconds each, and none for a request that is alone. But
-# what takes long to read is not to keep batch threads idle meanwhile.
+# what takes long to read is not to keep batch threads idle meanwhile, nor is anybody to wait where a turn takes long.
 _MAX_TURNS = 8
 _MAX_BYTES = 128 * 1024
+_MAX_WAIT_S = 0.001
 
 
 class Reply(Protocol):
@@ -234,10 +235,17 @@ class Gathering(Generic[C]):
         self._lots: dict[ModelSpec, _Lot[C]] = {}
         # How many requests they hold, and bytes of them.
         self._taken = self._taken_bytes = 0
+        # When the first of them came (monotonic, s).
+        self._since = 0.0
         # Most of a turn asks for the same: the very same object, for what clients repeat is remembered as what it means.
         self._last: tuple[ModelSpec | None, _Lot[C] | None] = None, None
 
     # What comes in.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any request may go together with others: if not, it need not be read to find out."""
+        return not self._serving.observers and self._serving.may_join
 
     def take(
         self,
@@ -312,7 +320,7 @@ class Gathering(Generic[C]):
 
     def _open(self, spec: ModelSpec) -> _Lot[C] | None:
         """Lend the version that *spec* names for the requests of this turn; None where they go alone."""
-        if not self._serving.may_join:
+        if not self.is_open:
             return None
         try:
             handle = self._serving.lend(spec)
@@ -323,6 +331,7 @@ class Gathering(Generic[C]):
             handle.release()
             return None
         if not self._lots:
+            self._since = time.monotonic()
             self._arrivals.loop.call_soon(self._settle, 1, 1)
         lot = self._lots[spec] = _Lot(handle, largest)
         return lot
@@ -352,7 +361,12 @@ class Gathering(Generic[C]):
 
     def _settle(self, seen: int, turns: int) -> None:
         """Let go on what has come; but as long as each turn of the loop brings more than were *seen* before, wait for some turns."""
-        if self._taken > seen and turns < _MAX_TURNS and self._taken_bytes < _MAX_BYTES:
+        if (
+            self._taken > seen
+            and turns < _MAX_TURNS
+            and self._taken_bytes < _MAX_BYTES
+            and time.monotonic() < self._since + _MAX_WAIT_S
+        ):
             self._arrivals.loop.call_soon(self._settle, self._taken, turns + 1)
             return
         self._taken = self._taken_bytes = 0

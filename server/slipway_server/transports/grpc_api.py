@@ -103,8 +103,8 @@ class GrpcApi:
             is_large=_is_large,
             codec_threads=self._codec_threads,
         )
-        self._classifications = self._inferences(_CLASSIFY)
-        self._regressions = self._inferences(_REGRESS)
+        self._classifications = self._inferences(_CLASSIFY, _classify_response)
+        self._regressions = self._inferences(_REGRESS, _regress_response)
         self._has_told_size = False
         self._names: tuple[str, ...] = ()
 
@@ -148,14 +148,16 @@ class GrpcApi:
             encoding = self._codec_threads.submit(self._encode, exchange.spec, outputs)
             return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
 
-    def _inferences(self, method: "_OfExamples[ExamplesRequest, Call]") -> "_Inferences":
-        """Let calls of *method* go on together."""
-        gathering: Gathering[ExamplesRequest] = Gathering(
+    def _inferences(
+        self, method: "_OfExamples[ExamplesRequest, Call]", write: Callable[[ModelSpec, Tensors, int], bytes]
+    ) -> "_Inferences":
+        """Let calls of *method* go on together, whose answers *write* makes of who served, outputs and the number of examples."""
+        gathering: Gathering[int] = Gathering(
             self._serving,
             self._arrivals,
             protocol="grpc",
             api=method.api,
-            write=lambda spec, outputs, request: self._sized(method.encode(spec, None, request, outputs)),
+            write=lambda spec, outputs, examples: self._sized(write(spec, outputs, examples)),
             is_large=_has_many,
             codec_threads=self._codec_threads,
         )
@@ -211,10 +213,9 @@ class GrpcApi:
             else:
                 answer = await self._arrivals.begun_on(self._codec_threads, begin)
             outputs = exchange.answered(answer)
-            said = exchange.spec, exchange.call, requests[0], outputs
             if not _has_many(outputs):
-                return exchange.encoded(method.encode(*said))
-            encoding = self._codec_threads.submit(method.encode, *said)
+                return exchange.encoded(method.encode(exchange, requests[0], outputs))
+            encoding = self._codec_threads.submit(method.encode, exchange, requests[0], outputs)
             return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
 
     async def get_model_metadata(self, body: bytes, incoming: Incoming) -> bytes:
@@ -302,7 +303,7 @@ class _Predictions:
 
     def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
         """See `Together.take`."""
-        if len(body) >= _LARGE_BYTES:
+        if len(body) >= _LARGE_BYTES or not self._gathering.is_open:
             return None
         began = time.monotonic()
         form = predict.find_form(body)
@@ -331,13 +332,13 @@ class _Predictions:
 class _Inferences:
     """Takes calls of Classify or Regress in that may go on together."""
 
-    def __init__(self, gathering: Gathering[ExamplesRequest], method: "_OfExamples[ExamplesRequest, Call]") -> None:
+    def __init__(self, gathering: Gathering[int], method: "_OfExamples[ExamplesRequest, Call]") -> None:
         self._gathering = gathering
         self._method = method
 
     def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
         """See `Together.take`."""
-        if len(body) >= _LARGE_EXAMPLES_BYTES:
+        if len(body) >= _LARGE_EXAMPLES_BYTES or not self._gathering.is_open:
             return None
         began = time.monotonic()
         try:
@@ -345,9 +346,9 @@ class _Inferences:
         except InvalidArgument:
             # It is told what is wrong where it goes alone.
             return None
-        decode = partial(self._method.call, request)
+        decode, examples = partial(self._method.call, request), len(request.examples)
         return self._gathering.take(
-            request.spec, decode, call, request, size=len(body), began=began, timeout_s=incoming.timeout_s
+            request.spec, decode, call, examples, size=len(body), began=began, timeout_s=incoming.timeout_s
         )
 
 
@@ -358,29 +359,37 @@ class _OfExamples(Generic[R, K]):
     api: Api
     decode: Callable[[bytes], R]
     call: Callable[[R, Signatures], K]
-    encode: Callable[[ModelSpec, Call | JointCall | None, R, Tensors], bytes]
-    """From who served, what it ran, the request and the outputs to the bytes of an answer."""
+    encode: Callable[[Exchange, R, Tensors], bytes]
 
 
-def _classify_response(spec: ModelSpec, _call: object, request: ExamplesRequest, outputs: Tensors) -> bytes:
-    return inference.encode_classify_response(spec, inference.classification(outputs, len(request.examples)))
+def _classify_response(spec: ModelSpec, outputs: Tensors, examples: int) -> bytes:
+    return inference.encode_classify_response(spec, inference.classification(outputs, examples))
 
 
-def _regress_response(spec: ModelSpec, _call: object, request: ExamplesRequest, outputs: Tensors) -> bytes:
-    return inference.encode_regress_response(spec, inference.regression(outputs, len(request.examples)))
+def _regress_response(spec: ModelSpec, outputs: Tensors, examples: int) -> bytes:
+    return inference.encode_regress_response(spec, inference.regression(outputs, examples))
 
 
-def _multi_inference_response(
-    spec: ModelSpec, call: Call | JointCall | None, request: MultiInferenceRequest, outputs: Tensors
-) -> bytes:
+def _multi_inference_response(exchange: Exchange, request: MultiInferenceRequest, outputs: Tensors) -> bytes:
+    call = exchange.call
     assert isinstance(call, JointCall)
     results = inference.inference_results(request, call.parted(outputs))
-    specs = [replace(spec, signature_name=one.signature) for one in call.calls]
+    specs = [replace(exchange.spec, signature_name=one.signature) for one in call.calls]
     return inference.encode_multi_inference_response(list(zip(specs, results, strict=True)))
 
 
-_CLASSIFY = _OfExamples("Classify", inference.decode_classify_request, classify_call, _classify_response)
-_REGRESS = _OfExamples("Regress", inference.decode_regress_request, regress_call, _regress_response)
+_CLASSIFY = _OfExamples(
+    "Classify",
+    inference.decode_classify_request,
+    classify_call,
+    lambda exchange, request, outputs: _classify_response(exchange.spec, outputs, len(request.examples)),
+)
+_REGRESS = _OfExamples(
+    "Regress",
+    inference.decode_regress_request,
+    regress_call,
+    lambda exchange, request, outputs: _regress_response(exchange.spec, outputs, len(request.examples)),
+)
 
 
 def _predict_call(body: bytes, signatures: Signatures) -> Call:

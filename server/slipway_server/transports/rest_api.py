@@ -115,7 +115,7 @@ class RestApi:
             codec_threads=self._codec_threads,
             timeout=self._timeout,
         )
-        self._of_examples: dict[Verb, tuple[_OfExamples, Gathering[ExamplesRequest]]] = {
+        self._of_examples: dict[Verb, tuple[_OfExamples, Gathering[int]]] = {
             "classify": (_CLASSIFY, self._inferences(_CLASSIFY)),
             "regress": (_REGRESS, self._inferences(_REGRESS)),
         }
@@ -162,7 +162,7 @@ class RestApi:
     def take(self, request: Request, turn: Turn) -> Place | None:
         """Take a request in that may go together with others, see `Gatherer.take`; all others go to `handle`."""
         body = request.body
-        if len(body) >= _LARGE_BYTES or (meaning := self._asked(request)) is None:
+        if len(body) >= _LARGE_BYTES or not self._predictions.is_open or (meaning := self._asked(request)) is None:
             return None
         verb, asked = meaning
         began = time.monotonic()
@@ -202,7 +202,8 @@ class RestApi:
             return None
         method, gathering = self._of_examples[verb]
         decode, reply = partial(method.call, examples), _Joined(self, request, turn)
-        return gathering.take(examples.spec, decode, reply, examples, size=len(request.body), began=began)
+        count, size = len(examples.examples), len(request.body)
+        return gathering.take(examples.spec, decode, reply, count, size=size, began=began)
 
     def _asked(self, request: Request) -> tuple[Verb, ModelSpec] | None:
         """Return what *request* asks of whom, going by its head; None where it is to go alone."""
@@ -337,17 +338,17 @@ class RestApi:
 
             request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
-            encode = partial(method.encode, outputs, request, self._non_finite)
+            encode = partial(method.encode, outputs, len(request.examples), self._non_finite)
             return _answer_of(exchange, await self._aside(encode) if _is_large(outputs) else encode())
 
-    def _inferences(self, method: "_OfExamples") -> Gathering[ExamplesRequest]:
+    def _inferences(self, method: "_OfExamples") -> Gathering[int]:
         """Let calls of *method* go on together."""
         return Gathering(
             self._serving,
             self._arrivals,
             protocol="rest",
             api=method.api,
-            write=lambda _spec, outputs, request: method.encode(outputs, request, self._non_finite),
+            write=lambda _spec, outputs, examples: method.encode(outputs, examples, self._non_finite),
             is_large=_is_large,
             codec_threads=self._codec_threads,
             timeout=self._timeout,
@@ -412,15 +413,16 @@ class _OfExamples:
 
     api: Api
     call: Callable[[ExamplesRequest, Signatures], Call]
-    encode: Callable[[Tensors, ExamplesRequest, NonFinite], bytes]
+    encode: Callable[[Tensors, int, NonFinite], bytes]
+    """Given the number of examples, too."""
 
 
-def _classify_response(outputs: Tensors, request: ExamplesRequest, non_finite: NonFinite) -> bytes:
-    return json_examples.encode_classify_response(inference.classification(outputs, len(request.examples)), non_finite)
+def _classify_response(outputs: Tensors, examples: int, non_finite: NonFinite) -> bytes:
+    return json_examples.encode_classify_response(inference.classification(outputs, examples), non_finite)
 
 
-def _regress_response(outputs: Tensors, request: ExamplesRequest, non_finite: NonFinite) -> bytes:
-    return json_examples.encode_regress_response(inference.regression(outputs, len(request.examples)), non_finite)
+def _regress_response(outputs: Tensors, examples: int, non_finite: NonFinite) -> bytes:
+    return json_examples.encode_regress_response(inference.regression(outputs, examples), non_finite)
 
 
 _CLASSIFY = _OfExamples("Classify", classify_call, _classify_response)

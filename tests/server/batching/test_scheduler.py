@@ -40,6 +40,13 @@ class Model:
         return {"y": inputs["x"] * 2}
 
 
+def hold(model):
+    """Let the next run of *model* wait; see its `started`."""
+    model.gate.clear()
+    while model.started.acquire(blocking=False):
+        pass
+
+
 def work(model, *values, key="k", deadline=float("inf"), inner=()):
     x = np.array(values, np.float32).reshape(-1, *inner)
     return Work("m", key, model, {"x": x}, deadline)
@@ -429,7 +436,7 @@ def one_cpu(monkeypatch, model):
     However slow the machine is: all that ends within a quarter of an hour is brief.
     """
     monkeypatch.setattr(brief, "BRIEF_S", 1000.0)
-    monkeypatch.setattr(scheduling, "BRIEF_S", 1000.0)
+    monkeypatch.setattr(scheduling, "_THERE_S", 1000.0)
     promised, made = [], []
 
     def make(threads=1, **parameters):
@@ -485,7 +492,7 @@ def test_runs_that_were_longer_are_made_by_another_thread(one_cpu, model, monkey
 
 def test_after_some_runs_it_is_the_turn_of_other_requests(one_cpu, model, monkeypatch):
     scheduler, promised = one_cpu()
-    monkeypatch.setattr(scheduling, "BRIEF_S", 0.0)
+    monkeypatch.setattr(scheduling, "_THERE_S", 0.0)
     futures = [scheduler.submit(work(model, 1.0, key=key)) for key in ("k", "l")]
     promised.pop()()
     assert [future.done() for future in futures] == [True, False]
@@ -517,27 +524,69 @@ def test_no_more_runs_go_on_at_once_than_there_are_threads(one_cpu, model, monke
     assert threading.get_ident() not in model.threads
 
 
-def test_what_is_late_or_fails_there_is_told_so(one_cpu, model):
+def test_a_thread_that_waits_begins_nothing_beside_what_runs_there(one_cpu, model, monkeypatch):
+    """Though the run there takes longer than anybody waits for a CPU."""
+    monkeypatch.setattr(pace, "GRACE_S", 0.0)
+    scheduler, promised = one_cpu()
+    hold(model)
+    runs = scheduler.submit(work(model, 1.0))
+    there = threading.Thread(target=promised.pop())
+    there.start()
+    assert model.started.acquire(timeout=WAIT_S)
+    other = Model()
+    waits = scheduler.submit(work(other, 1.0, key="other"))
+    with scheduler._lock:
+        # As its own clock may.
+        scheduler._call()
+    assert not other.started.acquire(timeout=0.1)
+
+    model.gate.set()
+    there.join(WAIT_S)
+
+    assert [future.result(WAIT_S).outputs["y"].tolist() for future in (runs, waits)] == [[2.0], [2.0]]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_is_late_or_fails_there_is_told_so(one_cpu, model, is_known):
+    """And what stood behind it still runs where it is to run."""
     scheduler, promised = one_cpu()
     late = scheduler.submit(work(model, 1.0, deadline=0.0))
-    bad = scheduler.submit(work(model, -1.0, key="l"))
+    bad = scheduler.submit(work(model, -1.0, key="l" if is_known else "new"))
     promised.pop()()
 
     assert isinstance(late.exception(0), ResourceExhausted)
-    assert isinstance(bad.exception(0), InvalidArgument)
-    assert model.threads == [threading.get_ident()]
+    assert isinstance(bad.exception(WAIT_S), InvalidArgument)
+    assert [thread == threading.get_ident() for thread in model.threads] == [is_known]
+
+
+def test_who_gives_up_there_leaves_the_rest_to_threads(one_cpu, model, monkeypatch):
+    """A loop that is interrupted while it runs a batch looks no more."""
+    scheduler, promised = one_cpu()
+
+    def interrupted(_batch):
+        raise KeyboardInterrupt
+
+    scheduler.submit(work(model, 1.0))
+    waits = scheduler.submit(work(model, 2.0, key="l"))
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            promised.pop()()
+        patch.undo()
+
+    assert waits.result(WAIT_S).outputs["y"].tolist() == [4.0]
+    assert threading.get_ident() not in model.threads
 
 
 def test_to_stop_waits_for_what_runs_there(one_cpu, model):
     scheduler, promised = one_cpu()
-    model.gate.clear()
-    while model.started.acquire(blocking=False):
-        pass
+    hold(model)
     future = scheduler.submit(work(model, 1.0))
     there = threading.Thread(target=promised.pop())
     there.start()
     assert model.started.acquire(timeout=WAIT_S)
-    stops = threading.Thread(target=scheduler.stop)
+    was_done = []
+    stops = threading.Thread(target=lambda: (scheduler.stop(), was_done.append(future.done())))
     stops.start()
     stops.join(0.05)
     assert stops.is_alive()
@@ -546,6 +595,7 @@ def test_to_stop_waits_for_what_runs_there(one_cpu, model):
     for thread in (there, stops):
         thread.join(WAIT_S)
 
+    assert was_done == [True]
     assert future.result(0).outputs["y"].tolist() == [2.0]
 
 

@@ -19,7 +19,7 @@ from slipway_server.bearer import BearerToken
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.transports import gathering, grpc_api, rest_api
 from slipway_server.transports.waiting import soon_on
-from slipway_wire import dtypes, inference, messages, predict
+from slipway_wire import dtypes, inference, json_examples, json_predict, messages, predict
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
 
 WAIT_S = 90.0
@@ -85,7 +85,9 @@ def test_who_comes_alone_waits_for_nobody(play):
     play(scene)
 
 
-def test_as_long_as_each_turn_brings_more_they_wait_for_it_but_not_for_ever(play):
+def test_as_long_as_each_turn_brings_more_they_wait_for_it_but_not_for_ever(play, monkeypatch):
+    monkeypatch.setattr(gathering, "_MAX_WAIT_S", 1000.0)
+
     async def scene(house):
         lines = [house.ask("grpc", [float(number)]) for number in range(2)]
         for turn in range(20):
@@ -100,8 +102,9 @@ def test_as_long_as_each_turn_brings_more_they_wait_for_it_but_not_for_ever(play
     play(scene)
 
 
-def test_what_is_long_to_read_is_not_waited_with(play, monkeypatch):
-    monkeypatch.setattr(gathering, "_MAX_BYTES", 1)
+@pytest.mark.parametrize(("bound", "value"), [("_MAX_BYTES", 1), ("_MAX_WAIT_S", 0.0)])
+def test_what_takes_long_to_read_or_to_come_is_not_waited_with(play, monkeypatch, bound, value):
+    monkeypatch.setattr(gathering, bound, value)
 
     async def scene(house):
         lines = [house.ask("grpc", [float(number)]) for number in range(2)]
@@ -337,6 +340,30 @@ def test_without_batching_each_goes_alone(play, protocol, scheduler_of):
         assert house.works == [0, 0, 0]
 
     play(scene, scheduler_of=scheduler_of)
+
+
+@pytest.mark.parametrize("method", ["predict", "classify", "regress"])
+def test_without_batching_nothing_is_read_twice(play, protocol, monkeypatch, method):
+    reads = []
+    for module, name in (
+        (json_examples, "decode_request"),
+        (json_predict, "parse_request"),
+        (predict, "decode_request"),
+        (inference, "examples_from_proto"),
+    ):
+        read = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, read=read: (reads.append(args), read(*args))[1])
+
+    async def scene(house):
+        if method == "predict":
+            line = house.ask(protocol, [1.0])
+        else:
+            _, body, target = inferences(protocol)[f"{method} one"]
+            line = house.send(protocol, body, target=target)
+        assert (await house.told(line)).is_ok
+        assert len(reads) == 1
+
+    play(scene, scheduler_of=lambda _policy, metrics: DirectScheduler(2, metrics))
 
 
 def test_a_servable_with_parameters_of_its_own_goes_by_those(play, fakes, protocol):

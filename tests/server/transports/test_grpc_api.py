@@ -574,24 +574,28 @@ def test_a_burst_of_one_client_is_answered_each_with_its_own(serve):
     assert channel.serving.drain(0.0), "each is counted out once"
 
 
-def test_only_small_calls_of_predict_go_together(play, monkeypatch):
+def test_only_small_calls_of_one_method_go_together(play, monkeypatch):
     """The others are beside them in one turn, and each is answered as ever."""
     monkeypatch.setattr(grpc_api, "_LARGE_BYTES", 1000)
+    monkeypatch.setattr(grpc_api, "_LARGE_EXAMPLES_BYTES", 1000)
 
     async def scene(house):
         large = predict.encode_request("m", {"x": np.ones((1, 300), np.float32)})
-        regress = inference.encode_request("m", [example(3.0)], signature_name="regress")
+        regress, many = [
+            inference.encode_request("m", [example(3.0)] * count, signature_name="regress") for count in (1, 60)
+        ]
         for _ in range(2):
-            first, second, third, last = [
+            first, second, third, fourth, last = [
                 house.ask("grpc", [1.0]),
                 house.send("grpc", large),
                 house.send("grpc", regress, target=paths.GRPC_REGRESS),
+                house.send("grpc", many, target=paths.GRPC_REGRESS),
                 house.ask("grpc", [2.0]),
             ]
             small = await house.told(first, last)
             assert [one.values for one in small] == [{"y": [2.5]}, {"y": [3.0]}]
             assert (await house.told(second)).values == {"y": [[2.5] * 300]}
-            assert (await house.told(third)).is_ok
-        assert sorted(house.works) == [0] * 4 + [2, 2]
+            assert all(one.is_ok for one in await house.told(third, fourth))
+        assert sorted(house.works) == [0] * 4 + [1, 1, 2, 2]
 
     play(scene)
