@@ -54,7 +54,7 @@ def no_time() -> float:
 
 
 class Scheduler(Protocol):
-    """Runs work on threads of its own."""
+    """Runs work: on threads of its own, or on one CPU, where it is brief, on that of the caller."""
 
     may_join: bool
     """Whether rows of different requests are ever joined."""
