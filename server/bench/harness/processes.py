@@ -178,8 +178,16 @@ class Servers:
         line()  # else its warm-up would be in somebody's measurement
         return measure
 
-    def slipway(self, name: str, models: Mapping[str, Path], flags: Sequence[str], *, is_pinned: bool) -> Started:
-        """Start the server with *models*."""
+    def slipway(
+        self,
+        name: str,
+        models: Mapping[str, Path],
+        flags: Sequence[str],
+        *,
+        is_pinned: bool,
+        checkout: Path | None = None,
+    ) -> Started:
+        """Start the server with *models*: that of another *checkout*, or the one that is installed."""
         ready = self.directory / f"{name}.ready"
         ready.unlink(missing_ok=True)
         config = self.directory / f"{name}.config"
@@ -198,6 +206,7 @@ class Servers:
                 *flags,
             ],
             is_pinned=is_pinned,
+            environment=None if checkout is None else {"PYTHONPATH": str(checkout / "server")},
         )
         self.wait_for(process, ready.exists, name)
         found = json.loads(ready.read_text())
