@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -135,8 +135,10 @@ class Rotation(Generic[T]):
         self._waiting[model] = owner
         return lane
 
-    def next_lane(self, now: float) -> Lane[T] | None:
-        """Return the queue whose turn it is, or None while it is too early for all."""
+    def take(
+        self, now: float, wanted: Callable[[Lane[T]], bool] = lambda _lane: True
+    ) -> tuple[Lane[T], Batch[T]] | None:
+        """Hand out the batch whose turn it is; None while it is too early for all, or that of a queue that is not *wanted*."""
         best: Lane[T] | None = None
         for model in self._waiting.values():
             if best is None or model.served < best.model.served:
@@ -145,22 +147,15 @@ class Rotation(Generic[T]):
                     if ready_at is not None and ready_at <= now:
                         best = lane
                         break
-        return best
-
-    def take(self, now: float) -> tuple[Lane[T], Batch[T]] | None:
-        """Hand out the batch whose turn it is, or None while it is too early for all."""
-        lane = self.next_lane(now)
-        return None if lane is None else (lane, self.take_from(lane, now))
-
-    def take_from(self, lane: Lane[T], now: float) -> Batch[T]:
-        """Hand out the batch of a queue whose turn it is."""
-        batch = lane.queue.take(now)
+        if best is None or not wanted(best):
+            return None
+        batch = best.queue.take(now)
         assert batch is not None, "ready_at said so"
         self._turn += 1
-        lane.model.served = self._turn
-        lane.model.lanes.move_to_end(lane.key)
-        self._shrink(lane, batch.rows)
-        return batch
+        best.model.served = self._turn
+        best.model.lanes.move_to_end(best.key)
+        self._shrink(best, batch.rows)
+        return best, batch
 
     def next_at(self) -> float:
         """Return the monotonic time (s) from which `take` gives a batch; infinite while nothing waits."""

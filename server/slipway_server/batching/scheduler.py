@@ -369,8 +369,8 @@ class _Threads:
         if not self._stopping and self._free_at(now) > now:
             return taken
         until = math.inf if self._stopping else now
-        while taken.batch is None and (lane := self._rotation.next_lane(until)) is not None and wanted(lane):
-            batch = self._rotation.take_from(lane, until)
+        while taken.batch is None and (turn := self._rotation.take(until, wanted)) is not None:
+            lane, batch = turn
             batch.parts = [part for part in batch.parts if self._begins(part, now, taken.late)]
             if batch.parts:
                 rows = sum([stop - start for _, start, stop in batch.parts])
@@ -607,7 +607,7 @@ class DirectScheduler(_Threads):
     Without batching: every request is a run of its own, on one of *threads* threads; models take turns.
 
     None is run by who has taken it in: run by run that costs more than one thread that runs them all (half_plus_two over REST: a
-    fifth).
+    sixth of the requests/s).
     """
 
     _grows = True

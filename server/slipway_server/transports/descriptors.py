@@ -30,7 +30,16 @@ def max_grpc_connections() -> int:
     REST may have half, so that whatever clients do an eighth is left: for models, logs, the admin port, scrapes.
     Containers often have 1024, and a client with a connection for each call opens hundreds after a moment of silence.
     """
+    return _share(3)
+
+
+def max_rest_connections() -> int:
+    """Return how many REST connections may be open: half of the descriptors, 10,000 at most; see `max_grpc_connections`."""
+    return _share(4)
+
+
+def _share(eighths: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
-    return max(min(_MOST_CONNECTIONS, soft * 3 // 8), _FEWEST_CONNECTIONS)
+    return max(min(_MOST_CONNECTIONS, soft * eighths // 8), _FEWEST_CONNECTIONS)

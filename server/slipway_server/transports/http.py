@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import resource
 import socket
 import ssl
 from collections import deque
@@ -21,6 +20,7 @@ from typing import Any, Protocol, cast
 
 import httptools
 
+from slipway_server.transports import descriptors
 from slipway_server.transports.held import Held, default_limit_bytes
 from slipway_server.transports.known_heads import KnownHead, KnownHeads
 
@@ -43,12 +43,6 @@ MAX_PIPELINED = 16
 _COPIED_BYTES = 32 * 1024
 
 
-def _max_connections() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # What is left is gRPC's and that of models and logs: see `descriptors`.
-    return 10_000 if soft == resource.RLIM_INFINITY else max(min(10_000, soft // 2), 16)
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """
@@ -66,7 +60,7 @@ class Limits:
         sweep_s: Between two looks at all connections, and so how exact the times above are kept.
     """
 
-    connections: int = field(default_factory=_max_connections)
+    connections: int = field(default_factory=descriptors.max_rest_connections)
     bodies_bytes: int = field(default_factory=default_limit_bytes)
     idle_s: float = 300.0
     request_s: float = 30.0

@@ -562,17 +562,18 @@ def test_what_is_late_or_fails_there_is_told_so(one_cpu, model, is_known):
 def test_who_gives_up_there_leaves_the_rest_to_threads(one_cpu, model, monkeypatch):
     """A loop that is interrupted while it runs a batch looks no more."""
     scheduler, promised = one_cpu()
+    run, loop = scheduler._run, threading.get_ident()
 
-    def interrupted(_batch):
-        raise KeyboardInterrupt
+    def interrupted(batch):
+        if threading.get_ident() == loop:
+            raise KeyboardInterrupt
+        run(batch)
 
     scheduler.submit(work(model, 1.0))
     waits = scheduler.submit(work(model, 2.0, key="l"))
-    with monkeypatch.context() as patch:
-        patch.setattr(scheduler, "_run", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            promised.pop()()
-        patch.undo()
+    monkeypatch.setattr(scheduler, "_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        promised.pop()()
 
     assert waits.result(WAIT_S).outputs["y"].tolist() == [4.0]
     assert threading.get_ident() not in model.threads

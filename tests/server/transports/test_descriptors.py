@@ -47,3 +47,9 @@ def test_grpc_leaves_descriptors_for_the_rest(monkeypatch, soft, connections):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
 
     assert descriptors.max_grpc_connections() == connections
+
+
+def test_both_protocols_together_leave_an_eighth(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8000, 8000))
+
+    assert descriptors.max_grpc_connections() + descriptors.max_rest_connections() == 7000
