@@ -196,11 +196,12 @@ class Server:
         arrivals = Arrivals(self._loop)
         # It is TensorFlow's, which a server of StableHLO goes without.
         self._profiler = _profiler_api() if settings.enable_profiler and not settings.prefer_stablehlo else None
+        content_min_bytes = settings.tensor_content_min_bytes or math.inf
         self._grpc_api = GrpcApi(
             self._serving,
             arrivals,
             as_content=settings.enable_serialization_as_tensor_content,
-            content_min_bytes=settings.tensor_content_min_bytes or math.inf,
+            content_min_bytes=content_min_bytes,
             has_health_service=settings.enable_grpc_healthcheck_service,
             others=self._profiler.services() if self._profiler else {},
         )
@@ -216,6 +217,8 @@ class Server:
                 token=self._token,
                 non_finite=cast(NonFinite, settings.json_non_finite),
                 gzip_min_bytes=settings.rest_api_gzip_min_bytes,
+                as_content=settings.enable_serialization_as_tensor_content,
+                content_min_bytes=content_min_bytes,
             ),
             _http_limits(settings),
             self._held,

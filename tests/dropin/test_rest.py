@@ -5,8 +5,10 @@ import json
 import subprocess
 import urllib.parse
 
+import numpy as np
 import pytest
 
+from slipway_wire import predict
 from slipway_wire.status import Code
 
 ONE = {"instances": [1.0]}
@@ -281,6 +283,27 @@ def test_curl_as_in_every_tutorial(server):
     ]
     assert b"application/x-www-form-urlencoded" in done.stderr
     assert b" existing connection" in done.stderr
+
+
+@pytest.mark.behaviour("3.7-content-type")
+@pytest.mark.parametrize("content_type", ["application/x-protobuf", "application/protobuf"])
+def test_the_message_of_grpc_may_be_posted_and_is_answered_with_one(server, tmp_path, content_type):
+    message, answer = tmp_path / "request", tmp_path / "answer"
+    message.write_bytes(predict.encode_request("half_plus_two", {"x": np.float32([1.0, 2.0, 5.0])}))
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/half_plus_two:predict"
+
+    posted = ["curl", "-sS", "--data-binary", f"@{message}", "-H", f"Content-Type: {content_type}", "-o", str(answer)]
+    done = subprocess.run(
+        [*posted, "-w", "%{http_code} %{content_type}", url], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "200 application/x-protobuf"
+    spec, outputs = predict.decode_response(answer.read_bytes())
+    assert (spec.name, spec.version, outputs["y"].tolist()) == ("half_plus_two", 124, [2.5, 3.0, 4.5])
+    # What is wrong is told as to everybody over REST.
+    message.write_bytes(b"{")
+    subprocess.run([*posted, url], check=True)
+    assert json.loads(answer.read_bytes()) == {"error": "the message is not a PredictRequest"}
 
 
 @pytest.mark.behaviour("1.3-rest_api_timeout_in_ms")

@@ -26,6 +26,7 @@ QUICK_COMPUTE_BOUND_S = 5.0
 # Three are slower than their p99.
 PACED_ANSWERS = 300
 QUICK_ANSWERS = 5
+_MESSAGES = "slipway, rest in messages"
 _AS_IT_IS, _FROZEN = "slipway, as it is", "slipway, frozen"
 
 
@@ -51,6 +52,7 @@ class Beside(Run):
             for request in [self._request(model, "Predict", question)]
             for protocol in ("grpc", "rest")
         }
+        cells[_MESSAGES] = self._shared(_MESSAGES, "rest", server, self._message(model, "Predict", question))
         for peer in others:
             for protocol, started, request in self._tuned(peer, case):
                 name = f"{peer.name}, {protocol}"
@@ -71,6 +73,10 @@ class Beside(Run):
                 self._aim(Target(f"{model}: {ours} : {rival}, throughput", found, OF_PEERS[model, protocol]))
                 # Time lost to other work on the machine is in the throughput, not in this.
                 self._aim(Target(f"{model}: {rival} : {ours}, CPU a request", ratio(cells, rival, ours, "cpu_us")))
+                if protocol == "rest":
+                    # Like against like where the rival is asked in binary.
+                    found = ratio(cells, _MESSAGES, rival, "per_s")
+                    self._aim(Target(f"{model}: {_MESSAGES} : {rival}, throughput", found, OF_PEERS[model, protocol]))
             if model in {CNN, MNIST}:
                 found = ratio(cells, ours, limit, "per_s")
                 self._aim(Target(f"{model}: {ours} : in process, rows/s", found, OF_LIMIT[protocol]))

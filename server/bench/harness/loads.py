@@ -25,6 +25,7 @@ from slipway_wire.payloads import Payload
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 JSON_HEADERS: Mapping[str, str] = {"Content-Type": "application/json"}
+MESSAGE_HEADERS: Mapping[str, str] = {"Content-Type": "application/x-protobuf"}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
@@ -69,6 +70,12 @@ def request_of(name: str, payload: Payload, directory: Path) -> Request:
         grpc_file(name, payload.grpc_message, directory),
         payload.grpc_method,
     )
+
+
+def message_of(name: str, payload: Payload, directory: Path) -> Request:
+    """Write what posts gRPC's message over REST, called *name*."""
+    script = rest_file(f"{name}-message", payload.grpc_message, directory, MESSAGE_HEADERS)
+    return Request(payload.spec.name, script, payload.rest_path, rest_headers=MESSAGE_HEADERS)
 
 
 def rest_file(name: str, body: bytes, directory: Path, headers: Mapping[str, str] = JSON_HEADERS) -> Path:

@@ -48,6 +48,8 @@ class Bench(Beside):
                 yield name, self._cell(name, "grpc", server, request)
                 if transport == "slipway":
                     yield f"rest{suffix}", self._cell(f"rest{suffix}", "rest", server, request)
+                    name = f"rest in messages{suffix}"
+                    yield name, self._cell(name, "rest", server, self._message(model, which, question))
                     if which == "Predict":
                         answers, echoed = self._answers(server, model, question), request
         for protocol, answer in answers.items():

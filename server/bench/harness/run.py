@@ -52,13 +52,19 @@ class Run:
     def _request(self, model: str, which: str, question: Question) -> Request:
         return loads.request_of(f"{model}-{which}", question.payload(model), self.servers.directory)
 
+    def _message(self, model: str, which: str, question: Question) -> Request:
+        return loads.message_of(f"{model}-{which}", question.payload(model), self.servers.directory)
+
     def _answers(self, server: Started, model: str, question: Question) -> dict[str, bytes]:
-        """Ask once over either protocol; half_plus_two's answer is known, and both protocols must agree."""
+        """Ask once over either protocol, REST in both forms; half_plus_two's answer is known, and all must agree."""
         payload = question.payload(model)
         answers = {
             "grpc": loads.grpc_answer(server, payload.grpc_method, payload.grpc_message),
             "rest": loads.rest_answer(server, payload.rest_path, payload.rest_body),
         }
+        posted, _ = loads.rest_exchange(server, payload.rest_path, payload.grpc_message, loads.MESSAGE_HEADERS)
+        if posted != answers["grpc"]:
+            raise SystemExit(f"the server answers {posted!r} to a message over REST, {answers['grpc']!r} over gRPC")
         outputs = payloads.decode_grpc_answer(payload, answers["grpc"])
         over_rest = payloads.decode_rest_answer(replace(payload, expected=outputs), answers["rest"])
         if model == HALF and not np.array_equal(outputs["y"], models.images(HALF) / 2 + 2):

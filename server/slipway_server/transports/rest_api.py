@@ -7,7 +7,7 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -16,16 +16,16 @@ from slipway_server.batching.scheduler import Answer
 from slipway_server.bearer import BearerToken
 from slipway_server.callers import REQUEST_ID, TRACEPARENT, Caller, Callers
 from slipway_server.errors import told
-from slipway_server.servables.calls import Signatures, classify_call, regress_call
+from slipway_server.servables.calls import Signatures, classify_call, predict_call, regress_call
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Api, Exchange, Serving
-from slipway_server.transports import health, model_list
+from slipway_server.transports import health, model_list, rest_protobuf
 from slipway_server.transports.gathering import Form, Gathering
 from slipway_server.transports.gzip_body import GzipBody
 from slipway_server.transports.held import Held
 from slipway_server.transports.http import Connections, HttpServer, Limits, Place, Request, Response, Turn
 from slipway_server.transports.waiting import Arrivals, Timeout
-from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths
+from slipway_wire import inference, json_examples, json_predict, model_metadata, model_status, paths, predict
 from slipway_wire.inference import ExamplesRequest
 from slipway_wire.json_predict import ParsedRequest
 from slipway_wire.json_tensors import NonFinite
@@ -46,6 +46,8 @@ _PIECE_BYTES = 1024 * 1024
 # them: 0.3 ms of work, several times what handing it over costs.
 _LARGE_BYTES = 128 * 1024
 _LARGE_ELEMENTS = 16 * 1024
+# As over gRPC: what is not text is copied.
+_LARGE_MESSAGE_BYTES = 1024 * 1024
 _CODEC_THREADS = 2
 
 # zlib's quickest: the next three levels save 5 % and cost twice as much.
@@ -54,6 +56,10 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 # What may go together with others.
 _TOGETHER = ("predict", "classify", "regress")
+_Meaning = tuple[Verb, ModelSpec, bool]
+"""What is asked of whom, and whether with a message rather than JSON."""
+
+_JSON = b"application/json"
 
 MODEL_VERSION_HEADER = b"X-Slipway-Model-Version"
 
@@ -79,6 +85,8 @@ class RestApi:
         token: BearerToken | None = None,
         non_finite: NonFinite = "tokens",
         gzip_min_bytes: int = 0,
+        as_content: bool = False,
+        content_min_bytes: float = math.inf,
     ) -> None:
         """
         Put together.
@@ -93,6 +101,8 @@ class RestApi:
             token: What a request must bear, unless it asks about health; None: nothing.
             non_finite: What stands for NaN and infinities in answers.
             gzip_min_bytes: Compress larger answers for clients that take it; 0: none.
+            as_content: Of answers that are messages, see `GrpcApi`.
+            content_min_bytes: Likewise.
         """
         self._serving = serving
         self._arrivals = arrivals
@@ -115,10 +125,23 @@ class RestApi:
             codec_threads=self._codec_threads,
             timeout=self._timeout,
         )
-        self._of_examples: dict[Verb, tuple[_OfExamples, Gathering[int]]] = {
-            "classify": (_CLASSIFY, self._inferences(_CLASSIFY)),
-            "regress": (_REGRESS, self._inferences(_REGRESS)),
-        }
+        self._encode_message = partial(
+            predict.encode_response, as_content=as_content, content_min_bytes=content_min_bytes
+        )
+        self._messages: Gathering[None] = Gathering(
+            serving,
+            arrivals,
+            protocol="rest",
+            api="Predict",
+            write=lambda spec, outputs, _: self._encode_message(spec, outputs),
+            write_all=lambda spec, outputs, sizes, _: predict.encode_responses(
+                spec, outputs, sizes, as_content=as_content, content_min_bytes=content_min_bytes
+            ),
+            is_large=_is_large_message,
+            codec_threads=self._codec_threads,
+            timeout=self._timeout,
+        )
+        self._of_examples = {method: self._inferences(method) for method in _OF_EXAMPLES.values()}
         self.connections = Connections()
         """In whose books what requests hold in memory is entered: its server's, once it has one."""
 
@@ -138,12 +161,11 @@ class RestApi:
                 if _is_zipped(request):
                     plain = _Plain(self.connections)
                     body = await self._unzip(body, plain)
+                is_protobuf = rest_protobuf.is_protobuf(headers)
                 if verb == "predict":
-                    response = await self.predict(spec, body, caller)
-                elif verb == "classify":
-                    response = await self.classify(spec, body, caller)
-                elif verb == "regress":
-                    response = await self.regress(spec, body, caller)
+                    response = await (self.predict_message if is_protobuf else self.predict)(spec, body, caller)
+                elif (method := _OF_EXAMPLES.get((verb, is_protobuf))) is not None:
+                    response = await self.infer(method, spec, body, caller)
                 else:
                     response = self._look_up(verb, spec)
             except Exception as error:
@@ -162,12 +184,16 @@ class RestApi:
     def take(self, request: Request, turn: Turn) -> Place | None:
         """Take a request in that may go together with others, see `Gatherer.take`; all others go to `handle`."""
         body = request.body
-        if len(body) >= _LARGE_BYTES or not self._predictions.is_open or (meaning := self._asked(request)) is None:
+        if not self._predictions.is_open or (meaning := self._asked(request)) is None:
             return None
-        verb, asked = meaning
+        verb, asked, is_protobuf = meaning
+        if len(body) >= (_LARGE_MESSAGE_BYTES if is_protobuf and verb == "predict" else _LARGE_BYTES):
+            return None
         began = time.monotonic()
         if verb != "predict":
-            return self._take_examples(verb, asked, request, turn, began)
+            return self._take_examples(_OF_EXAMPLES[verb, is_protobuf], asked, request, turn, began)
+        if is_protobuf:
+            return self._take_message(asked, request, turn, began)
         form: Form | None = None
         values: Any = None
         if (found := json_predict.find_form(body)) is not None:
@@ -194,22 +220,38 @@ class RestApi:
             values=values,
         )
 
-    def _take_examples(self, verb: Verb, asked: ModelSpec, request: Request, turn: Turn, began: float) -> Place | None:
+    def _take_message(self, asked: ModelSpec, request: Request, turn: Turn, began: float) -> Place | None:
         """See `take`."""
+        body = request.body
+        form = predict.find_form(body)
         try:
-            examples = _examples_request(asked, request.body)
+            if form is not None:
+                spec, decode = rest_protobuf.agreed(asked, form.spec), partial(_predict_message, body)
+            else:
+                parsed = predict.decode_request(body)
+                spec, decode = rest_protobuf.agreed(asked, parsed.spec), partial(predict_call, parsed)
         except WireError:
             return None
-        method, gathering = self._of_examples[verb]
-        decode, reply = partial(method.call, examples), _Joined(self, request, turn)
-        count, size = len(examples.examples), len(request.body)
-        return gathering.take(examples.spec, decode, reply, count, size=size, began=began)
+        reply, size = _Joined(self, request, turn, rest_protobuf.CONTENT_TYPE), len(body)
+        return self._messages.take(spec, decode, reply, None, size=size, began=began, form=form, values=body)
 
-    def _asked(self, request: Request) -> tuple[Verb, ModelSpec] | None:
+    def _take_examples(
+        self, method: "_OfExamples", asked: ModelSpec, request: Request, turn: Turn, began: float
+    ) -> Place | None:
+        """See `take`."""
+        try:
+            examples = method.decode(asked, request.body)
+        except WireError:
+            return None
+        decode, reply = partial(method.call, examples), _Joined(self, request, turn, method.content_type)
+        count, size = len(examples.examples), len(request.body)
+        return self._of_examples[method].take(examples.spec, decode, reply, count, size=size, began=began)
+
+    def _asked(self, request: Request) -> "_Meaning | None":
         """Return what *request* asks of whom, going by its head; None where it is to go alone."""
         head = request.head
         if head is not None and head.meaning is not None:
-            meaning: tuple[Verb, ModelSpec] | None = head.meaning
+            meaning: _Meaning | None = head.meaning
             return meaning
         headers = request.headers
         if (
@@ -220,11 +262,12 @@ class RestApi:
         ):
             return None
         try:
-            meaning = _wanted("POST", request.target)
+            verb, spec = _wanted("POST", request.target)
         except WireError:
             return None
-        if meaning[0] not in _TOGETHER:
+        if verb not in _TOGETHER:
             return None
+        meaning = verb, spec, rest_protobuf.is_protobuf(headers)
         if head is not None and self._token is None:
             # Tokens may change.
             head.meaning = meaning
@@ -320,26 +363,36 @@ class RestApi:
             return None
         return json_predict.encode_responses(outputs, sizes, row_format=row_format, non_finite=self._non_finite)
 
-    def classify(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Awaitable[Response]:
-        """POST …:classify."""
-        return self._infer(_CLASSIFY, spec, body, caller)
+    async def predict_message(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
+        """POST …:predict with a PredictRequest."""
+        with self._serving.exchange("rest", "Predict", body=body, caller=caller) as exchange:
 
-    def regress(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Awaitable[Response]:
-        """POST …:regress."""
-        return self._infer(_REGRESS, spec, body, caller)
+            def begin() -> "tuple[None, Future[Answer]]":
+                request = predict.decode_request(body)
+                named = rest_protobuf.agreed(spec, request.spec)
+                return None, exchange.start(named, partial(predict_call, request), self._timeout.timeout_s)
 
-    async def _infer(self, method: "_OfExamples", spec: ModelSpec, body: bytes, caller: Caller | None) -> Response:
-        """Answer a call over examples."""
+            _, future = begin() if len(body) < _LARGE_MESSAGE_BYTES else await self._begin_aside(begin)
+            outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
+            encode = partial(self._encode_message, exchange.spec, outputs)
+            message = await self._aside(encode) if _is_large_message(outputs) else encode()
+            return _answer_of(exchange, message, rest_protobuf.CONTENT_TYPE)
+
+    async def infer(
+        self, method: "_OfExamples", spec: ModelSpec, body: bytes, caller: Caller | None = None
+    ) -> Response:
+        """POST …:classify or …:regress."""
         with self._serving.exchange("rest", method.api, body=body, caller=caller) as exchange:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
-                request = _examples_request(spec, body)
+                request = method.decode(spec, body)
                 return request, exchange.start(request.spec, partial(method.call, request), self._timeout.timeout_s)
 
             request, future = begin() if len(body) < _LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
-            encode = partial(method.encode, outputs, len(request.examples), self._non_finite)
-            return _answer_of(exchange, await self._aside(encode) if _is_large(outputs) else encode())
+            encode = partial(method.encode, exchange.spec, outputs, len(request.examples), self._non_finite)
+            answer = await self._aside(encode) if _is_large(outputs) else encode()
+            return _answer_of(exchange, answer, method.content_type)
 
     def _inferences(self, method: "_OfExamples") -> Gathering[int]:
         """Let calls of *method* go on together."""
@@ -348,7 +401,7 @@ class RestApi:
             self._arrivals,
             protocol="rest",
             api=method.api,
-            write=lambda _spec, outputs, examples: method.encode(outputs, examples, self._non_finite),
+            write=lambda spec, outputs, examples: method.encode(spec, outputs, examples, self._non_finite),
             is_large=_is_large,
             codec_threads=self._codec_threads,
             timeout=self._timeout,
@@ -412,21 +465,59 @@ class _OfExamples:
     """A method that takes examples: what is its own of the way from bytes to bytes."""
 
     api: Api
+    decode: Callable[[ModelSpec, bytes], ExamplesRequest]
+    """Given whom the path names."""
     call: Callable[[ExamplesRequest, Signatures], Call]
-    encode: Callable[[Tensors, int, NonFinite], bytes]
-    """Given the number of examples, too."""
+    encode: Callable[[ModelSpec, Tensors, int, NonFinite], bytes]
+    """Given who served, and the number of examples, too."""
+    content_type: bytes = _JSON
 
 
-def _classify_response(outputs: Tensors, examples: int, non_finite: NonFinite) -> bytes:
+def _json_request(spec: ModelSpec, body: bytes) -> ExamplesRequest:
+    request = json_examples.decode_request(body)
+    return ExamplesRequest(_named(spec, request.signature_name), request.examples)
+
+
+def _classify_json(_spec: ModelSpec, outputs: Tensors, examples: int, non_finite: NonFinite) -> bytes:
     return json_examples.encode_classify_response(inference.classification(outputs, examples), non_finite)
 
 
-def _regress_response(outputs: Tensors, examples: int, non_finite: NonFinite) -> bytes:
+def _regress_json(_spec: ModelSpec, outputs: Tensors, examples: int, non_finite: NonFinite) -> bytes:
     return json_examples.encode_regress_response(inference.regression(outputs, examples), non_finite)
 
 
-_CLASSIFY = _OfExamples("Classify", classify_call, _classify_response)
-_REGRESS = _OfExamples("Regress", regress_call, _regress_response)
+def _message_request(decode: Callable[[bytes], ExamplesRequest], spec: ModelSpec, body: bytes) -> ExamplesRequest:
+    request = decode(body)
+    return ExamplesRequest(rest_protobuf.agreed(spec, request.spec), request.examples)
+
+
+def _classify_message(spec: ModelSpec, outputs: Tensors, examples: int, _non_finite: NonFinite) -> bytes:
+    return inference.encode_classify_response(spec, inference.classification(outputs, examples))
+
+
+def _regress_message(spec: ModelSpec, outputs: Tensors, examples: int, _non_finite: NonFinite) -> bytes:
+    return inference.encode_regress_response(spec, inference.regression(outputs, examples))
+
+
+_OF_EXAMPLES: dict[tuple[Verb, bool], _OfExamples] = {
+    ("classify", False): _OfExamples("Classify", _json_request, classify_call, _classify_json),
+    ("regress", False): _OfExamples("Regress", _json_request, regress_call, _regress_json),
+    ("classify", True): _OfExamples(
+        "Classify",
+        partial(_message_request, inference.decode_classify_request),
+        classify_call,
+        _classify_message,
+        rest_protobuf.CONTENT_TYPE,
+    ),
+    ("regress", True): _OfExamples(
+        "Regress",
+        partial(_message_request, inference.decode_regress_request),
+        regress_call,
+        _regress_message,
+        rest_protobuf.CONTENT_TYPE,
+    ),
+}
+"""By verb, and whether bodies are messages rather than JSON."""
 
 
 def _withdraw(beginning: "Future[tuple[Any, Future[Answer]]]") -> None:
@@ -437,15 +528,16 @@ def _withdraw(beginning: "Future[tuple[Any, Future[Answer]]]") -> None:
 class _Joined:
     """A request that goes together with others, and the way back to its client."""
 
-    __slots__ = ("_api", "_request", "_turn")
+    __slots__ = ("_api", "_content_type", "_request", "_turn")
 
-    def __init__(self, api: RestApi, request: Request, turn: Turn) -> None:
+    def __init__(self, api: RestApi, request: Request, turn: Turn, content_type: bytes = _JSON) -> None:
         self._api = api
         self._request = request
         self._turn = turn
+        self._content_type = content_type
 
     def answer(self, body: bytes, spec: ModelSpec) -> None:
-        response = Response(200, body, headers=[_version_header(spec.version)])
+        response = Response(200, body, self._content_type, [_version_header(spec.version)])
         if self._api.is_to_be_zipped(response, self._request):
             self._turn.begin_alone(self._api.zipped(response, self._request))
         else:
@@ -536,8 +628,8 @@ def _fault_response(fault: WireError) -> Response:
     return response
 
 
-def _answer_of(exchange: Exchange, body: bytes) -> Response:
-    return Response(200, exchange.encoded(body), headers=[_version_header(exchange.spec.version)])
+def _answer_of(exchange: Exchange, body: bytes, content_type: bytes = _JSON) -> Response:
+    return Response(200, exchange.encoded(body), content_type, [_version_header(exchange.spec.version)])
 
 
 @lru_cache(maxsize=1024)
@@ -577,6 +669,14 @@ def _is_large(outputs: Tensors) -> bool:
     return sum([array.size for array in outputs.values()]) > _LARGE_ELEMENTS
 
 
+def _is_large_message(outputs: Tensors) -> bool:
+    return sum([array.nbytes for array in outputs.values()]) >= _LARGE_MESSAGE_BYTES
+
+
+def _predict_message(body: bytes, signatures: Signatures) -> Call:
+    return predict_call(predict.decode_request(body), signatures)
+
+
 def _predict_call(request: ParsedRequest, spec: ModelSpec, signatures: Signatures) -> Call:
     # Another code and text than over gRPC; source: tensorflow_serving/model_servers/http_rest_api_handler.cc.
     signature = signatures.get(spec.signature_key)
@@ -587,11 +687,6 @@ def _predict_call(request: ParsedRequest, spec: ModelSpec, signatures: Signature
 
 def _predict_body(body: bytes, spec: ModelSpec, signatures: Signatures) -> Call:
     return _predict_call(json_predict.parse_request(body), spec, signatures)
-
-
-def _examples_request(spec: ModelSpec, body: bytes) -> ExamplesRequest:
-    request = json_examples.decode_request(body)
-    return ExamplesRequest(_named(spec, request.signature_name), request.examples)
 
 
 def _accepted(request: Request) -> bytes:

@@ -21,6 +21,7 @@ from slipway_server.transports import gathering, grpc_api, rest_api
 from slipway_server.transports.waiting import soon_on
 from slipway_wire import dtypes, inference, json_examples, json_predict, messages, predict
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
+from slipway_wire.status import Code
 
 WAIT_S = 90.0
 NAN = float("nan")
@@ -639,15 +640,24 @@ def on_one_cpu(policy, metrics):
     return scheduler
 
 
-@pytest.mark.parametrize("which", ["rest", "grpc"])
+def send_message(house, model, body, target=None):
+    """Post what is meant for gRPC."""
+    verb = target.rpartition("/")[2].lower() if target else "predict"
+    headers = (b"Content-Type: application/x-protobuf",)
+    return house.send("rest", body, target=f"/v1/models/{model}:{verb}", headers=headers)
+
+
+@pytest.mark.parametrize("which", ["rest", "grpc", "messages over rest"])
 @pytest.mark.parametrize("requests_of", [bodies, words, inferences], ids=["numbers", "words", "inferences"])
 def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fakes, monkeypatch, which, requests_of):
     """Whatever comes in one turn: that others came, too, is nobody's business."""
-    known = requests_of(which)
+    known = requests_of("rest" if which == "rest" else "grpc")
     make = fakes.HalfPlusTwo if requests_of is not words else lambda: Lengths(fakes.HalfPlusTwo())
 
     def send(house, name):
         model, body, *target = known[name]
+        if which == "messages over rest":
+            return send_message(house, model, body, *target)
         return house.send(which, body, model=model, target=target[0] if target else None)
 
     def told_of(turns, *, together, **options):
@@ -678,6 +688,30 @@ def test_each_is_told_what_it_is_told_alone_and_the_books_are_the_same(play, fak
         alone = told_of([order, order], together=False)
         assert told_of([order, order], together=True) == alone
         assert told_of([order, order], together=True, scheduler_of=on_one_cpu) == alone
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("requests_of", [bodies, words, inferences], ids=["numbers", "words", "inferences"])
+def test_a_message_is_answered_over_rest_as_over_grpc_byte_for_byte(play, fakes, requests_of, together):
+    known = requests_of("grpc")
+    make = fakes.HalfPlusTwo if requests_of is not words else lambda: Lengths(fakes.HalfPlusTwo())
+
+    async def scene(house):
+        if not together:
+            house.serving.observers = (lambda _exchange: None,)
+        for name, (model, body, *targets) in known.items():
+            target = targets[0] if targets else None
+            over_grpc = house.send("grpc", body, target=target)
+            over_rest = send_message(house, "nope" if "no model" in name else model, body, target)
+            told, posted = await house.told(over_grpc, over_rest)
+            assert posted.status == Code(told.status).http_status, name
+            assert posted.message == told.message, name
+            assert posted.fields["content-type"] == ("application/x-protobuf" if told.is_ok else "application/json")
+            if told.is_ok:
+                assert posted.body == told.body, name
+                assert posted.fields["x-slipway-model-version"] == "1"
+
+    play(scene, {("m", 1): make()}, policy=small(max_batch_size=8))
 
 
 @pytest.mark.parametrize("guilty", [0, 2, 4])
