@@ -21,7 +21,7 @@ from slipway_server.config_files import RequestLogConfig
 from slipway_server.metrics import Metrics
 from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.serving import Exchange, Protocol
-from slipway_wire import inference, json_predict, messages, predict, tfrecord, warmup_log
+from slipway_wire import inference, json_predict, messages, model_spec, predict, tfrecord, warmup_log
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import Code, WireError
 from slipway_wire.warmup_log import Method
@@ -59,6 +59,8 @@ class Observation:
     """The body of the request as it came."""
     response: bytes
     request_id: str = ""
+    is_message: bool = False
+    """Whether both are messages though they went over REST, where the path says the version."""
 
     @property
     def size_bytes(self) -> int:
@@ -108,6 +110,7 @@ class RequestLog:
             request=exchange.body,
             response=exchange.response,
             request_id=exchange.caller.request_id if exchange.caller else "",
+            is_message=exchange.is_message,
         )
         if not self._writer.put(observation, observation.size_bytes):
             self._count(exchange.model, Code.RESOURCE_EXHAUSTED)
@@ -210,7 +213,9 @@ def prediction_log(observation: Observation) -> bytes:
         metadata.model_spec.version.value = observation.spec.version
     metadata.sampling_config.sampling_rate = observation.config.sampling_rate
     request, response = observation.request, observation.response
-    if observation.protocol == "rest":
+    if observation.is_message:
+        request = model_spec.instead(request, observation.spec)
+    elif observation.protocol == "rest":
         request, response = _as_grpc(observation)
     return warmup_log.encode(observation.method, request, response, metadata.SerializeToString(deterministic=True))
 

@@ -62,7 +62,15 @@ class Serving:
         """Told of every exchange when it has ended, on the thread that it ended on."""
         metrics.watch(in_flight=lambda: self._in_flight, availability=self._availability)
 
-    def exchange(self, protocol: Protocol, api: Api, *, body: bytes = b"", caller: Caller | None = None) -> "Exchange":
+    def exchange(
+        self,
+        protocol: Protocol,
+        api: Api,
+        *,
+        body: bytes = b"",
+        caller: Caller | None = None,
+        is_message: bool = False,
+    ) -> "Exchange":
         """
         Begin to answer one request.
 
@@ -71,8 +79,9 @@ class Serving:
             api: Its method.
             body: As it came, decompressed.
             caller: Who sent it, if that is known.
+            is_message: Whether *body* and the answer are gRPC's messages though they go over REST.
         """
-        return Exchange(self, protocol, api, body, caller)
+        return Exchange(self, protocol, api, body, caller, is_message=is_message)
 
     def metadata(self, spec: ModelSpec) -> tuple[ModelSpec, Mapping[str, Any]]:
         """
@@ -328,6 +337,7 @@ class Exchange:
         "call",
         "caller",
         "code",
+        "is_message",
         "latency_s",
         "message",
         "model",
@@ -341,7 +351,14 @@ class Exchange:
     )
 
     def __init__(
-        self, serving: Serving, protocol: Protocol, api: Api, body: bytes = b"", caller: Caller | None = None
+        self,
+        serving: Serving,
+        protocol: Protocol,
+        api: Api,
+        body: bytes = b"",
+        caller: Caller | None = None,
+        *,
+        is_message: bool = False,
     ) -> None:
         self._serving = serving
         self._began = self._encoding_since = time.monotonic()
@@ -350,6 +367,7 @@ class Exchange:
         self.protocol = protocol
         self.api = api
         self.body = body
+        self.is_message = is_message
         self.response = b""
         self.caller = caller
         self.model = self.version = self.signature = ""

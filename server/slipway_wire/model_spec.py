@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from slipway_wire import messages
+from slipway_wire import messages, protobuf
 from slipway_wire.status import InvalidArgument
 
 DEFAULT_SIGNATURE = "serving_default"
+
+# Of each of these messages.
+_REQUEST_SPEC = 1
 
 # Longer ones are read each time: what is remembered is chosen by clients.
 _MAX_REMEMBERED_BYTES = 256
@@ -71,6 +74,15 @@ def unchecked(spec: Any) -> ModelSpec:
         label=spec.version_label if choice == "version_label" else None,
         signature_name=spec.signature_name,
     )
+
+
+def instead(request: bytes, spec: ModelSpec) -> bytes:
+    """
+    Give a serialized PredictRequest, ClassificationRequest or RegressionRequest *spec* in place of whom it names.
+
+    Messages that stand one behind the other are one, and of what both say the last counts (protobuf.dev, "Last One Wins").
+    """
+    return request + protobuf.bytes_field(_REQUEST_SPEC, to_proto(spec).SerializeToString())
 
 
 def to_proto(spec: ModelSpec) -> Any:

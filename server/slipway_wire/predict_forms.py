@@ -19,6 +19,8 @@ from slipway_wire.tensors import Array
 
 # What is remembered is chosen by clients.
 _MAX_FIXED_BYTES = 1024
+# Each has two fixed bytes or more: what has more fields is of no form, and may have millions of them.
+_MAX_FIELDS = _MAX_FIXED_BYTES // 2
 _MAX_FORMS_OF_A_LENGTH = 4
 _MAX_LENGTHS = 256
 # A length that bore no form so often (requests of several strings or of typed fields never do) is looked into no more.
@@ -251,5 +253,7 @@ def _fields(body: bytes, begin: int, end: int, known: Mapping[int, int]) -> list
         if stop > end:
             raise IndexError(stop)
         found.append((number, at, stop))
+        if len(found) > _MAX_FIELDS:
+            raise ValueError(number)
         at = stop
     return found

@@ -26,6 +26,24 @@ def test_an_empty_signature_name_means_serving_default():
     assert (ModelSpec("m").signature_key, ModelSpec("m", signature_name="s").signature_key) == ("serving_default", "s")
 
 
+@pytest.mark.parametrize("kind", [messages.PredictRequest, messages.ClassificationRequest, messages.RegressionRequest])
+@pytest.mark.parametrize("named", [ModelSpec("m", label="stable"), ModelSpec("m", version=3), ModelSpec("m")])
+def test_a_request_names_another_instead(kind, named):
+    request = kind(model_spec=model_spec.to_proto(named))
+    if kind is messages.PredictRequest:
+        request.output_filter.append("y")
+    else:
+        request.input.example_list.examples.add()
+    served = ModelSpec("m", version=7, signature_name="s")
+
+    changed = kind.FromString(model_spec.instead(request.SerializeToString(), served))
+
+    assert model_spec.from_request(changed) == served
+    changed.ClearField("model_spec")
+    request.ClearField("model_spec")
+    assert changed == request
+
+
 def test_a_request_without_a_model_is_refused_in_tf_servings_words():
     with pytest.raises(InvalidArgument, match=r"^Missing ModelSpec$"):
         model_spec.from_request(messages.PredictRequest())

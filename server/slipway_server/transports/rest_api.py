@@ -46,7 +46,7 @@ _PIECE_BYTES = 1024 * 1024
 # them: 0.3 ms of work, several times what handing it over costs.
 _LARGE_BYTES = 128 * 1024
 _LARGE_ELEMENTS = 16 * 1024
-# As over gRPC: what is not text is copied.
+# As over gRPC: most of what is not text is copied.
 _LARGE_MESSAGE_BYTES = 1024 * 1024
 _CODEC_THREADS = 2
 
@@ -365,7 +365,7 @@ class RestApi:
 
     async def predict_message(self, spec: ModelSpec, body: bytes, caller: Caller | None = None) -> Response:
         """POST …:predict with a PredictRequest."""
-        with self._serving.exchange("rest", "Predict", body=body, caller=caller) as exchange:
+        with self._serving.exchange("rest", "Predict", body=body, caller=caller, is_message=True) as exchange:
 
             def begin() -> "tuple[None, Future[Answer]]":
                 request = predict.decode_request(body)
@@ -382,7 +382,8 @@ class RestApi:
         self, method: "_OfExamples", spec: ModelSpec, body: bytes, caller: Caller | None = None
     ) -> Response:
         """POST …:classify or …:regress."""
-        with self._serving.exchange("rest", method.api, body=body, caller=caller) as exchange:
+        is_message = method.content_type == rest_protobuf.CONTENT_TYPE
+        with self._serving.exchange("rest", method.api, body=body, caller=caller, is_message=is_message) as exchange:
 
             def begin() -> "tuple[ExamplesRequest, Future[Answer]]":
                 request = method.decode(spec, body)

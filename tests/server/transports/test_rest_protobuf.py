@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 
+from slipway_server.config_files import BatchingPolicy, RequestLogConfig
+from slipway_server.metrics import Metrics
+from slipway_server.request_log import RequestLog
 from slipway_server.transports import rest_protobuf
-from slipway_wire import predict
+from slipway_wire import messages, predict, tfrecord
 from slipway_wire.model_spec import ModelSpec
 from slipway_wire.status import InvalidArgument
 
+WAIT_S = 90.0
 HEADERS = (b"Content-Type: application/x-protobuf",)
 X = np.float32([1.0, 2.0])
 
@@ -115,6 +119,37 @@ def test_large_messages_are_read_and_written_aside(play, width):
         assert house.works == ([1] if width == 10 else [0])
 
     play(scene)
+
+
+@pytest.mark.parametrize("path", ["", "/versions/1"])
+def test_a_message_is_logged_as_it_came_and_with_the_version_that_served(play, fakes, tmp_path, path):
+    """What its path says is not lost, nor what no JSON says; and few bytes that mean a large tensor stay few."""
+    half, metrics = fakes.HalfPlusTwo(), Metrics()
+    log = RequestLog(metrics, max_file_bytes=1 << 20)
+    log.configure({"m": RequestLogConfig("tfrecord", str(tmp_path / "log"), 1.0)})
+    request = messages.PredictRequest(output_filter=["y"])
+    request.model_spec.name = "m"
+    request.inputs["x"].dtype = 1
+    request.inputs["x"].tensor_shape.dim.add(size=100_000)
+    request.inputs["x"].float_val.append(1.0)
+
+    async def scene(house):
+        house.serving.observers = (log,)
+        target = f"/v1/models/m{path}:predict"
+        return await house.told(house.send("rest", request.SerializeToString(), target=target, headers=HEADERS))
+
+    told = play(scene, {("m", 1): half}, policy=BatchingPolicy(max_batch_size=100_000, num_batch_threads=1))
+    log.stop(WAIT_S)
+
+    (file,) = tmp_path.glob("log-*")
+    with file.open("rb") as stream:
+        (logged,) = [messages.PredictionLog.FromString(record) for record in tfrecord.read(stream)]
+    assert logged.predict_log.response.SerializeToString(deterministic=True) == messages.PredictResponse.FromString(
+        told.body
+    ).SerializeToString(deterministic=True)
+    request.model_spec.version.value = 1
+    request.model_spec.signature_name = "serving_default"
+    assert logged.predict_log.request == request
 
 
 def test_answers_are_written_as_over_grpc(play):
