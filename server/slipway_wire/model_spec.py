@@ -78,7 +78,8 @@ def unchecked(spec: Any) -> ModelSpec:
 
 def instead(request: bytes, spec: ModelSpec) -> bytes:
     """
-    Give a serialized PredictRequest, ClassificationRequest or RegressionRequest *spec* in place of whom it names.
+    Give a serialized PredictRequest, ClassificationRequest or RegressionRequest *spec*, version and signature included, in place of
+    whom it names.
 
     Messages that stand one behind the other are one, and of what both say the last counts (protobuf.dev, "Last One Wins").
     """

@@ -8,7 +8,7 @@ from slipway_wire.status import InvalidArgument
 
 CONTENT_TYPE = b"application/x-protobuf"
 
-# None is registered. Source: what protobuf's own tools and Prometheus, Envoy, OpenTelemetry and Google's APIs send.
+# Source: what Prometheus, OpenTelemetry and Google's APIs send and take.
 _TYPES = frozenset({CONTENT_TYPE, b"application/protobuf", b"application/vnd.google.protobuf"})
 
 
