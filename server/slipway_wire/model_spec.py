@@ -78,8 +78,7 @@ def unchecked(spec: Any) -> ModelSpec:
 
 def instead(request: bytes, spec: ModelSpec) -> bytes:
     """
-    Give a serialized PredictRequest, ClassificationRequest or RegressionRequest *spec*, version and signature included, in place of
-    whom it names.
+    Let a serialized PredictRequest, ClassificationRequest or RegressionRequest name *spec*, all of it given, instead.
 
     Messages that stand one behind the other are one, and of what both say the last counts (protobuf.dev, "Last One Wins").
     """
