@@ -28,6 +28,7 @@ PACED_ANSWERS = 300
 QUICK_ANSWERS = 5
 _MESSAGES = "slipway, rest in messages"
 _AS_IT_IS, _FROZEN = "slipway, as it is", "slipway, frozen"
+_FROZEN_MESSAGES = f"{_FROZEN}, rest in messages"
 
 
 class Beside(Run):
@@ -95,6 +96,8 @@ class Beside(Run):
         self.results["tables"][_title(RESNET)] = {name: cell.told() for name, cell in cells.items()}
         peaks = {name: cell.median("per_s") for name, cell in cells.items()}
         pairs = pairs_of(peaks, _FROZEN)
+        if (rival := pairs.get(f"{_FROZEN}, rest")) is not None:
+            pairs[_FROZEN_MESSAGES] = rival
         for name, peak in peaks.items():
             if not peak:
                 self.results["skipped"][f"{RESNET}, {name}, at half of its peak"] = f"no answer within {seconds:g} s"
@@ -137,6 +140,7 @@ class Beside(Run):
         case = peers.Case(RESNET, base_path, question, payload, truth, intra_threads=0)
         own = self._request(RESNET, "Predict", question)
         asked = {f"{name}, {p}": (p, server, own) for name, server in started.items() for p in ("grpc", "rest")}
+        asked[_FROZEN_MESSAGES] = "rest", started[_FROZEN], self._message(RESNET, "Predict", question)
         for peer in others:
             for one in self._tuned(peer, case, COMPUTE_BOUND_S / 2, COMPUTE_BOUND_IN_FLIGHT):
                 asked[f"{peer.name}, {one[0]}"] = one
