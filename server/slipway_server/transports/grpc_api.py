@@ -17,6 +17,7 @@ from slipway_server.batching.scheduler import Answer
 from slipway_server.servables.calls import Signatures, classify_call, inference_call, predict_call, regress_call
 from slipway_server.servables.loader import Call, JointCall, Tensors
 from slipway_server.serving import Api, Exchange, Serving
+from slipway_server.transports import message_codecs
 from slipway_server.transports.gathering import Gathering
 from slipway_server.transports.rpc import (
     Bidirectional,
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", ExamplesRequest, MultiInferenceRequest)
 K = TypeVar("K", Call, JointCall)
 
-# Messages from this size on are read and written on other threads, so that small ones need not wait for them.
-_LARGE_BYTES = 1024 * 1024
 # Examples are read, and labels and scores written, one by one: microseconds each, so that less of them is much.
 _LARGE_EXAMPLES_BYTES = 128 * 1024
 _LARGE_RESULTS = 16 * 1024
@@ -100,11 +99,11 @@ class GrpcApi:
             api="Predict",
             write=lambda spec, outputs, _: self._sized(self._encode(spec, outputs)),
             write_all=self._encode_all,
-            is_large=_is_large,
+            is_large=message_codecs.is_large,
             codec_threads=self._codec_threads,
         )
-        self._classifications = self._inferences(_CLASSIFY, _classify_response)
-        self._regressions = self._inferences(_REGRESS, _regress_response)
+        self._classifications = self._inferences(_CLASSIFY, message_codecs.classify_response)
+        self._regressions = self._inferences(_REGRESS, message_codecs.regress_response)
         self._has_told_size = False
         self._names: tuple[str, ...] = ()
 
@@ -137,13 +136,13 @@ class GrpcApi:
     async def predict(self, body: bytes, incoming: Incoming) -> bytes:
         """PredictionService.Predict."""
         with self._serving.exchange("grpc", "Predict", body=body, caller=incoming.caller) as exchange:
-            if len(body) < _LARGE_BYTES:
+            if len(body) < message_codecs.LARGE_BYTES:
                 answer = await self._arrivals.of(_begin_predict(exchange, body, incoming.timeout_s))
             else:
                 begin = partial(_begin_predict, exchange, body, incoming.timeout_s)
                 answer = await self._arrivals.begun_on(self._codec_threads, begin)
             outputs = exchange.answered(answer)
-            if not _is_large(outputs):
+            if not message_codecs.is_large(outputs):
                 return exchange.encoded(self._encode(exchange.spec, outputs))
             encoding = self._codec_threads.submit(self._encode, exchange.spec, outputs)
             return exchange.encoded(self._sized(await self._arrivals.of(encoding)))
@@ -303,12 +302,12 @@ class _Predictions:
 
     def take(self, body: bytes, incoming: Incoming, call: Joined) -> Leaving | None:
         """See `Together.take`."""
-        if len(body) >= _LARGE_BYTES or not self._gathering.is_open:
+        if len(body) >= message_codecs.LARGE_BYTES or not self._gathering.is_open:
             return None
         began = time.monotonic()
         form = predict.find_form(body)
         if form is not None:
-            spec, decode = form.spec, partial(_predict_call, body)
+            spec, decode = form.spec, partial(message_codecs.predict_body, body)
         else:
             try:
                 request = predict.decode_request(body)
@@ -362,14 +361,6 @@ class _OfExamples(Generic[R, K]):
     encode: Callable[[Exchange, R, Tensors], bytes]
 
 
-def _classify_response(spec: ModelSpec, outputs: Tensors, examples: int) -> bytes:
-    return inference.encode_classify_response(spec, inference.classification(outputs, examples))
-
-
-def _regress_response(spec: ModelSpec, outputs: Tensors, examples: int) -> bytes:
-    return inference.encode_regress_response(spec, inference.regression(outputs, examples))
-
-
 def _multi_inference_response(exchange: Exchange, request: MultiInferenceRequest, outputs: Tensors) -> bytes:
     call = exchange.call
     assert isinstance(call, JointCall)
@@ -382,27 +373,19 @@ _CLASSIFY = _OfExamples(
     "Classify",
     inference.decode_classify_request,
     classify_call,
-    lambda exchange, request, outputs: _classify_response(exchange.spec, outputs, len(request.examples)),
+    lambda exchange, request, outputs: message_codecs.classify_response(exchange.spec, outputs, len(request.examples)),
 )
 _REGRESS = _OfExamples(
     "Regress",
     inference.decode_regress_request,
     regress_call,
-    lambda exchange, request, outputs: _regress_response(exchange.spec, outputs, len(request.examples)),
+    lambda exchange, request, outputs: message_codecs.regress_response(exchange.spec, outputs, len(request.examples)),
 )
-
-
-def _predict_call(body: bytes, signatures: Signatures) -> Call:
-    return predict_call(predict.decode_request(body), signatures)
 
 
 def _begin_predict(exchange: Exchange, body: bytes, timeout_s: float) -> "Future[Answer]":
     request = predict.decode_request(body)
     return exchange.start(request.spec, partial(predict_call, request), timeout_s)
-
-
-def _is_large(outputs: Tensors) -> bool:
-    return sum([array.nbytes for array in outputs.values()]) >= _LARGE_BYTES
 
 
 def _has_many(outputs: Tensors) -> bool:

@@ -19,7 +19,7 @@ from slipway_server.errors import told
 from slipway_server.servables.calls import Signatures, classify_call, predict_call, regress_call
 from slipway_server.servables.loader import Call, Tensors
 from slipway_server.serving import Api, Exchange, Serving
-from slipway_server.transports import health, model_list, rest_protobuf
+from slipway_server.transports import health, message_codecs, model_list, rest_protobuf
 from slipway_server.transports.gathering import Form, Gathering
 from slipway_server.transports.gzip_body import GzipBody
 from slipway_server.transports.held import Held
@@ -46,8 +46,6 @@ _PIECE_BYTES = 1024 * 1024
 # them: 0.3 ms of work, several times what handing it over costs.
 _LARGE_BYTES = 128 * 1024
 _LARGE_ELEMENTS = 16 * 1024
-# As over gRPC: most of what is not text is copied.
-_LARGE_MESSAGE_BYTES = 1024 * 1024
 _CODEC_THREADS = 2
 
 # zlib's quickest: the next three levels save 5 % and cost twice as much.
@@ -137,7 +135,7 @@ class RestApi:
             write_all=lambda spec, outputs, sizes, _: predict.encode_responses(
                 spec, outputs, sizes, as_content=as_content, content_min_bytes=content_min_bytes
             ),
-            is_large=_is_large_message,
+            is_large=message_codecs.is_large,
             codec_threads=self._codec_threads,
             timeout=self._timeout,
         )
@@ -187,7 +185,7 @@ class RestApi:
         if not self._predictions.is_open or (meaning := self._asked(request)) is None:
             return None
         verb, asked, is_protobuf = meaning
-        if len(body) >= (_LARGE_MESSAGE_BYTES if is_protobuf and verb == "predict" else _LARGE_BYTES):
+        if len(body) >= (message_codecs.LARGE_BYTES if is_protobuf and verb == "predict" else _LARGE_BYTES):
             return None
         began = time.monotonic()
         if verb != "predict":
@@ -226,7 +224,7 @@ class RestApi:
         form = predict.find_form(body)
         try:
             if form is not None:
-                spec, decode = rest_protobuf.agreed(asked, form.spec), partial(_predict_message, body)
+                spec, decode = rest_protobuf.agreed(asked, form.spec), partial(message_codecs.predict_body, body)
             else:
                 parsed = predict.decode_request(body)
                 spec, decode = rest_protobuf.agreed(asked, parsed.spec), partial(predict_call, parsed)
@@ -372,10 +370,10 @@ class RestApi:
                 named = rest_protobuf.agreed(spec, request.spec)
                 return None, exchange.start(named, partial(predict_call, request), self._timeout.timeout_s)
 
-            _, future = begin() if len(body) < _LARGE_MESSAGE_BYTES else await self._begin_aside(begin)
+            _, future = begin() if len(body) < message_codecs.LARGE_BYTES else await self._begin_aside(begin)
             outputs = exchange.answered(await self._arrivals.of(future, self._timeout, exchange.expire))
             encode = partial(self._encode_message, exchange.spec, outputs)
-            message = await self._aside(encode) if _is_large_message(outputs) else encode()
+            message = await self._aside(encode) if message_codecs.is_large(outputs) else encode()
             return _answer_of(exchange, message, rest_protobuf.CONTENT_TYPE)
 
     async def infer(
@@ -493,11 +491,11 @@ def _message_request(decode: Callable[[bytes], ExamplesRequest], spec: ModelSpec
 
 
 def _classify_message(spec: ModelSpec, outputs: Tensors, examples: int, _non_finite: NonFinite) -> bytes:
-    return inference.encode_classify_response(spec, inference.classification(outputs, examples))
+    return message_codecs.classify_response(spec, outputs, examples)
 
 
 def _regress_message(spec: ModelSpec, outputs: Tensors, examples: int, _non_finite: NonFinite) -> bytes:
-    return inference.encode_regress_response(spec, inference.regression(outputs, examples))
+    return message_codecs.regress_response(spec, outputs, examples)
 
 
 _OF_EXAMPLES: dict[tuple[Verb, bool], _OfExamples] = {
@@ -668,14 +666,6 @@ _cached_named = lru_cache(maxsize=1024)(_replaced)
 
 def _is_large(outputs: Tensors) -> bool:
     return sum([array.size for array in outputs.values()]) > _LARGE_ELEMENTS
-
-
-def _is_large_message(outputs: Tensors) -> bool:
-    return sum([array.nbytes for array in outputs.values()]) >= _LARGE_MESSAGE_BYTES
-
-
-def _predict_message(body: bytes, signatures: Signatures) -> Call:
-    return predict_call(predict.decode_request(body), signatures)
 
 
 def _predict_call(request: ParsedRequest, spec: ModelSpec, signatures: Signatures) -> Call:

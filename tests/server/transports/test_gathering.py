@@ -17,7 +17,7 @@ from slipway_server.batching import brief
 from slipway_server.batching.scheduler import BatchScheduler, DirectScheduler, PerModelScheduler
 from slipway_server.bearer import BearerToken
 from slipway_server.config_files import BatchingPolicy
-from slipway_server.transports import gathering, grpc_api, rest_api
+from slipway_server.transports import gathering, message_codecs, rest_api
 from slipway_server.transports.waiting import soon_on
 from slipway_wire import dtypes, inference, json_examples, json_predict, messages, predict
 from slipway_wire.signatures import PREDICT, Signature, TensorSpec
@@ -952,7 +952,7 @@ def test_if_all_leave_what_waits_is_withdrawn(play, fakes, protocol, runs):
 
 def test_who_leaves_while_an_answer_is_written(play, protocol, monkeypatch):
     """Large ones are written on threads of their own; the others are answered, and nobody is counted twice."""
-    monkeypatch.setattr(grpc_api, "_is_large", lambda _outputs: True)
+    monkeypatch.setattr(message_codecs, "is_large", lambda _outputs: True)
     monkeypatch.setattr(rest_api, "_LARGE_ELEMENTS", 0)
     gate, writing, threads = threading.Event(), threading.Semaphore(0), set()
 
@@ -985,7 +985,7 @@ def test_who_leaves_while_an_answer_is_written(play, protocol, monkeypatch):
 
 
 def test_answers_that_are_large_only_together_are_written_one_by_one(play, protocol, monkeypatch):
-    monkeypatch.setattr(grpc_api, "_is_large", lambda outputs: outputs["y"].size > 3)
+    monkeypatch.setattr(message_codecs, "is_large", lambda outputs: outputs["y"].size > 3)
     monkeypatch.setattr(rest_api, "_LARGE_ELEMENTS", 3)
 
     async def scene(house):

@@ -14,7 +14,7 @@ from slipway_server.batching.scheduler import BatchScheduler
 from slipway_server.config_files import BatchingPolicy
 from slipway_server.metrics import Metrics
 from slipway_server.serving import Exchange
-from slipway_server.transports import grpc_api
+from slipway_server.transports import grpc_api, message_codecs
 from slipway_server.transports.grpc_api import GrpcApi
 from slipway_server.transports.waiting import Arrivals
 from slipway_wire import inference, messages, model_metadata, model_status, paths, predict, tensors
@@ -576,7 +576,7 @@ def test_a_burst_of_one_client_is_answered_each_with_its_own(serve):
 
 def test_only_small_calls_of_one_method_go_together(play, monkeypatch):
     """The others are beside them in one turn, and each is answered as ever."""
-    monkeypatch.setattr(grpc_api, "_LARGE_BYTES", 1000)
+    monkeypatch.setattr(message_codecs, "LARGE_BYTES", 1000)
     monkeypatch.setattr(grpc_api, "_LARGE_EXAMPLES_BYTES", 1000)
 
     async def scene(house):
